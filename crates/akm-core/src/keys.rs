@@ -1,0 +1,211 @@
+//! The key schedule (protocol, sections 1, 4 and 6): from the element function to sender keys.
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
+
+use crate::crypto::{AeadKey, CryptoProvider, NONCE_LENGTH, NotAuthentic, Suite, TAG_LENGTH};
+use crate::element::{ElementError, Label, Root, SecureElement};
+use crate::id::{AkmId, RelationshipId};
+use crate::sds::{HeaderKey, Tag};
+use crate::secret::Secret;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// Longest context of the element function, in bytes.
+pub const CONTEXT_LENGTH: usize = 32;
+
+/// Bytes that stand before the ciphertext of a sealed place: `u64 s || 16 random bytes`.
+pub const SEALED_PLACE_PREFIX: usize = 24;
+
+/// The element function `F(K, label, context)`: NIST SP 800-108 in counter mode, one block,
+/// HMAC-SHA-256, L = 8192. For elements that compute it in software; all others ask their element.
+pub fn element_function(key: &[u8; 32], label: &[u8], context: &[u8]) -> Secret<32> {
+    debug_assert!((1..=32).contains(&label.len()) && !label.contains(&0) && context.len() <= CONTEXT_LENGTH);
+    hmac_sha256(key, &[&1u32.to_be_bytes(), label, &[0], context, &8192u32.to_be_bytes()])
+}
+
+/// SHA-256 over the parts, joined.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// HMAC-SHA-256 over the parts, joined.
+pub(crate) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> Secret<32> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    for part in parts {
+        mac.update(part);
+    }
+    let mut out = mac.finalize().into_bytes();
+    let secret = Secret::fill(|bytes| bytes.copy_from_slice(&out));
+    out.as_mut_slice().zeroize();
+    secret
+}
+
+/// HKDF-Extract (RFC 5869) with SHA-256. The salt is `parts`, joined.
+pub(crate) fn extract(salt: &[u8], input: &[u8]) -> Secret<32> {
+    let (mut key, _) = Hkdf::<Sha256>::extract(Some(salt), input);
+    let secret = Secret::fill(|bytes| bytes.copy_from_slice(&key));
+    key.as_mut_slice().zeroize();
+    secret
+}
+
+/// HKDF-Expand (RFC 5869) with SHA-256 of at most 32 bytes.
+pub(crate) fn expand<const N: usize>(key: &Secret<32>, info: &[&[u8]]) -> Secret<N> {
+    let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).expect("32 bytes are long enough for a PRK");
+    Secret::fill(|out| hkdf.expand_multi_info(info, out).expect("N is at most 255 blocks"))
+}
+
+/// The key material of one epoch, from which the sender keys follow. It closes with the epoch.
+#[derive(Debug)]
+pub struct EpochSecret(Secret<32>);
+
+impl EpochSecret {
+    /// Joins the host's half (the leaf) and the element's half (the factor). The leaf is used up.
+    #[expect(clippy::needless_pass_by_value, reason = "the leaf is wiped when the epoch secret is made")]
+    pub fn derive(leaf: Secret<32>, factor: &Secret<32>, digest: &[u8; 32]) -> Self {
+        Self(hmac_sha256(leaf.expose(), &[factor.expose(), digest]))
+    }
+
+    /// The key under which one sender seals with one salt.
+    pub fn sender_key(&self, sender: u16, salt: u64) -> Secret<32> {
+        expand(&self.0, &[b"akm1 sender", &sender.to_be_bytes(), &salt.to_be_bytes()])
+    }
+
+    /// The bytes, for the vectors.
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+}
+
+/// Asks the element for its half of an epoch's secret.
+pub fn epoch_factor(
+    element: &mut dyn SecureElement,
+    root: Root,
+    generation: u32,
+    epoch: u32,
+) -> Result<Secret<32>, ElementError> {
+    let mut context = [0; 8];
+    context[..4].copy_from_slice(&generation.to_be_bytes());
+    context[4..].copy_from_slice(&epoch.to_be_bytes());
+    element.derive(root, Label::Epoch, &context)
+}
+
+/// Header key and tag of a run above zero (protocol, section 4).
+pub fn run_header(
+    element: &mut dyn SecureElement,
+    root: Root,
+    digest: &[u8; 32],
+    run: u32,
+) -> Result<(HeaderKey, Tag), ElementError> {
+    let context = sha256(&[digest, &run.to_be_bytes()]);
+    let derived = element.derive(root, Label::Run, &context)?;
+    let bytes = derived.expose();
+    let header_key = HeaderKey::copy_from(&bytes[..16]).expect("16 bytes");
+    Ok((header_key, Tag(bytes[16..20].try_into().expect("4 bytes"))))
+}
+
+/// Proof that an answer to `identify` comes from the element that holds this root.
+pub fn identify_proof(
+    element: &mut dyn SecureElement,
+    root: Root,
+    challenge: &[u8; 32],
+    node: AkmId,
+    relationship: RelationshipId,
+    answer: &[u8],
+) -> Result<Secret<32>, ElementError> {
+    let context = sha256(&[challenge, node.as_bytes(), relationship.as_bytes(), &sha256(&[answer])]);
+    element.derive(root, Label::Identify, &context)
+}
+
+/// Proof that an install request reached the element: over the body as it was received.
+pub fn install_receipt(
+    element: &mut dyn SecureElement,
+    root: Root,
+    body: &[u8],
+) -> Result<Secret<32>, ElementError> {
+    element.derive(root, Label::Receipt, &sha256(&[body]))
+}
+
+/// The key under which places are sealed during one start: `F(device key, "akm1 seal", u64 s)`.
+#[derive(Debug)]
+pub struct PlaceSeal {
+    start: u64,
+    key: Secret<32>,
+}
+
+impl PlaceSeal {
+    /// Asks the element that holds the device key. `start` is the element's counter at this start,
+    /// or zero where there is no counter.
+    pub fn derive(element: &mut dyn SecureElement, start: u64) -> Result<Self, ElementError> {
+        let key = element.derive(Root::Device, Label::Seal, &start.to_be_bytes())?;
+        Ok(Self { start, key })
+    }
+
+    /// The start that this seal belongs to.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Seals an encoded place. `random` makes the key one of its own for each write.
+    pub fn seal(
+        &self,
+        provider: &dyn CryptoProvider,
+        suite: Suite,
+        digest: &[u8; 32],
+        random: &[u8; 16],
+        place: &[u8],
+    ) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(SEALED_PLACE_PREFIX + place.len() + TAG_LENGTH);
+        sealed.extend_from_slice(&self.start.to_be_bytes());
+        sealed.extend_from_slice(random);
+        sealed.extend_from_slice(place);
+        let tag = self.aead(provider, suite, random).seal(
+            &[0; NONCE_LENGTH],
+            digest,
+            &mut sealed[SEALED_PLACE_PREFIX..],
+        );
+        sealed.extend_from_slice(&tag);
+        sealed
+    }
+
+    /// Opens what [`PlaceSeal::seal`] made during the same start. The caller wipes what comes back.
+    pub fn open(
+        &self,
+        provider: &dyn CryptoProvider,
+        suite: Suite,
+        digest: &[u8; 32],
+        sealed: &[u8],
+    ) -> Result<zeroize::Zeroizing<Vec<u8>>, NotAuthentic> {
+        if sealed_start(sealed) != Some(self.start) || sealed.len() < SEALED_PLACE_PREFIX + TAG_LENGTH {
+            return Err(NotAuthentic);
+        }
+        let (prefix, rest) = sealed.split_at(SEALED_PLACE_PREFIX);
+        let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LENGTH);
+        let random = prefix[8..].try_into().expect("16 bytes");
+        let mut place = zeroize::Zeroizing::new(ciphertext.to_vec());
+        self.aead(provider, suite, random).open(
+            &[0; NONCE_LENGTH],
+            digest,
+            &mut place,
+            tag.try_into().expect("16 bytes"),
+        )?;
+        Ok(place)
+    }
+
+    fn aead(&self, provider: &dyn CryptoProvider, suite: Suite, random: &[u8; 16]) -> Box<dyn AeadKey> {
+        let key: Secret<32> = expand(&self.key, &[b"akm1 state", random]);
+        provider.aead(suite, key.expose())
+    }
+}
+
+/// The start during which a place was sealed; `None` if the bytes are too short to say.
+pub fn sealed_start(sealed: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(sealed.get(..8)?.try_into().ok()?))
+}
