@@ -61,7 +61,9 @@ pub enum InvalidSds {
     #[error("generation and element version count from 1")]
     ZeroGeneration,
     /// Too few, too many, doubled, or not ascending.
-    #[error("a provisioning relationship has two members, any other 2 to 4096 in ascending order, none twice")]
+    #[error(
+        "a provisioning relationship has two members, any other 2 to 4096 in ascending order, none twice"
+    )]
     Members,
 }
 

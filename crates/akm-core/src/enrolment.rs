@@ -1,0 +1,177 @@
+//! Enrolment: what goes over the local installation channel before there is a relationship
+//! (protocol, section 8; steps 3 and 4 of the ceremony).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use zeroize::Zeroizing;
+
+use crate::cbor::{Malformed, read_array, read_map, read_map_from, write};
+use crate::element::Description;
+use crate::id::{AkmId, RelationshipId};
+use crate::management::{LABEL_MAX, read_description, write_description};
+
+/// The version of both messages.
+pub const FORMAT: u8 = 1;
+
+/// Most relationships that an envelope may have erased, and a preparation may list.
+pub const LEFTOVERS_MAX: usize = 4096;
+
+/// What a target says before it is enrolled: the answer to `akmd enroll --prepare`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preparation {
+    /// The version of the stack.
+    pub stack_version: String,
+    /// The element.
+    pub element: Description,
+    /// What the module needs to wrap a root for the element.
+    pub material: Vec<u8>,
+    /// Who the target is already, if it is a node.
+    pub node: Option<ExistingNode>,
+    /// Relationships whose roots the element holds although no record of the node names them.
+    pub leftovers: Vec<RelationshipId>,
+}
+
+/// The identity of a target that was provisioned before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExistingNode {
+    /// Its AKM ID.
+    pub node: AkmId,
+    /// Its provisioning relationship.
+    pub relationship: RelationshipId,
+    /// The module of that relationship.
+    pub provisioner: AkmId,
+}
+
+impl Preparation {
+    /// Reads the message.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut format, mut stack_version, mut element, mut material) = (None, None, None, None);
+        let (mut node, mut leftovers) = (None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => format = Some(d.u8()?),
+                1 => stack_version = Some(String::from(d.str()?)),
+                2 => element = Some(read_description(d)?),
+                3 => material = Some(d.bytes()?.to_vec()),
+                4 => {
+                    let (mut id, mut relationship, mut provisioner) = (None, None, None);
+                    read_map_from(d, |key, d| {
+                        match key {
+                            0 => id = AkmId::try_from(d.bytes()?).ok(),
+                            1 => relationship = RelationshipId::try_from(d.bytes()?).ok(),
+                            2 => provisioner = AkmId::try_from(d.bytes()?).ok(),
+                            _ => return Err(Malformed),
+                        }
+                        Ok(())
+                    })?;
+                    node = Some(ExistingNode {
+                        node: id.ok_or(Malformed)?,
+                        relationship: relationship.ok_or(Malformed)?,
+                        provisioner: provisioner.ok_or(Malformed)?,
+                    });
+                }
+                5 => leftovers = Some(read_relationships(d)?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        if format != Some(FORMAT) {
+            return Err(Malformed);
+        }
+        Ok(Self {
+            stack_version: stack_version.ok_or(Malformed)?,
+            element: element.ok_or(Malformed)?,
+            material: material.ok_or(Malformed)?,
+            node,
+            leftovers: leftovers.ok_or(Malformed)?,
+        })
+    }
+
+    /// The message as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(5 + u64::from(self.node.is_some()))?.u8(0)?.u8(FORMAT)?;
+            e.u8(1)?.str(&self.stack_version)?.u8(2)?;
+            write_description(e, &self.element)?;
+            e.u8(3)?.bytes(&self.material)?;
+            if let Some(node) = &self.node {
+                e.u8(4)?.map(3)?.u8(0)?.bytes(node.node.as_bytes())?;
+                e.u8(1)?.bytes(node.relationship.as_bytes())?.u8(2)?.bytes(node.provisioner.as_bytes())?;
+            }
+            e.u8(5)?.array(self.leftovers.len() as u64)?;
+            for id in &self.leftovers {
+                e.bytes(id.as_bytes())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What makes a target a node: the input of `akmd enroll`. The receipt covers these bytes.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The AKM ID of the node.
+    pub node: AkmId,
+    /// What operators call the node.
+    pub name: String,
+    /// An encoded [`crate::management::Install`] of the provisioning relationship.
+    pub install: Zeroizing<Vec<u8>>,
+    /// The provisioning relationship that this one takes the place of; all that the target holds
+    /// under it is erased once the new one is durable.
+    pub replaces: Option<RelationshipId>,
+    /// Leftovers (see [`Preparation`]) that the module knows and wants erased.
+    pub erase: Vec<RelationshipId>,
+}
+
+impl Envelope {
+    /// Reads the message.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut format, mut node, mut name, mut install) = (None, None, None, None);
+        let (mut replaces, mut erase) = (None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => format = Some(d.u8()?),
+                1 => node = AkmId::try_from(d.bytes()?).ok(),
+                2 => name = Some(d.str()?).filter(|name| name.len() <= LABEL_MAX).map(String::from),
+                3 => install = Some(Zeroizing::new(d.bytes()?.to_vec())),
+                4 => replaces = Some(RelationshipId::try_from(d.bytes()?).map_err(|_| Malformed)?),
+                5 => erase = Some(read_relationships(d)?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        if format != Some(FORMAT) {
+            return Err(Malformed);
+        }
+        Ok(Self {
+            node: node.ok_or(Malformed)?,
+            name: name.ok_or(Malformed)?,
+            install: install.ok_or(Malformed)?,
+            replaces,
+            erase: erase.ok_or(Malformed)?,
+        })
+    }
+
+    /// The message as it is sent; it holds secrets.
+    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(write(|e| {
+            e.map(5 + u64::from(self.replaces.is_some()))?.u8(0)?.u8(FORMAT)?;
+            e.u8(1)?.bytes(self.node.as_bytes())?.u8(2)?.str(&self.name)?.u8(3)?.bytes(&self.install)?;
+            if let Some(replaces) = &self.replaces {
+                e.u8(4)?.bytes(replaces.as_bytes())?;
+            }
+            e.u8(5)?.array(self.erase.len() as u64)?;
+            for id in &self.erase {
+                e.bytes(id.as_bytes())?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+fn read_relationships(d: &mut minicbor::Decoder<'_>) -> Result<Vec<RelationshipId>, Malformed> {
+    (0..read_array(d, LEFTOVERS_MAX)?)
+        .map(|_| RelationshipId::try_from(d.bytes()?).map_err(|_| Malformed))
+        .collect()
+}

@@ -1,0 +1,575 @@
+//! The bodies of the operations.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use minicbor::Decoder;
+use minicbor::encode::Write;
+use zeroize::Zeroizing;
+
+use crate::cbor::{Malformed, WriteResult, read_array, read_bytes, read_map, read_map_from, write};
+use crate::element::{Description, Protection};
+use crate::id::{AkmId, RelationshipId};
+use crate::sds::{HeaderKey, MEMBERS_MAX, Tag, TreeRoot};
+use crate::secret::Secret;
+use crate::session::Phase;
+
+/// Longest label of a relationship or member, in bytes.
+pub const LABEL_MAX: usize = 64;
+
+/// Longest text of an endpoint, in bytes: an IPv6 socket address with a scope.
+pub const ENDPOINT_MAX: usize = 64;
+
+/// Most entries of one page of [`StatusAnswer`], and of the list in an [`Identity`].
+pub const PAGE_MAX: usize = 1000;
+
+fn akm_id(d: &mut Decoder<'_>) -> Result<AkmId, Malformed> {
+    AkmId::try_from(d.bytes()?).map_err(|_| Malformed)
+}
+
+fn relationship_id(d: &mut Decoder<'_>) -> Result<RelationshipId, Malformed> {
+    RelationshipId::try_from(d.bytes()?).map_err(|_| Malformed)
+}
+
+fn short_text(d: &mut Decoder<'_>, most: usize) -> Result<String, Malformed> {
+    let text = d.str()?;
+    if text.len() > most { Err(Malformed) } else { Ok(String::from(text)) }
+}
+
+fn texts(d: &mut Decoder<'_>, most: usize) -> Result<Vec<String>, Malformed> {
+    (0..read_array(d, MEMBERS_MAX)?).map(|_| short_text(d, most)).collect()
+}
+
+fn secret<const N: usize>(d: &mut Decoder<'_>) -> Result<Secret<N>, Malformed> {
+    Secret::copy_from(d.bytes()?).ok_or(Malformed)
+}
+
+/// Asks a node who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentifyRequest {
+    /// Fresh random bytes, so that no old answer will do.
+    pub challenge: [u8; 32],
+}
+
+impl IdentifyRequest {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut challenge = None;
+        read_map(bytes, |key, d| {
+            match key {
+                0 => challenge = Some(read_bytes(d)?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self { challenge: challenge.ok_or(Malformed)? })
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(1)?.u8(0)?.bytes(&self.challenge)?;
+            Ok(())
+        })
+    }
+}
+
+/// What a node says of itself, with the proof by its element.
+#[derive(Debug)]
+pub struct IdentifyAnswer {
+    /// An encoded [`Identity`], taken byte for byte as sent: the proof covers these bytes.
+    pub identity: Vec<u8>,
+    /// See [`crate::keys::identify_proof`].
+    pub proof: [u8; 32],
+}
+
+impl IdentifyAnswer {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut identity, mut proof) = (None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => identity = Some(d.bytes()?.to_vec()),
+                1 => proof = Some(read_bytes(d)?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self { identity: identity.ok_or(Malformed)?, proof: proof.ok_or(Malformed)? })
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(2)?.u8(0)?.bytes(&self.identity)?.u8(1)?.bytes(&self.proof)?;
+            Ok(())
+        })
+    }
+}
+
+/// Who a node is and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its AKM ID.
+    pub node: AkmId,
+    /// Its provisioning relationship.
+    pub relationship: RelationshipId,
+    /// Its element.
+    pub element: Description,
+    /// The version of its stack.
+    pub stack_version: String,
+    /// Over the files of its stack and the element's identity.
+    pub integrity: [u8; 32],
+    /// At most [`PAGE_MAX`] of its relationships, ascending by ID, the provisioning one included.
+    pub relationships: Vec<RelationshipStatus>,
+    /// Whether it holds more than are listed; ask for its status.
+    pub more: bool,
+}
+
+impl Identity {
+    /// Reads what a node says of itself.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut node, mut relationship, mut element, mut stack_version) = (None, None, None, None);
+        let (mut integrity, mut relationships, mut more) = (None, None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => node = Some(akm_id(d)?),
+                1 => relationship = Some(relationship_id(d)?),
+                2 => element = Some(read_description(d)?),
+                3 => stack_version = Some(short_text(d, LABEL_MAX)?),
+                4 => integrity = Some(read_bytes(d)?),
+                5 => relationships = Some(RelationshipStatus::read_list(d)?),
+                6 => more = Some(d.bool()?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            node: node.ok_or(Malformed)?,
+            relationship: relationship.ok_or(Malformed)?,
+            element: element.ok_or(Malformed)?,
+            stack_version: stack_version.ok_or(Malformed)?,
+            integrity: integrity.ok_or(Malformed)?,
+            relationships: relationships.ok_or(Malformed)?,
+            more: more.ok_or(Malformed)?,
+        })
+    }
+
+    /// The bytes that the proof covers.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(7)?.u8(0)?.bytes(self.node.as_bytes())?.u8(1)?.bytes(self.relationship.as_bytes())?;
+            e.u8(2)?;
+            write_description(e, &self.element)?;
+            e.u8(3)?.str(&self.stack_version)?.u8(4)?.bytes(&self.integrity)?.u8(5)?;
+            RelationshipStatus::write_list(e, &self.relationships)?;
+            e.u8(6)?.bool(self.more)?;
+            Ok(())
+        })
+    }
+}
+
+/// Reads the description of an element where it stands.
+pub fn read_description(d: &mut Decoder<'_>) -> Result<Description, Malformed> {
+    let (mut kind, mut manufacturer, mut serial, mut firmware) = (None, None, None, None);
+    let (mut protection, mut sealed, mut counter) = (None, None, None);
+    read_map_from(d, |key, d| {
+        match key {
+            0 => kind = Some(short_text(d, LABEL_MAX)?),
+            1 => manufacturer = Some(short_text(d, LABEL_MAX)?),
+            2 => serial = Some(short_text(d, 2 * LABEL_MAX)?),
+            3 => firmware = Some(short_text(d, LABEL_MAX)?),
+            4 => protection = Some(if d.bool()? { Protection::Hardware } else { Protection::Software }),
+            5 => sealed = Some(d.bool()?),
+            6 => counter = Some(d.bool()?),
+            _ => return Err(Malformed),
+        }
+        Ok(())
+    })?;
+    Ok(Description {
+        kind: kind.ok_or(Malformed)?,
+        manufacturer: manufacturer.ok_or(Malformed)?,
+        serial: serial.ok_or(Malformed)?,
+        firmware: firmware.ok_or(Malformed)?,
+        protection: protection.ok_or(Malformed)?,
+        sealed: sealed.ok_or(Malformed)?,
+        counter: counter.ok_or(Malformed)?,
+    })
+}
+
+/// Writes the description of an element.
+pub fn write_description<W: Write<Error = core::convert::Infallible>>(
+    e: &mut minicbor::Encoder<W>,
+    description: &Description,
+) -> WriteResult {
+    e.map(7)?.u8(0)?.str(&description.kind)?.u8(1)?.str(&description.manufacturer)?;
+    e.u8(2)?.str(&description.serial)?.u8(3)?.str(&description.firmware)?;
+    e.u8(4)?.bool(description.protection == Protection::Hardware)?;
+    e.u8(5)?.bool(description.sealed)?.u8(6)?.bool(description.counter)?;
+    Ok(())
+}
+
+/// Asks what the element needs, so that the root of a relationship can be wrapped for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrepareRequest {
+    /// The relationship that is about to be installed.
+    pub relationship: RelationshipId,
+    /// Its element version.
+    pub element_version: u32,
+}
+
+impl PrepareRequest {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut relationship, mut element_version) = (None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => relationship = Some(relationship_id(d)?),
+                1 => element_version = Some(d.u32()?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            relationship: relationship.ok_or(Malformed)?,
+            element_version: element_version.ok_or(Malformed)?,
+        })
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(2)?.u8(0)?.bytes(self.relationship.as_bytes())?.u8(1)?.u32(self.element_version)?;
+            Ok(())
+        })
+    }
+}
+
+/// Bytes that answer a request and are opaque to the protocol: wrapping material or a receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opaque(pub Vec<u8>);
+
+impl Opaque {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut content = None;
+        read_map(bytes, |key, d| {
+            match key {
+                0 => content = Some(d.bytes()?.to_vec()),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self(content.ok_or(Malformed)?))
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(1)?.u8(0)?.bytes(&self.0)?;
+            Ok(())
+        })
+    }
+}
+
+/// A generation of a relationship, as one member gets it.
+#[derive(Debug)]
+pub struct Install {
+    /// The public part of the SDS.
+    pub public_part: Vec<u8>,
+    /// The element root, wrapped for the member's element; absent if the element version stays.
+    pub wrapped_root: Option<Zeroizing<Vec<u8>>>,
+    /// The root of the epoch tree.
+    pub tree_root: TreeRoot,
+    /// The header key of run 0.
+    pub header_key: HeaderKey,
+    /// The tag of run 0.
+    pub tag: Tag,
+    /// What operators call the relationship.
+    pub label: String,
+    /// What operators call each member, in the order of the SDS; empty if that would be too long.
+    pub member_labels: Vec<String>,
+    /// Where each member is, as `ip:port`, in the order of the SDS; an empty text: unknown.
+    pub endpoints: Vec<String>,
+}
+
+impl Install {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut public_part, mut wrapped_root, mut tree_root) = (None, None, None);
+        let (mut header_key, mut tag, mut label) = (None, None, None);
+        let (mut member_labels, mut endpoints) = (None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => public_part = Some(d.bytes()?.to_vec()),
+                1 => wrapped_root = Some(Zeroizing::new(d.bytes()?.to_vec())),
+                2 => tree_root = Some(secret(d)?),
+                3 => header_key = Some(secret(d)?),
+                4 => tag = Some(Tag(read_bytes(d)?)),
+                5 => label = Some(short_text(d, LABEL_MAX)?),
+                6 => member_labels = Some(texts(d, LABEL_MAX)?),
+                7 => endpoints = Some(texts(d, ENDPOINT_MAX)?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            public_part: public_part.ok_or(Malformed)?,
+            wrapped_root,
+            tree_root: tree_root.ok_or(Malformed)?,
+            header_key: header_key.ok_or(Malformed)?,
+            tag: tag.ok_or(Malformed)?,
+            label: label.ok_or(Malformed)?,
+            member_labels: member_labels.ok_or(Malformed)?,
+            endpoints: endpoints.ok_or(Malformed)?,
+        })
+    }
+
+    /// The body as it is sent; it holds secrets.
+    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
+        let entries = 7 + u64::from(self.wrapped_root.is_some());
+        Zeroizing::new(write(|e| {
+            e.map(entries)?.u8(0)?.bytes(&self.public_part)?;
+            if let Some(wrapped) = &self.wrapped_root {
+                e.u8(1)?.bytes(wrapped)?;
+            }
+            e.u8(2)?.bytes(self.tree_root.expose())?.u8(3)?.bytes(self.header_key.expose())?;
+            e.u8(4)?.bytes(&self.tag.0)?.u8(5)?.str(&self.label)?;
+            e.u8(6)?.array(self.member_labels.len() as u64)?;
+            for label in &self.member_labels {
+                e.str(label)?;
+            }
+            e.u8(7)?.array(self.endpoints.len() as u64)?;
+            for endpoint in &self.endpoints {
+                e.str(endpoint)?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// Names one generation of a relationship: the body of `activate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActivateRequest {
+    /// The relationship.
+    pub relationship: RelationshipId,
+    /// The generation that shall be the active one.
+    pub generation: u32,
+}
+
+impl ActivateRequest {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let PrepareRequest { relationship, element_version } = PrepareRequest::parse(bytes)?;
+        Ok(Self { relationship, generation: element_version })
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        PrepareRequest { relationship: self.relationship, element_version: self.generation }.emit()
+    }
+}
+
+/// Names a relationship that is to be erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EraseRequest {
+    /// The relationship.
+    pub relationship: RelationshipId,
+}
+
+impl EraseRequest {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut relationship = None;
+        read_map(bytes, |key, d| {
+            match key {
+                0 => relationship = Some(relationship_id(d)?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self { relationship: relationship.ok_or(Malformed)? })
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(1)?.u8(0)?.bytes(self.relationship.as_bytes())?;
+            Ok(())
+        })
+    }
+}
+
+/// Asks for one page of a node's relationships.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusRequest {
+    /// The last one of the page before; `None` for the first page.
+    pub after: Option<RelationshipId>,
+    /// Most entries wanted; the node may send fewer.
+    pub most: u16,
+}
+
+impl StatusRequest {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut after, mut most) = (None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => after = Some(relationship_id(d)?),
+                1 => most = Some(d.u16()?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self { after, most: most.ok_or(Malformed)? })
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(1 + u64::from(self.after.is_some()))?;
+            if let Some(after) = self.after {
+                e.u8(0)?.bytes(after.as_bytes())?;
+            }
+            e.u8(1)?.u16(self.most)?;
+            Ok(())
+        })
+    }
+}
+
+/// How one relationship stands at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelationshipStatus {
+    /// The relationship.
+    pub relationship: RelationshipId,
+    /// Its generation.
+    pub generation: u32,
+    /// The epoch, or [`crate::tree::NO_EPOCH`].
+    pub epoch: u32,
+    /// Counts failsafes.
+    pub run: u32,
+    /// Where it stands.
+    pub phase: Phase,
+}
+
+impl RelationshipStatus {
+    fn read(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        let (mut relationship, mut generation, mut epoch, mut run, mut phase) =
+            (None, None, None, None, None);
+        read_map_from(d, |key, d| {
+            match key {
+                0 => relationship = Some(relationship_id(d)?),
+                1 => generation = Some(d.u32()?),
+                2 => epoch = Some(d.u32()?),
+                3 => run = Some(d.u32()?),
+                4 => phase = Some(Phase::from_number(d.u8()?).ok_or(Malformed)?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            relationship: relationship.ok_or(Malformed)?,
+            generation: generation.ok_or(Malformed)?,
+            epoch: epoch.ok_or(Malformed)?,
+            run: run.ok_or(Malformed)?,
+            phase: phase.ok_or(Malformed)?,
+        })
+    }
+
+    fn read_list(d: &mut Decoder<'_>) -> Result<Vec<Self>, Malformed> {
+        (0..read_array(d, PAGE_MAX)?).map(|_| Self::read(d)).collect()
+    }
+
+    fn write_list<W: Write<Error = core::convert::Infallible>>(
+        e: &mut minicbor::Encoder<W>,
+        list: &[Self],
+    ) -> WriteResult {
+        e.array(list.len() as u64)?;
+        for status in list {
+            e.map(5)?.u8(0)?.bytes(status.relationship.as_bytes())?.u8(1)?.u32(status.generation)?;
+            e.u8(2)?.u32(status.epoch)?.u8(3)?.u32(status.run)?.u8(4)?.u8(status.phase as u8)?;
+        }
+        Ok(())
+    }
+}
+
+/// One page of a node's relationships.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusAnswer {
+    /// Ascending by relationship ID.
+    pub relationships: Vec<RelationshipStatus>,
+    /// Whether there are more after the last one.
+    pub more: bool,
+}
+
+impl StatusAnswer {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut relationships, mut more) = (None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => relationships = Some(RelationshipStatus::read_list(d)?),
+                1 => more = Some(d.bool()?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self { relationships: relationships.ok_or(Malformed)?, more: more.ok_or(Malformed)? })
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(2)?.u8(0)?;
+            RelationshipStatus::write_list(e, &self.relationships)?;
+            e.u8(1)?.bool(self.more)?;
+            Ok(())
+        })
+    }
+}
+
+/// Where some members of a relationship are, and what they are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetEndpoints {
+    /// The relationship.
+    pub relationship: RelationshipId,
+    /// Member index, label, and endpoint as `ip:port`; at most [`PAGE_MAX`] at once.
+    pub entries: Vec<(u16, String, String)>,
+}
+
+impl SetEndpoints {
+    /// Reads the body.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (mut relationship, mut entries) = (None, None);
+        read_map(bytes, |key, d| {
+            match key {
+                0 => relationship = Some(relationship_id(d)?),
+                1 => {
+                    let entry = |d: &mut Decoder<'_>| {
+                        if read_array(d, 3)? != 3 {
+                            return Err(Malformed);
+                        }
+                        Ok((d.u16()?, short_text(d, LABEL_MAX)?, short_text(d, ENDPOINT_MAX)?))
+                    };
+                    let list: Result<_, _> = (0..read_array(d, PAGE_MAX)?).map(|_| entry(d)).collect();
+                    entries = Some(list?);
+                }
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })?;
+        Ok(Self { relationship: relationship.ok_or(Malformed)?, entries: entries.ok_or(Malformed)? })
+    }
+
+    /// The body as it is sent.
+    pub fn emit(&self) -> Vec<u8> {
+        write(|e| {
+            e.map(2)?.u8(0)?.bytes(self.relationship.as_bytes())?.u8(1)?;
+            e.array(self.entries.len() as u64)?;
+            for (index, label, endpoint) in &self.entries {
+                e.array(3)?.u16(*index)?.str(label)?.str(endpoint)?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,263 @@
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::epoch::{OpenEpoch, Sending};
+use super::{
+    Cause, Event, Instant, Pending, Phase, Queued, RETRY, Record, Session, SessionError, Step, Surroundings,
+};
+use crate::frame::{Class, FrameKind, HEADER_LENGTH, Header, OVERHEAD};
+use crate::keys::sha256;
+
+/// Closed epochs that stay open for receiving.
+const CLOSED_MAX: usize = 4;
+
+/// Most frames under one key, whatever the policy says.
+const FRAMES_PER_KEY: u32 = 1 << 28;
+
+/// Most bytes under one key.
+const BYTES_PER_KEY: u64 = 1 << 38;
+
+/// With this many epochs left the node warns.
+const EPOCHS_LOW: u32 = 1 << 31;
+
+impl Session {
+    /// Seals a body for every other member; begins an epoch first where it must.
+    pub(super) fn send(
+        &mut self,
+        kind: FrameKind,
+        body: &[u8],
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<(), SessionError> {
+        match self.phase {
+            Phase::Established => {}
+            Phase::UsedUp => return Err(SessionError::EpochsUsedUp),
+            phase => return Err(SessionError::NotActive(phase)),
+        }
+        if !self.carries(kind) {
+            return Err(SessionError::WrongKind);
+        }
+        if OVERHEAD + body.len() > self.frame_max() {
+            return Err(SessionError::TooLong { most: self.body_max() });
+        }
+        let allowed = self.advance_allowed().is_none_or(|allowed| allowed <= surroundings.now);
+        let cause = if !self.own_epoch {
+            Some(Cause::Start)
+        } else if self.key_is_used_up(body.len()) {
+            Some(Cause::Frames)
+        } else {
+            self.wanted.filter(|_| allowed)
+        };
+        let mut buffer = self.spare_buffer();
+        buffer.extend_from_slice(body);
+        if let Some(cause) = cause {
+            return self.begin_epoch(cause, Some((kind, buffer)), surroundings);
+        }
+        let salt = if self.sending.is_none() { self.draw_salt(surroundings) } else { 0 };
+        self.seal(kind, buffer, salt);
+        Ok(())
+    }
+
+    /// The operator or the application asks for the next epoch.
+    pub(super) fn on_advance(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
+        match self.phase {
+            Phase::Established => {}
+            Phase::UsedUp => return Err(SessionError::EpochsUsedUp),
+            phase => return Err(SessionError::NotActive(phase)),
+        }
+        self.wanted = Some(Cause::Asked);
+        self.act_on_trigger(surroundings)
+    }
+
+    pub(super) fn on_activate(&mut self, surroundings: &mut Surroundings<'_>) {
+        if self.phase == Phase::Staged {
+            let records = VecDeque::from([Record::Activated]);
+            self.pending = Some(Pending { records, step: Step::Activate, now: surroundings.now, salt: 0 });
+        }
+    }
+
+    pub(super) fn on_timeout(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
+        let now = surroundings.now;
+        if self.phase != Phase::Established || self.retry.is_some_and(|retry| now < retry) {
+            return Ok(());
+        }
+        self.retry = None;
+        if self.hello_due.is_some_and(|due| due <= now) {
+            let result = self.send(FrameKind::Hello, &[], surroundings);
+            return self.tried(result, now);
+        }
+        if self.wanted.is_none() && self.age_due().is_some_and(|due| due <= now) {
+            self.wanted = Some(Cause::Age);
+        }
+        self.act_on_trigger(surroundings)
+    }
+
+    fn act_on_trigger(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
+        let now = surroundings.now;
+        let Some(cause) = self.wanted else { return Ok(()) };
+        if self.advance_allowed().is_some_and(|allowed| now < allowed) {
+            return Ok(());
+        }
+        let hello = self.spare_buffer();
+        let result = self.begin_epoch(cause, Some((FrameKind::Hello, hello)), surroundings);
+        self.tried(result, now)
+    }
+
+    /// After a failure the session waits before it tries by itself again.
+    fn tried(&mut self, result: Result<(), SessionError>, now: Instant) -> Result<(), SessionError> {
+        if result.is_err() {
+            self.retry = Some(now + RETRY);
+        }
+        result
+    }
+
+    /// Computes the next epoch; state changes only when its place is durable.
+    fn begin_epoch(
+        &mut self,
+        cause: Cause,
+        then: Option<(FrameKind, Vec<u8>)>,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<(), SessionError> {
+        let Some(number) = self.place.as_ref().and_then(|place| place.next_epoch()) else {
+            self.phase = Phase::UsedUp;
+            self.wanted = None;
+            self.hello_due = None;
+            self.tell(Event::EpochsUsedUp);
+            return Err(SessionError::EpochsUsedUp);
+        };
+        let secret = self.epoch_secret(number, surroundings)?;
+        let place = self.place.as_ref().and_then(|place| place.at(number)).expect("the epoch is ahead");
+        let salt = self.draw_salt(surroundings);
+        let records = VecDeque::from([Record::Place(place.emit())]);
+        let step = Step::Begin { place, epoch: OpenEpoch::new(number, secret), cause, then };
+        self.pending = Some(Pending { records, step, now: surroundings.now, salt });
+        Ok(())
+    }
+
+    /// Everything that a step rests on is durable: changes the state.
+    pub(super) fn commit(&mut self, pending: Pending) {
+        let Pending { step, now, salt, .. } = pending;
+        match step {
+            Step::Activate => self.become_active(now),
+            Step::Begin { place, epoch, cause, then } => {
+                self.own_epoch = true;
+                self.advanced = Some(now);
+                self.enter(place, epoch, cause, now);
+                if let Some((kind, body)) = then {
+                    self.seal(kind, body, salt);
+                }
+            }
+            Step::Adopt { place, epoch, delivery, activates } => {
+                self.enter(place, epoch, Cause::Followed, now);
+                if activates {
+                    self.become_active(now);
+                }
+                if let Queued::Deliver { index, kind, newest, buffer } = delivery {
+                    self.accept(index, kind, newest, buffer);
+                }
+            }
+        }
+    }
+
+    fn become_active(&mut self, now: Instant) {
+        self.phase = Phase::Established;
+        self.began = now;
+        self.tell(Event::Activated);
+        if self.options.hello_at_start {
+            self.hello_due = Some(now);
+        }
+    }
+
+    fn enter(&mut self, place: crate::tree::Place, epoch: OpenEpoch, cause: Cause, now: Instant) {
+        let number = epoch.number;
+        let was_low = crate::tree::LAST_EPOCH - self.epoch_or_zero() <= EPOCHS_LOW;
+        if let Some(mut closed) = self.current.replace(epoch) {
+            closed.closes = Some(now + self.membership.policy().overlap);
+            if self.closed.len() == CLOSED_MAX {
+                self.closed.pop_front();
+            }
+            self.closed.push_back(closed);
+        }
+        self.place = Some(place);
+        self.sending = None;
+        self.unproven.retain(|unproven| unproven.number > number);
+        self.began = now;
+        self.wanted = None;
+        self.hello_due = self.hello_due.filter(|_| !self.own_epoch);
+        self.tell(Event::EpochBegan { epoch: number, cause });
+        if !was_low && crate::tree::LAST_EPOCH - number <= EPOCHS_LOW {
+            self.tell(Event::EpochsRunningLow);
+        }
+    }
+
+    fn epoch_or_zero(&self) -> u32 {
+        self.current.as_ref().map_or(0, |epoch| epoch.number)
+    }
+
+    /// Seals a frame in the current epoch and queues it.
+    fn seal(&mut self, kind: FrameKind, body: Vec<u8>, salt: u64) {
+        let epoch = self.current.as_ref().expect("a sender has begun an epoch");
+        let index = self.membership.index();
+        let (provider, suite) = (self.provider, self.membership.sds().suite());
+        let sending = self.sending.get_or_insert_with(|| {
+            let key = epoch.secret.sender_key(index, salt);
+            Sending { salt, key: provider.aead(suite, key.expose()), counter: 0, bytes: 0 }
+        });
+        let header = Header {
+            class: Class::Session,
+            sender: index,
+            tag: self.tag,
+            epoch: epoch.number,
+            salt: sending.salt,
+            counter: sending.counter,
+        };
+        let mut frame = self.spare.pop().unwrap_or_default();
+        frame.extend_from_slice(&header.emit(&self.header_key));
+        frame.push(kind as u8);
+        frame.extend_from_slice(&body);
+        let (associated, plaintext) = frame.split_at_mut(HEADER_LENGTH);
+        let tag = sending.key.seal(&header.nonce(), associated, plaintext);
+        frame.extend_from_slice(&tag);
+        sending.counter += 1;
+        sending.bytes += frame.len() as u64;
+        let limit = self.membership.policy().rotate_frames;
+        if limit > 0 && sending.counter >= limit && self.wanted.is_none() {
+            self.wanted = Some(Cause::Frames);
+        }
+        // Whoever needed to hear of this epoch hears of it by this frame.
+        self.hello_due = None;
+        self.queue.push_back(Queued::Transmit(frame));
+        self.recycle(body);
+    }
+
+    fn key_is_used_up(&self, next: usize) -> bool {
+        self.sending.as_ref().is_some_and(|sending| {
+            sending.counter >= FRAMES_PER_KEY || sending.bytes + (next + OVERHEAD) as u64 > BYTES_PER_KEY
+        })
+    }
+
+    /// When the trigger that has fired, or age, makes this member move on.
+    pub(super) fn trigger_due(&self) -> Option<Instant> {
+        if self.phase != Phase::Established {
+            return None;
+        }
+        let due = if self.wanted.is_some() { Instant::default() } else { self.age_due()? };
+        Some(self.advance_allowed().map_or(due, |allowed| due.max(allowed)))
+    }
+
+    fn age_due(&self) -> Option<Instant> {
+        let limit = self.membership.policy().rotate_after;
+        (!limit.is_zero()).then(|| self.began + limit)
+    }
+
+    fn advance_allowed(&self) -> Option<Instant> {
+        self.advanced.map(|advanced| advanced + self.membership.policy().advance_interval)
+    }
+
+    /// A salt that neither a weak system generator nor a weak element can make predictable.
+    pub(super) fn draw_salt(&self, surroundings: &mut Surroundings<'_>) -> u64 {
+        let mut system = zeroize::Zeroizing::new([0; 32]);
+        surroundings.random.fill(&mut system[..]);
+        let mixed = sha256(&[self.salt_seed.expose(), &system[..]]);
+        u64::from_be_bytes(mixed[..8].try_into().expect("8 bytes"))
+    }
+}

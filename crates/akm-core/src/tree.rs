@@ -1,0 +1,247 @@
+//! The epoch tree (protocol, section 4): one leaf for each epoch of a generation.
+//!
+//! From the root every leaf follows; from a [`Place`] only those of later epochs. Moving on erases
+//! what was passed, so that a place that leaks opens no earlier epoch.
+
+use alloc::vec::Vec;
+
+use crate::keys::hmac_sha256;
+use crate::sds::TreeRoot;
+use crate::secret::Secret;
+use zeroize::Zeroizing;
+
+/// Says that no epoch has begun; never the number of an epoch.
+pub const NO_EPOCH: u32 = u32::MAX;
+
+/// The last epoch of a generation.
+pub const LAST_EPOCH: u32 = u32::MAX - 1;
+
+const DEPTH: u8 = 32;
+const NODE_LENGTH: usize = 1 + 4 + 32;
+const PREFIX_LENGTH: usize = 4 + 4 + 1;
+
+/// Why bytes are not an encoded place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a place in the epoch tree")]
+pub struct InvalidPlace;
+
+/// Where a node stands in a generation: `(run, epoch, cover)`.
+///
+/// The cover is the smallest set of tree nodes from which all later leaves follow and no earlier.
+#[derive(Debug)]
+pub struct Place {
+    run: u32,
+    epoch: u32,
+    cover: Vec<TreeNode>,
+}
+
+#[derive(Debug)]
+struct TreeNode {
+    depth: u8,
+    index: u32,
+    key: Secret<32>,
+}
+
+impl TreeNode {
+    fn covers(&self, epoch: u32) -> bool {
+        prefix(epoch, self.depth) == self.index
+    }
+
+    fn child(&self, bit: u8) -> Self {
+        Self {
+            depth: self.depth + 1,
+            index: (self.index << 1) | u32::from(bit),
+            key: hmac_sha256(self.key.expose(), &[b"akm1 tree", &[bit]]),
+        }
+    }
+
+    fn duplicate(&self) -> Self {
+        Self { depth: self.depth, index: self.index, key: self.key.duplicate() }
+    }
+}
+
+/// The `depth` highest bits of an epoch: the index of the tree node above it at that depth.
+fn prefix(epoch: u32, depth: u8) -> u32 {
+    if depth == 0 { 0 } else { epoch >> (DEPTH - depth) }
+}
+
+/// Depth and index of each tree node in the cover after `epoch`, ascending by first leaf.
+fn cover_shape(epoch: u32) -> impl Iterator<Item = (u8, u32)> {
+    let root = (epoch == NO_EPOCH).then_some((0, 0));
+    let siblings = (1..=DEPTH).rev().filter_map(move |depth| {
+        let index = prefix(epoch, depth);
+        (index & 1 == 0).then_some((depth, index | 1))
+    });
+    root.into_iter().chain(siblings)
+}
+
+impl Place {
+    /// The place before the first epoch of a run.
+    pub fn before_first(run: u32, root: TreeRoot) -> Self {
+        Self { run, epoch: NO_EPOCH, cover: Vec::from([TreeNode { depth: 0, index: 0, key: root }]) }
+    }
+
+    /// Counts failsafes, from 0.
+    pub fn run(&self) -> u32 {
+        self.run
+    }
+
+    /// The latest epoch, or [`NO_EPOCH`].
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The first epoch that a member at this place may still begin; `None` when all are used up.
+    pub fn next_epoch(&self) -> Option<u32> {
+        match self.epoch {
+            NO_EPOCH => Some(0),
+            LAST_EPOCH => None,
+            epoch => Some(epoch + 1),
+        }
+    }
+
+    /// Whether `epoch` lies ahead of this place.
+    pub fn is_ahead(&self, epoch: u32) -> bool {
+        epoch <= LAST_EPOCH && (self.epoch == NO_EPOCH || epoch > self.epoch)
+    }
+
+    /// The leaf of a later epoch; `None` if the epoch does not lie ahead. At most 32 hashes.
+    pub fn leaf(&self, epoch: u32) -> Option<Secret<32>> {
+        let mut node = self.above(epoch)?.duplicate();
+        while node.depth < DEPTH {
+            node = node.child((prefix(epoch, node.depth + 1) & 1) as u8);
+        }
+        Some(node.key)
+    }
+
+    /// The place at a later epoch; `None` if the epoch does not lie ahead. At most 64 hashes.
+    ///
+    /// This place stays as it is: drop it, which wipes what was passed, when the other is durable.
+    pub fn at(&self, epoch: u32) -> Option<Self> {
+        let start = self.above(epoch)?;
+        let first_leaf = |node: &TreeNode| u64::from(node.index) << (DEPTH - node.depth);
+        let mut siblings = Vec::new();
+        let mut node = start.duplicate();
+        while node.depth < DEPTH {
+            let bit = (prefix(epoch, node.depth + 1) & 1) as u8;
+            if bit == 0 {
+                siblings.push(node.child(1));
+            }
+            node = node.child(bit);
+        }
+        let beyond = self.cover.iter().filter(|other| first_leaf(other) > first_leaf(start));
+        let cover = siblings.into_iter().rev().chain(beyond.map(TreeNode::duplicate)).collect();
+        Some(Self { run: self.run, epoch, cover })
+    }
+
+    fn above(&self, epoch: u32) -> Option<&TreeNode> {
+        if !self.is_ahead(epoch) {
+            return None;
+        }
+        self.cover.iter().find(|node| node.covers(epoch))
+    }
+
+    /// The place as it is stored and sent: `u32 run || u32 epoch || u8 n || n x tree node`.
+    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(PREFIX_LENGTH + self.cover.len() * NODE_LENGTH));
+        bytes.extend_from_slice(&self.run.to_be_bytes());
+        bytes.extend_from_slice(&self.epoch.to_be_bytes());
+        bytes.push(self.cover.len() as u8);
+        for node in &self.cover {
+            bytes.push(node.depth);
+            bytes.extend_from_slice(&node.index.to_be_bytes());
+            bytes.extend_from_slice(node.key.expose());
+        }
+        bytes
+    }
+
+    /// Reads a place; its tree nodes must be exactly the cover of its epoch.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPlace> {
+        let (prefix, nodes) = bytes.split_at_checked(PREFIX_LENGTH).ok_or(InvalidPlace)?;
+        let run = u32::from_be_bytes(prefix[..4].try_into().expect("4 bytes"));
+        let epoch = u32::from_be_bytes(prefix[4..8].try_into().expect("4 bytes"));
+        if nodes.len() != usize::from(prefix[8]) * NODE_LENGTH
+            || usize::from(prefix[8]) != cover_shape(epoch).count()
+        {
+            return Err(InvalidPlace);
+        }
+        let cover = nodes
+            .chunks_exact(NODE_LENGTH)
+            .zip(cover_shape(epoch))
+            .map(|(bytes, (depth, index))| {
+                if bytes[0] != depth || bytes[1..5] != index.to_be_bytes() {
+                    return Err(InvalidPlace);
+                }
+                let key = Secret::copy_from(&bytes[5..]).ok_or(InvalidPlace)?;
+                Ok(TreeNode { depth, index, key })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { run, epoch, cover })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn start() -> Place {
+        Place::before_first(0, Secret::take(&mut [9; 32]))
+    }
+
+    #[test]
+    fn what_was_passed_cannot_be_made_again() {
+        let place = start().at(1000).unwrap();
+        for epoch in [0, 1, 999, 1000] {
+            assert!(place.leaf(epoch).is_none());
+            assert!(place.at(epoch).is_none());
+        }
+        assert!(place.leaf(1001).is_some());
+    }
+
+    #[test]
+    fn the_last_epoch_has_no_next_and_the_reserved_number_is_no_epoch() {
+        let place = start().at(LAST_EPOCH).unwrap();
+        assert_eq!(place.next_epoch(), None);
+        assert!(place.leaf(NO_EPOCH).is_none());
+        assert!(start().leaf(NO_EPOCH).is_none());
+        assert_eq!(start().next_epoch(), Some(0));
+    }
+
+    #[test]
+    fn a_place_with_a_foreign_cover_is_refused() {
+        let place = start().at(5).unwrap().emit();
+        let mut other_epoch = place.to_vec();
+        other_epoch[7] = 6;
+        assert_eq!(Place::parse(&other_epoch).unwrap_err(), InvalidPlace);
+        assert_eq!(Place::parse(&place[..place.len() - 1]).unwrap_err(), InvalidPlace);
+        assert_eq!(Place::parse(&[]).unwrap_err(), InvalidPlace);
+        let mut other_index = place.to_vec();
+        other_index[10] ^= 1;
+        assert_eq!(Place::parse(&other_index).unwrap_err(), InvalidPlace);
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_to_an_epoch_gives_the_same_leaf_and_place(mut stops in proptest::collection::vec(0..=LAST_EPOCH, 1..6)) {
+            stops.sort_unstable();
+            stops.dedup();
+            let last = *stops.last().unwrap();
+            let direct = start();
+            let mut place = start();
+            for &stop in &stops[..stops.len() - 1] {
+                place = Place::parse(&place.at(stop).unwrap().emit()).unwrap();
+            }
+            prop_assert!(place.leaf(last).unwrap().equals(direct.leaf(last).unwrap().expose()));
+            prop_assert_eq!(place.at(last).unwrap().emit(), direct.at(last).unwrap().emit());
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_read_back_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(place) = Place::parse(&bytes) {
+                let emitted = place.emit();
+                prop_assert_eq!(&emitted[..], &bytes[..]);
+            }
+        }
+    }
+}
