@@ -1,0 +1,160 @@
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use akm_core::element::{ElementError, ProvisionableElement};
+
+use crate::software::SoftwareElement;
+
+/// Kinds that are part of AKM, in this build or in another.
+const KNOWN: [&str; 4] = ["software", "tpm", "pkcs11", "card"];
+
+/// Kinds that this build has, for the reader of an error.
+const IN_THIS_BUILD: &str = "software";
+
+const PASSPHRASE_FILE: &str = "passphrase-file=";
+
+/// Which element a node uses, as one line of text: `KIND` or `KIND:WHAT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ElementSpec {
+    /// `software` or `software:passphrase-file=/abs/path`: a file in the node's state directory.
+    Software {
+        /// Holds the passphrase under which the file is sealed; an absolute path.
+        passphrase_file: Option<PathBuf>,
+    },
+}
+
+/// Why a text names no element.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidElementSpec {
+    /// A kind that AKM knows and this program was built without.
+    #[error("elements of kind {kind:?} are not in this build, which has: {IN_THIS_BUILD}")]
+    NotInThisBuild {
+        /// As it was given.
+        kind: String,
+    },
+    /// No kind of element at all.
+    #[error("{kind:?} is no kind of element; this build has: {IN_THIS_BUILD}")]
+    UnknownKind {
+        /// As it was given.
+        kind: String,
+    },
+    /// A kind with something after the colon that it does not take.
+    #[error("a software element takes `passphrase-file=/absolute/path` or nothing, not {option:?}")]
+    SoftwareOption {
+        /// As it was given.
+        option: String,
+    },
+}
+
+impl ElementSpec {
+    /// Opens the element of an enrolled node, which must exist.
+    pub fn open(&self, state_dir: &Path) -> Result<Box<dyn ProvisionableElement>, ElementError> {
+        match self {
+            Self::Software { passphrase_file } => {
+                Ok(Box::new(SoftwareElement::open(state_dir, passphrase_file.as_deref())?))
+            }
+        }
+    }
+
+    /// Opens the element, and makes it first where it is missing and can be made. Made whole or not
+    /// at all; repeating changes nothing.
+    pub fn create(&self, state_dir: &Path) -> Result<Box<dyn ProvisionableElement>, ElementError> {
+        match self {
+            Self::Software { passphrase_file } => {
+                Ok(Box::new(SoftwareElement::create(state_dir, passphrase_file.as_deref())?))
+            }
+        }
+    }
+}
+
+impl FromStr for ElementSpec {
+    type Err = InvalidElementSpec;
+
+    fn from_str(text: &str) -> Result<Self, InvalidElementSpec> {
+        let (kind, option) = match text.split_once(':') {
+            Some((kind, option)) => (kind, Some(option)),
+            None => (text, None),
+        };
+        match kind {
+            "software" => parse_software(option),
+            _ if KNOWN.contains(&kind) => Err(InvalidElementSpec::NotInThisBuild { kind: kind.into() }),
+            _ => Err(InvalidElementSpec::UnknownKind { kind: kind.into() }),
+        }
+    }
+}
+
+fn parse_software(option: Option<&str>) -> Result<ElementSpec, InvalidElementSpec> {
+    let Some(option) = option else {
+        return Ok(ElementSpec::Software { passphrase_file: None });
+    };
+    match option.strip_prefix(PASSPHRASE_FILE).map(Path::new) {
+        Some(path) if path.is_absolute() => {
+            Ok(ElementSpec::Software { passphrase_file: Some(path.to_path_buf()) })
+        }
+        _ => Err(InvalidElementSpec::SoftwareOption { option: option.into() }),
+    }
+}
+
+impl fmt::Display for ElementSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Software { passphrase_file } => match passphrase_file {
+                None => f.write_str("software"),
+                Some(path) => write!(f, "software:{PASSPHRASE_FILE}{}", path.display()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        text.parse::<ElementSpec>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn software_is_read_with_and_without_a_passphrase_file() {
+        assert_eq!("software".parse(), Ok(ElementSpec::Software { passphrase_file: None }));
+        assert_eq!(
+            "software:passphrase-file=/etc/akm/pass".parse(),
+            Ok(ElementSpec::Software { passphrase_file: Some("/etc/akm/pass".into()) })
+        );
+    }
+
+    #[test]
+    fn a_kind_that_is_not_here_is_told_with_what_is() {
+        assert_eq!(
+            refusal("tpm:device:/dev/tpmrm0"),
+            "elements of kind \"tpm\" are not in this build, which has: software"
+        );
+        assert_eq!(refusal("soft"), "\"soft\" is no kind of element; this build has: software");
+        assert_eq!(refusal(""), "\"\" is no kind of element; this build has: software");
+    }
+
+    #[test]
+    fn software_takes_one_option_with_an_absolute_path() {
+        for text in [
+            "software:",
+            "software:passphrase-file=",
+            "software:passphrase-file=pass",
+            "software:passphrase=/etc/pass",
+            "software:/etc/pass",
+        ] {
+            assert!(refusal(text).starts_with("a software element takes"), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_is_given_back_as_it_was(text in "(software)?(:?passphrase-file=)?.*") {
+            if let Ok(spec) = text.parse::<ElementSpec>() {
+                prop_assert_eq!(spec.to_string(), text);
+            }
+        }
+    }
+}

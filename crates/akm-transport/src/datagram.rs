@@ -1,0 +1,134 @@
+//! Frames as datagrams: a node's UDP socket, and the TCP listener on the same port number.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// What the receive buffer is asked to be; the system may give less. It must hold what arrives while
+/// the element is asked for the keys of an epoch.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+
+/// Ports to record: above the well-known services, below those that systems give to outgoing
+/// connections (from 32,768), one of which could hold the port while the node is off.
+const PORTS: Range<u16> = 20_000..32_768;
+
+/// How many ports are tried before giving up.
+const TRIES: usize = 128;
+
+/// Binds UDP and TCP to one port number, both non-blocking. With port 0 the system chooses one that
+/// is free in both; ask either socket for it.
+///
+/// The TCP listener may take a port on which old connections still linger; the UDP socket shares its
+/// port with nobody. [`ErrorKind::AddrInUse`]: somebody has the port, in UDP or TCP.
+pub fn bind_pair(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    if address.port() != 0 {
+        return bind_both(address);
+    }
+    first_free(|| Ok(address))
+}
+
+/// A port that is free for UDP and TCP at this address, to be recorded and bound later. Nothing
+/// keeps it until then; it is chosen at random from ports that systems do not give away themselves.
+pub fn pick_port(ip: IpAddr) -> io::Result<u16> {
+    let (udp, _tcp) = first_free(|| {
+        let mut random = [0; 4];
+        getrandom::fill(&mut random)?;
+        let count = u32::from(PORTS.end - PORTS.start);
+        let offset = (u32::from_be_bytes(random) % count) as u16;
+        Ok(SocketAddr::new(ip, PORTS.start + offset))
+    })?;
+    Ok(udp.local_addr()?.port())
+}
+
+fn first_free(mut candidate: impl FnMut() -> io::Result<SocketAddr>) -> io::Result<(UdpSocket, TcpListener)> {
+    for _ in 1..TRIES {
+        match bind_both(candidate()?) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+    bind_both(candidate()?)
+}
+
+fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let udp = bind_udp(address)?;
+    let tcp = TcpListener::bind(udp.local_addr()?)?;
+    tcp.set_nonblocking(true)?;
+    Ok((udp, tcp))
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    // A smaller buffer loses frames under load, and is no reason not to start.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const ANY_PORT: SocketAddr = SocketAddr::new(LOCALHOST, 0);
+
+    #[test]
+    fn udp_and_tcp_get_the_same_port() {
+        let (udp, tcp) = bind_pair(ANY_PORT).unwrap();
+        assert_ne!(udp.local_addr().unwrap().port(), 0);
+        assert_eq!(udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+    }
+
+    #[test]
+    fn both_sockets_answer_at_once_when_nothing_is_there() {
+        let (udp, tcp) = bind_pair(ANY_PORT).unwrap();
+        assert_eq!(udp.recv_from(&mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(tcp.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_in_either_is_in_use() {
+        let address = SocketAddr::new(LOCALHOST, pick_port(LOCALHOST).unwrap());
+        let (udp, tcp) = bind_pair(address).unwrap();
+        assert_eq!(bind_pair(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(udp);
+        assert_eq!(bind_pair(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(tcp);
+        let (udp, tcp) = bind_pair(address).unwrap();
+        drop(tcp);
+        assert_eq!(bind_pair(address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(udp);
+    }
+
+    #[test]
+    fn a_port_with_a_connection_that_was_just_closed_can_be_bound_again() {
+        let address = SocketAddr::new(LOCALHOST, pick_port(LOCALHOST).unwrap());
+        let (udp, tcp) = bind_pair(address).unwrap();
+        tcp.set_nonblocking(false).unwrap();
+        let connected = TcpStream::connect(address).unwrap();
+        let (accepted, _) = tcp.accept().unwrap();
+        drop((accepted, connected, udp, tcp));
+        bind_pair(address).unwrap();
+    }
+
+    #[test]
+    fn a_picked_port_can_be_bound_and_is_not_one_for_outgoing_connections() {
+        let port = pick_port(LOCALHOST).unwrap();
+        assert!(PORTS.contains(&port));
+        let (udp, tcp) = bind_pair(SocketAddr::new(LOCALHOST, port)).unwrap();
+        assert_eq!(udp.local_addr().unwrap().port(), port);
+        assert_eq!(tcp.local_addr().unwrap().port(), port);
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_an_error_at_once() {
+        let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        assert_eq!(pick_port(elsewhere).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        assert_eq!(bind_pair(SocketAddr::new(elsewhere, 0)).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+    }
+}
