@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::cbor::{Malformed, read_array, read_map, read_map_from, write};
 use crate::element::Description;
 use crate::id::{AkmId, RelationshipId};
+use crate::keys::sha256;
 use crate::management::{LABEL_MAX, read_description, write_description};
 
 /// The version of both messages.
@@ -168,6 +169,34 @@ impl Envelope {
             Ok(())
         }))
     }
+}
+
+/// One file of an installed stack, as the integrity code sees it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StackFile {
+    /// Relative to the installation, with `/` between its parts.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Of its content.
+    pub sha256: [u8; 32],
+}
+
+/// The integrity code: over the files of a stack and the identity of the element (protocol,
+/// section 8).
+pub fn integrity_code(files: &[StackFile], element_identity: &[u8]) -> [u8; 32] {
+    let mut sorted: Vec<&StackFile> = files.iter().collect();
+    sorted.sort_unstable();
+    let mut covered = Vec::new();
+    for file in sorted {
+        covered.extend_from_slice(file.path.as_bytes());
+        covered.push(0);
+        covered.extend_from_slice(&file.mode.to_be_bytes());
+        covered.extend_from_slice(&file.sha256);
+    }
+    covered.extend_from_slice(&(element_identity.len() as u16).to_be_bytes());
+    covered.extend_from_slice(element_identity);
+    sha256(&[&covered])
 }
 
 fn read_relationships(d: &mut minicbor::Decoder<'_>) -> Result<Vec<RelationshipId>, Malformed> {

@@ -1,0 +1,326 @@
+//! The command line of `akmd`.
+
+mod show;
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Parser, Subcommand};
+use zeroize::Zeroizing;
+
+use crate::client::Client;
+use crate::enrol;
+use crate::error::{FAILED, NodeError};
+use crate::layout::Layout;
+use crate::local_api::{Reply, Request, decode, encode};
+use crate::server;
+
+/// Longest envelope that `enroll` reads, in bytes.
+const ENVELOPE_MAX: u64 = 1 << 20;
+
+/// How long `run --detach` waits for the stack to answer.
+const READY: Duration = Duration::from_secs(120);
+
+#[derive(Parser)]
+#[command(
+    name = "akmd",
+    version,
+    about = "The AKM stack of a node: keeps its relationships and talks for its applications",
+    after_help = "Examples:\n  akmd status --dir ./n1\n  akmd listen line --dir ./n1 --count 1\n  akmd send line \"hello\" --dir ./n2\n\n\
+                  Exit codes: 0 done; 1 failed; 2 usage; 3 nothing to do; 4 the element refused; 7 not running"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The directory of the installation
+    #[arg(long, global = true, default_value = "/opt/akm", value_name = "DIR")]
+    dir: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on standard error; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the stack
+    Run {
+        /// Start it in the background and return when it answers
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Stop the running stack
+    Stop,
+    /// How the node and its relationships stand
+    Status,
+    /// Who this node is
+    Identify,
+    /// Send a message to every other member of an ASR
+    Send {
+        /// Name or ID of the ASR
+        asr: String,
+        /// The message; - reads standard input
+        text: String,
+        /// With -: send each line as a message of its own
+        #[arg(long)]
+        lines: bool,
+    },
+    /// Print the messages that arrive on an ASR
+    Listen {
+        /// Name or ID of the ASR
+        asr: String,
+        /// Stop after this many messages
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Give up when nothing arrives for this many seconds
+        #[arg(long, value_name = "SECONDS")]
+        patience: Option<u64>,
+    },
+    /// Print every frame that arrives, and why it is accepted or dropped
+    Watch {
+        /// Name or ID of an ASR; without: all, and frames that belong to none
+        asr: Option<String>,
+        /// Stop after this many frames
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        /// Give up when nothing arrives for this many seconds
+        #[arg(long, value_name = "SECONDS")]
+        patience: Option<u64>,
+    },
+    /// Begin the next epoch of an ASR
+    Rotate {
+        /// Name or ID of the ASR
+        asr: String,
+    },
+    /// Make this device a node; used by the module
+    Enroll {
+        /// Say what the element needs, and who this device is
+        #[arg(long)]
+        prepare: bool,
+    },
+    /// Erase everything that makes this device a node; the stack must not run
+    Reset {
+        /// Really do it
+        #[arg(long, required = true)]
+        force: bool,
+    },
+}
+
+/// Runs the command line; returns the exit code.
+pub fn main() -> u8 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for; everything else is a usage error.
+            let code = u8::try_from(error.exit_code()).unwrap_or(FAILED);
+            let _ = error.print();
+            return code;
+        }
+    };
+    protect_memory();
+    start_log(arguments.verbose);
+    match carry_out(&arguments) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("akmd: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// No core dump and no debugger gets at the keys.
+fn protect_memory() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    // Where the kernel refuses, the stack runs all the same.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::INFO,
+        1 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
+    let layout = Layout::new(&arguments.dir);
+    match &arguments.command {
+        Command::Run { detach: false } => server::run(&layout),
+        Command::Run { detach: true } => detach(&layout, arguments.verbose),
+        Command::Stop => stop(&layout),
+        Command::Status => show::status(&Client::connect(&layout)?.status()?, arguments.json),
+        Command::Identify => show::identity(&Client::connect(&layout)?.status()?, arguments.json),
+        Command::Send { asr, text, lines } => send(&layout, asr, text, *lines),
+        Command::Listen { asr, count, patience } => {
+            follow(&layout, &Request::Listen { asr: asr.clone() }, *count, *patience, arguments.json)
+        }
+        Command::Watch { asr, count, patience } => {
+            follow(&layout, &Request::Watch { asr: asr.clone() }, *count, *patience, arguments.json)
+        }
+        Command::Rotate { asr } => {
+            Client::connect(&layout)?.ask(&Request::Rotate { asr: asr.clone() }).map(|_| ())
+        }
+        Command::Enroll { prepare: true } => {
+            say(&format!("akm-prepare:{}", STANDARD.encode(enrol::prepare(&layout)?.emit())))
+        }
+        Command::Enroll { prepare: false } => {
+            let mut envelope = Zeroizing::new(Vec::new());
+            std::io::stdin()
+                .take(ENVELOPE_MAX)
+                .read_to_end(&mut envelope)
+                .map_err(NodeError::file("cannot read", Path::new("standard input")))?;
+            let receipt = enrol::enrol(&layout, &envelope)?;
+            say(&format!("akm-receipt:{}", STANDARD.encode(receipt.expose())))
+        }
+        Command::Reset { .. } => enrol::reset(&layout),
+    }
+}
+
+/// Starts the stack in the background, and waits until it answers or ends.
+fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    use std::os::unix::process::CommandExt;
+    if Client::connect(layout).is_ok() {
+        return Err(NodeError::AlreadyProvisioned(format!(
+            "a stack runs in {} already",
+            layout.dir().display()
+        )));
+    }
+    let run = layout.run();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&run)
+        .map_err(NodeError::file("cannot make", &run))?;
+    let path = layout.log();
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(NodeError::file("cannot open", &path))?;
+    let begins = log.metadata().map_or(0, |metadata| metadata.len());
+    let program = std::env::current_exe()
+        .map_err(|error| NodeError::Failed(format!("cannot find this program: {error}")))?;
+    let cannot_start = |error| NodeError::Failed(format!("cannot start the stack: {error}"));
+    let mut process = Process::new(program);
+    process.arg("run").arg("--dir").arg(layout.dir());
+    for _ in 0..verbose {
+        process.arg("--verbose");
+    }
+    let mut child = process
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(cannot_start)?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .map_err(cannot_start)?;
+    let started = Instant::now();
+    loop {
+        if let Ok(mut client) = Client::connect(layout)
+            && client.status().is_ok()
+        {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait().map_err(cannot_start)? {
+            let log = std::fs::read(&path).unwrap_or_default();
+            let said = String::from_utf8_lossy(log.get(begins as usize..).unwrap_or_default()).into_owned();
+            let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+            let last = last.strip_prefix("akmd: ").unwrap_or(last);
+            return Err(NodeError::Failed(format!("the stack ended at once ({status}): {last}")));
+        }
+        if started.elapsed() > READY {
+            return Err(NodeError::Failed(format!(
+                "the stack does not answer; see {}",
+                layout.log().display()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Stops the running stack, if there is one, and waits until it has let go of its state.
+fn stop(layout: &Layout) -> Result<(), NodeError> {
+    let mut client = match Client::connect(layout) {
+        Ok(client) => client,
+        Err(NodeError::NotRunning(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match client.ask(&Request::Stop) {
+        Ok(_) | Err(NodeError::NotRunning(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn send(layout: &Layout, asr: &str, text: &str, lines: bool) -> Result<(), NodeError> {
+    let mut client = Client::connect(layout)?;
+    let mut send_one = |bytes: &[u8]| {
+        let request = Request::Send { asr: asr.to_owned(), data: encode(bytes) };
+        client.ask(&request).map(|_| ())
+    };
+    if text != "-" {
+        return send_one(text.as_bytes());
+    }
+    let input = std::io::stdin();
+    let cannot_read = NodeError::file("cannot read", Path::new("standard input"));
+    if lines {
+        for line in input.lines() {
+            match line {
+                Ok(line) => send_one(line.as_bytes())?,
+                Err(error) => return Err(cannot_read(error)),
+            }
+        }
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    input.take(1 << 20).read_to_end(&mut bytes).map_err(cannot_read)?;
+    send_one(&bytes)
+}
+
+fn follow(
+    layout: &Layout,
+    request: &Request,
+    count: Option<u64>,
+    patience: Option<u64>,
+    json: bool,
+) -> Result<(), NodeError> {
+    let mut client = Client::connect(layout)?;
+    client.ask(request)?;
+    client.set_patience(patience.map(|seconds| Duration::from_secs(seconds.max(1))))?;
+    let mut left = count;
+    while left != Some(0) {
+        let reply = client.next()?;
+        if !matches!(reply, Reply::Lost { .. }) {
+            left = left.map(|left| left - 1);
+        }
+        show::follow_line(&reply, json)?;
+    }
+    Ok(())
+}
+
+/// Prints a line; an error if nobody reads it.
+fn say(line: &str) -> Result<(), NodeError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(NodeError::file("cannot write to", Path::new("standard output")))
+}
+
+/// The bytes of a message as text, where they are text.
+fn readable(data: &str) -> String {
+    String::from_utf8(decode(data).unwrap_or_default()).unwrap_or_else(|_| format!("base64:{data}"))
+}

@@ -1,0 +1,173 @@
+//! Enrolment: how a device becomes a node (steps 4 of the ceremony, on the target's side).
+//!
+//! Everything is written before the one step that counts, the switch of the identity. Killed before
+//! it, the device is what it was; killed after it, the device is the new node, and what belonged to
+//! the old one is erased at the next start. The same envelope again ends in the same node.
+
+use akm_core::element::{ElementError, ProvisionableElement, Root};
+use akm_core::enrolment::{Envelope, ExistingNode, Preparation};
+use akm_core::id::RelationshipId;
+use akm_core::keys::{PlaceSeal, install_receipt};
+use akm_core::management::Install;
+use akm_core::policy::Policy;
+use akm_core::sds::{Kind, SynchronizedDataSet};
+use akm_core::secret::Secret;
+use akm_core::tree::Place;
+
+use crate::config::Config;
+use crate::error::NodeError;
+use crate::layout::Layout;
+use crate::node::seal_place;
+use crate::storage::{Identity, Installed, Storage, erase_roots};
+
+/// Says what this device is and what its element needs.
+pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
+    let config = Config::load(layout)?;
+    let storage = Storage::open(layout)?;
+    let mut element = config.element.create(storage.state_dir())?;
+    let identity = storage.identity()?;
+    if identity.is_some() || storage.is_disowned() {
+        storage.tidy(identity.as_ref(), &mut *element)?;
+    }
+    let leftovers = match identity {
+        Some(_) => Vec::new(),
+        None => relationships_of(&mut *element)?,
+    };
+    Ok(Preparation {
+        stack_version: env!("CARGO_PKG_VERSION").to_owned(),
+        element: element.description(),
+        material: element.prepare()?,
+        node: identity.map(|identity| ExistingNode {
+            node: identity.node,
+            relationship: identity.relationship,
+            provisioner: identity.provisioner,
+        }),
+        leftovers,
+    })
+}
+
+/// Makes this device the node of an envelope; returns the receipt of its element.
+pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeError> {
+    let unreadable =
+        || NodeError::Usage("the envelope cannot be read: stack and module do not fit together".to_owned());
+    let envelope = Envelope::parse(envelope_bytes).map_err(|_| unreadable())?;
+    let install = Install::parse(&envelope.install).map_err(|_| unreadable())?;
+    let sds = SynchronizedDataSet::parse(&install.public_part).map_err(|_| unreadable())?;
+    if sds.kind() != Kind::Provisioning
+        || sds.members()[1] != envelope.node
+        || Policy::parse(sds.policy()).is_err()
+    {
+        return Err(unreadable());
+    }
+    let wrapped = install.wrapped_root.as_ref().ok_or_else(unreadable)?;
+    let config = Config::load(layout)?;
+    let storage = Storage::open(layout)?;
+    let mut element = config.element.create(storage.state_dir())?;
+    let root = Root::Relationship { id: sds.relationship(), version: sds.element_version() };
+
+    let existing = storage.identity()?;
+    if let Some(existing) = &existing {
+        storage.tidy(Some(existing), &mut *element)?;
+        if existing.relationship == sds.relationship() {
+            check_same(&storage, existing, &sds)?;
+            return Ok(install_receipt(&mut *element, root, envelope_bytes)?);
+        }
+        if envelope.replaces != Some(existing.relationship) {
+            return Err(NodeError::AlreadyProvisioned(format!(
+                "this device is node {} already",
+                existing.node
+            )));
+        }
+    } else {
+        storage.tidy(None, &mut *element)?;
+        check_leftovers(&mut *element, &envelope, sds.relationship())?;
+    }
+
+    let identity = Identity {
+        node: envelope.node,
+        relationship: sds.relationship(),
+        provisioner: sds.members()[0],
+        name: envelope.name.clone(),
+    };
+    element.make_device_key()?;
+    element.install(root, wrapped)?;
+    let start = match element.counter() {
+        Some(counter) => counter.value()?,
+        None => 0,
+    };
+    let seal = PlaceSeal::derive(&mut *element, start)?;
+    let place = Place::before_first(0, install.tree_root).emit();
+    let sealed = seal_place(&seal, &sds, &place);
+    let installed = Installed {
+        sds,
+        header_key: install.header_key,
+        tag: install.tag,
+        label: install.label,
+        member_labels: install.member_labels,
+        endpoints: install.endpoints,
+        active: true,
+    };
+    storage.forget(identity.node)?;
+    storage.install(identity.node, &installed, &sealed)?;
+    let receipt = install_receipt(&mut *element, root, envelope_bytes)?;
+    storage.adopt(&identity)?;
+    storage.tidy(Some(&identity), &mut *element)?;
+    Ok(receipt)
+}
+
+/// Makes the device nobody's: erases the identity, all relationships and their roots. For an operator
+/// at the device itself.
+pub fn reset(layout: &Layout) -> Result<(), NodeError> {
+    let config = Config::load(layout)?;
+    let storage = Storage::open(layout)?;
+    let mut element = config.element.create(storage.state_dir())?;
+    storage.disown()?;
+    storage.tidy(None, &mut *element)?;
+    for relationship in relationships_of(&mut *element)? {
+        erase_roots(&mut *element, relationship)?;
+    }
+    Ok(())
+}
+
+/// The same relationship again must be the same down to the last byte.
+fn check_same(storage: &Storage, existing: &Identity, sds: &SynchronizedDataSet) -> Result<(), NodeError> {
+    let found = storage.relationships(existing.node)?;
+    let held = found.into_iter().find(|found| found.relationship == sds.relationship());
+    match held.map(|found| found.installed) {
+        Some(Ok(installed)) if installed.sds.digest() == sds.digest() => Ok(()),
+        Some(Err(error)) => Err(error),
+        _ => Err(NodeError::AlreadyProvisioned(
+            "this device holds another content under this provisioning relationship".to_owned(),
+        )),
+    }
+}
+
+/// Roots that nobody vouches for are not ours to erase.
+fn check_leftovers(
+    element: &mut dyn ProvisionableElement,
+    envelope: &Envelope,
+    relationship: RelationshipId,
+) -> Result<(), NodeError> {
+    let strange =
+        relationships_of(element)?.into_iter().find(|id| *id != relationship && !envelope.erase.contains(id));
+    match strange {
+        None => Ok(()),
+        Some(id) => Err(NodeError::Element(ElementError::Refused(format!(
+            "it holds a root of relationship {id}, which no module vouches for; if it may go, run akmd reset \
+             on the device"
+        )))),
+    }
+}
+
+fn relationships_of(element: &mut dyn ProvisionableElement) -> Result<Vec<RelationshipId>, NodeError> {
+    let mut ids: Vec<_> = element
+        .roots()?
+        .into_iter()
+        .filter_map(|root| match root {
+            Root::Relationship { id, .. } => Some(id),
+            Root::Device => None,
+        })
+        .collect();
+    ids.dedup();
+    Ok(ids)
+}

@@ -1,0 +1,74 @@
+//! What can go wrong in `akmd`, and its exit codes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use akm_core::element::ElementError;
+
+/// Exit code: something failed.
+pub const FAILED: u8 = 1;
+/// Exit code: the command line is wrong, or names what does not exist.
+pub const USAGE: u8 = 2;
+/// Exit code: there is nothing to do.
+pub const NOTHING_TO_DO: u8 = 3;
+/// Exit code: the element refused, or is not ours.
+pub const ELEMENT: u8 = 4;
+/// Exit code: the stack does not run.
+pub const NOT_RUNNING: u8 = 7;
+
+/// Why `akmd` could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A file could not be read or written.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {what}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+    /// The element did not do its part.
+    #[error(transparent)]
+    Element(#[from] ElementError),
+    /// The request cannot be met as it is; the text says what to do.
+    #[error("{0}")]
+    Usage(String),
+    /// The target is a node already.
+    #[error("{0}")]
+    AlreadyProvisioned(String),
+    /// The stack does not run, or does not answer.
+    #[error("{0}")]
+    NotRunning(String),
+    /// Anything else; the text says what to do.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl NodeError {
+    /// The exit code that goes with it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::File { .. } | Self::Damaged { .. } | Self::Failed(_) => FAILED,
+            Self::Usage(_) => USAGE,
+            Self::AlreadyProvisioned(_) => NOTHING_TO_DO,
+            Self::Element(_) => ELEMENT,
+            Self::NotRunning(_) => NOT_RUNNING,
+        }
+    }
+
+    /// For `map_err` after a file operation.
+    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+}

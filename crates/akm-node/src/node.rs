@@ -1,0 +1,468 @@
+//! One driver for the sessions of all relationships of a node.
+//!
+//! It takes frames and wishes, hands them to the right session, makes records durable when a session
+//! asks for it, and gives what is to be sent or delivered to a [`Network`]. It opens no socket.
+
+mod management;
+mod start;
+mod status;
+
+pub use status::{MemberStatus, NodeStatus, RelationshipReport};
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+use akm_core::element::ProvisionableElement;
+use akm_core::frame::{FrameKind, Header};
+use akm_core::id::{AkmId, RelationshipId};
+use akm_core::keys::PlaceSeal;
+use akm_core::sds::{Kind, SynchronizedDataSet, Tag};
+use akm_core::session::{
+    Event, Input, Instant, Output, Phase, RandomSource, Record, Session, SessionError, Surroundings,
+};
+use tracing::{debug, error, info, warn};
+
+use crate::config::Config;
+use crate::error::NodeError;
+use crate::layout::Layout;
+use crate::storage::{Identity, Storage};
+
+/// Where what comes out of a session goes.
+pub trait Network {
+    /// Sends one datagram, as well as the network can.
+    fn datagram(&mut self, to: SocketAddr, frame: &[u8]);
+
+    /// Gives a message to the applications that listen.
+    fn deliver(&mut self, message: Message<'_>);
+
+    /// Tells what became of a frame to those who watch.
+    fn seen(&mut self, frame: SeenFrame<'_>);
+}
+
+/// A message of another member, authentic and never delivered before.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The relationship.
+    pub relationship: RelationshipId,
+    /// What operators call it.
+    pub label: &'a str,
+    /// Who sent it.
+    pub from: AkmId,
+    /// What operators call the sender; empty if not known.
+    pub from_label: &'a str,
+    /// The epoch of this node.
+    pub epoch: u32,
+    /// The bytes.
+    pub payload: &'a [u8],
+}
+
+/// A frame that came off the network, and its fate.
+#[derive(Clone, Copy, Debug)]
+pub struct SeenFrame<'a> {
+    /// The relationship, if one claims the frame.
+    pub relationship: Option<RelationshipId>,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// As sealed.
+    pub frame: &'a [u8],
+    /// `accepted`, or the name of the reason why it was dropped.
+    pub verdict: &'static str,
+}
+
+/// The system's random generator.
+#[derive(Debug)]
+pub(crate) struct SystemRandom;
+
+impl RandomSource for SystemRandom {
+    fn fill(&mut self, out: &mut [u8]) {
+        // Without randomness no key is safe: going on would be worse than stopping.
+        getrandom::fill(out).expect("the system's random generator answers");
+    }
+}
+
+/// A relationship with all that this node knows of it.
+struct Relationship {
+    sds: SynchronizedDataSet,
+    session: Session,
+    label: String,
+    member_labels: Vec<String>,
+    endpoints: Vec<Option<SocketAddr>>,
+    heard: Vec<Option<std::time::Instant>>,
+    timer: Option<Instant>,
+}
+
+/// Management requests that arrived; they carry roots.
+type Requests = Vec<zeroize::Zeroizing<Vec<u8>>>;
+
+/// A running node.
+pub struct Node {
+    layout: Layout,
+    config: Config,
+    storage: Storage,
+    element: Box<dyn ProvisionableElement>,
+    seal: PlaceSeal,
+    identity: Identity,
+    relationships: BTreeMap<RelationshipId, Relationship>,
+    /// Relationships whose files cannot be read, and why.
+    damaged: BTreeMap<RelationshipId, String>,
+    by_tag: HashMap<Tag, Vec<RelationshipId>>,
+    timers: BTreeSet<(Instant, RelationshipId)>,
+    clock: std::time::Instant,
+    unknown_frames: u64,
+    disowned: bool,
+}
+
+impl Node {
+    /// Who this node is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The configuration that it was started with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether its module has erased it: it has nothing more to do.
+    pub fn is_disowned(&self) -> bool {
+        self.disowned
+    }
+
+    /// Erases what is left after the module erased the node.
+    pub fn finish_erasure(&mut self) -> Result<(), NodeError> {
+        self.relationships.clear();
+        self.storage.tidy(None, &mut *self.element)
+    }
+
+    /// How long until [`Node::fire`] has something to do; `None`: until something else happens.
+    pub fn timeout(&self) -> Option<std::time::Instant> {
+        self.timers.first().map(|(due, _)| self.clock + due.0)
+    }
+
+    /// Lets all sessions act whose time has come.
+    pub fn fire(&mut self, network: &mut dyn Network) {
+        let now = self.now();
+        while let Some((due, id)) = self.timers.first().copied() {
+            if due > now {
+                break;
+            }
+            if let Err(error) = self.drive(id, Input::Timeout, network, &mut Vec::new()) {
+                warn!(relationship = %id, %error, "cannot move on");
+            }
+            // A session whose time has not moved would be asked for ever.
+            if self.timers.first() == Some(&(due, id)) {
+                self.schedule_at(id, Some(now + std::time::Duration::from_secs(1)));
+            }
+        }
+    }
+
+    /// Takes a datagram: frames of communication relationships.
+    pub fn handle_datagram(&mut self, frame: &[u8], source: SocketAddr, network: &mut dyn Network) {
+        let Some(id) = self.relationship_of(frame, Kind::Communication) else {
+            self.unknown_frames += 1;
+            let verdict = if Header::parse(frame).is_ok() { "unknown-tag" } else { "malformed" };
+            network.seen(SeenFrame { relationship: None, source, frame, verdict });
+            return;
+        };
+        match self.receive(id, frame, Some(source), network, &mut Vec::new()) {
+            Ok((verdict, _)) => network.seen(SeenFrame { relationship: Some(id), source, frame, verdict }),
+            Err(error) => warn!(relationship = %id, %error, "cannot receive"),
+        }
+    }
+
+    /// Takes a frame off a stream: management. Returns the frames to be sent back.
+    pub fn handle_stream_frame(&mut self, frame: &[u8], network: &mut dyn Network) -> Vec<Vec<u8>> {
+        let mut replies = Vec::new();
+        let Some(id) = self.relationship_of(frame, Kind::Provisioning) else {
+            self.unknown_frames += 1;
+            return replies;
+        };
+        match self.receive(id, frame, None, network, &mut replies) {
+            Ok((_, requests)) => {
+                for request in requests {
+                    let response = zeroize::Zeroizing::new(self.answer(&request, network).emit());
+                    let input = Input::Send(FrameKind::Management, &response);
+                    if let Err(error) = self.drive(id, input, network, &mut replies) {
+                        warn!(%error, "cannot answer the module");
+                    }
+                }
+            }
+            Err(error) => warn!(%error, "cannot receive from the module"),
+        }
+        replies
+    }
+
+    /// Seals a message of an application for every other member.
+    pub fn send(&mut self, asr: &str, payload: &[u8], network: &mut dyn Network) -> Result<(), NodeError> {
+        let id = self.find(asr)?;
+        self.drive(id, Input::Send(FrameKind::Data, payload), network, &mut Vec::new())
+            .map(|_| ())
+            .map_err(|error| wish_failed(asr, error))
+    }
+
+    /// Begins the next epoch of a relationship as soon as its policy allows.
+    pub fn advance(&mut self, asr: &str, network: &mut dyn Network) -> Result<(), NodeError> {
+        let id = self.find(asr)?;
+        self.drive(id, Input::Advance, network, &mut Vec::new())
+            .map(|_| ())
+            .map_err(|error| wish_failed(asr, error))
+    }
+
+    /// The communication relationship that an application means, by label or ID.
+    pub fn find(&self, asr: &str) -> Result<RelationshipId, NodeError> {
+        let wanted = asr.parse::<RelationshipId>().ok();
+        let mut found = self.relationships.iter().filter(|(id, relationship)| {
+            relationship.kind() == Kind::Communication && (wanted == Some(**id) || relationship.label == asr)
+        });
+        match (found.next(), found.next()) {
+            (Some((id, _)), None) => Ok(*id),
+            (Some(_), Some(_)) => Err(NodeError::Usage(format!(
+                "several relationships are called {asr}: name it by its ID (akmd status shows them)"
+            ))),
+            (None, _) => Err(NodeError::Usage(format!(
+                "this node has no relationship {asr}; akmd status shows those that it has"
+            ))),
+        }
+    }
+
+    /// The relationship that a frame belongs to: by its tag; where several share one, by the header
+    /// signature.
+    fn relationship_of(&self, frame: &[u8], kind: Kind) -> Option<RelationshipId> {
+        let header = Header::parse(frame).ok()?;
+        let candidates = self.by_tag.get(&header.tag)?;
+        let mut of_kind = candidates.iter().filter(|id| self.relationships[*id].kind() == kind);
+        let first = *of_kind.next()?;
+        if candidates.len() == 1 {
+            return Some(first);
+        }
+        candidates
+            .iter()
+            .find(|id| {
+                let relationship = &self.relationships[*id];
+                relationship.kind() == kind && relationship.session.claims(frame)
+            })
+            .copied()
+    }
+
+    fn receive(
+        &mut self,
+        id: RelationshipId,
+        frame: &[u8],
+        source: Option<SocketAddr>,
+        network: &mut dyn Network,
+        replies: &mut Vec<Vec<u8>>,
+    ) -> Result<(&'static str, Requests), SessionError> {
+        let outcome = self.drive_from(id, Input::Frame(frame), source, network, replies)?;
+        Ok((outcome.verdict.unwrap_or("accepted"), outcome.requests))
+    }
+
+    /// Hands an input to a session and carries out what comes back.
+    pub(crate) fn drive(
+        &mut self,
+        id: RelationshipId,
+        input: Input<'_>,
+        network: &mut dyn Network,
+        replies: &mut Vec<Vec<u8>>,
+    ) -> Result<(), SessionError> {
+        self.drive_from(id, input, None, network, replies).map(|_| ())
+    }
+
+    fn drive_from(
+        &mut self,
+        id: RelationshipId,
+        input: Input<'_>,
+        source: Option<SocketAddr>,
+        network: &mut dyn Network,
+        replies: &mut Vec<Vec<u8>>,
+    ) -> Result<Outcome, SessionError> {
+        let now = self.now();
+        let Some(relationship) = self.relationships.get_mut(&id) else { return Ok(Outcome::default()) };
+        let mut surroundings = Surroundings { now, element: &mut *self.element, random: &mut SystemRandom };
+        let result = relationship.session.handle(input, &mut surroundings);
+        let mut outcome = Outcome::default();
+        let mut moved = None;
+        loop {
+            let epoch = relationship.session.epoch();
+            let written = match relationship.session.poll() {
+                Output::Persist(record) => {
+                    write_record(&self.storage, &self.seal, self.identity.node, &relationship.sds, record)
+                }
+                Output::Transmit(frame) => {
+                    if relationship.sds.kind() == Kind::Provisioning {
+                        replies.push(frame.to_vec());
+                    } else {
+                        for endpoint in relationship.endpoints.iter().flatten() {
+                            network.datagram(*endpoint, frame);
+                        }
+                    }
+                    continue;
+                }
+                Output::Deliver(delivery) => {
+                    let at = usize::from(delivery.index);
+                    outcome.verdict = Some("accepted");
+                    relationship.heard[at] = Some(std::time::Instant::now());
+                    if let Some(source) = source.filter(|_| delivery.newest)
+                        && relationship.endpoints[at] != Some(source)
+                    {
+                        relationship.endpoints[at] = Some(source);
+                        moved = Some(at);
+                    }
+                    match delivery.kind {
+                        FrameKind::Hello => {}
+                        FrameKind::Data => network.deliver(Message {
+                            relationship: id,
+                            label: &relationship.label,
+                            from: delivery.from,
+                            from_label: relationship.member_labels.get(at).map_or("", String::as_str),
+                            epoch,
+                            payload: delivery.payload,
+                        }),
+                        FrameKind::Management if delivery.index == 0 => {
+                            outcome.requests.push(delivery.payload.to_vec().into());
+                        }
+                        FrameKind::Management => {}
+                    }
+                    continue;
+                }
+                Output::Event(event) => {
+                    tell(id, &relationship.label, event);
+                    if let Event::Rejected { reason, .. } = event {
+                        outcome.verdict.get_or_insert(reason.name());
+                    }
+                    continue;
+                }
+                Output::Idle => break,
+            };
+            match written {
+                Ok(()) => relationship.session.persisted(),
+                Err(error) => {
+                    error!(relationship = %id, %error, "nothing that rests on this record is sent");
+                    outcome.verdict = Some("not-recorded");
+                    relationship.session.persist_failed();
+                }
+            }
+        }
+        if moved.is_some() {
+            save_endpoints(&self.storage, self.identity.node, relationship);
+        }
+        let due = relationship.session.timeout();
+        self.schedule_at(id, due);
+        result.map(|()| outcome)
+    }
+
+    fn schedule_at(&mut self, id: RelationshipId, due: Option<Instant>) {
+        let Some(relationship) = self.relationships.get_mut(&id) else { return };
+        if let Some(old) = relationship.timer.take() {
+            self.timers.remove(&(old, id));
+        }
+        relationship.timer = due;
+        if let Some(due) = due {
+            self.timers.insert((due, id));
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(self.clock.elapsed())
+    }
+}
+
+/// What became of an input.
+#[derive(Default)]
+struct Outcome {
+    verdict: Option<&'static str>,
+    requests: Requests,
+}
+
+impl Relationship {
+    fn new(session: Session, label: String, member_labels: Vec<String>, endpoints: &[String]) -> Self {
+        let sds = session.membership().sds().clone();
+        let members = sds.members().len();
+        let own = usize::from(session.membership().index());
+        let endpoints = (0..members)
+            .map(|at| endpoints.get(at).filter(|_| at != own).and_then(|text| text.parse().ok()))
+            .collect();
+        Self { sds, session, label, member_labels, endpoints, heard: vec![None; members], timer: None }
+    }
+
+    fn kind(&self) -> Kind {
+        self.sds.kind()
+    }
+
+    fn generation(&self) -> u32 {
+        self.sds.generation()
+    }
+
+    fn endpoint_texts(&self) -> Vec<String> {
+        self.endpoints
+            .iter()
+            .map(|endpoint| endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default())
+            .collect()
+    }
+}
+
+fn write_record(
+    storage: &Storage,
+    seal: &PlaceSeal,
+    node: AkmId,
+    sds: &SynchronizedDataSet,
+    record: &Record,
+) -> Result<(), NodeError> {
+    match record {
+        Record::Activated => storage.save_active(node, sds.relationship(), sds.generation()),
+        Record::Place(place) => {
+            let sealed = seal_place(seal, sds, place);
+            storage.save_place(node, sds.relationship(), sds.generation(), &sealed)
+        }
+    }
+}
+
+/// Seals an encoded place under a key of its own.
+pub(crate) fn seal_place(seal: &PlaceSeal, sds: &SynchronizedDataSet, place: &[u8]) -> Vec<u8> {
+    let mut random = [0; 16];
+    SystemRandom.fill(&mut random);
+    seal.seal(akm_core::crypto::provider(), sds.suite(), sds.digest(), &random, place)
+}
+
+fn save_endpoints(storage: &Storage, node: AkmId, relationship: &Relationship) {
+    let id = relationship.sds.relationship();
+    let texts = relationship.endpoint_texts();
+    if let Err(error) = storage.save_endpoints(node, id, &relationship.member_labels, &texts) {
+        warn!(relationship = %id, %error, "a member's endpoint is not remembered across a restart");
+    }
+}
+
+fn tell(id: RelationshipId, label: &str, event: Event) {
+    match event {
+        Event::Activated => info!(relationship = %id, label, "active"),
+        Event::EpochBegan { epoch, cause } => debug!(relationship = %id, label, epoch, ?cause, "epoch began"),
+        Event::Rejected { reason, sender } => {
+            if reason == akm_core::session::Rejection::PossibleClone {
+                warn!(relationship = %id, label, sender, "possible clone: two nodes send in the name of one member");
+            } else {
+                debug!(relationship = %id, label, reason = reason.name(), sender, "frame dropped");
+            }
+        }
+        Event::EpochsRunningLow => warn!(relationship = %id, label, "half of the epochs are used up"),
+        Event::EpochsUsedUp => {
+            error!(relationship = %id, label, "epochs used up: needs a new generation from its module");
+        }
+    }
+}
+
+/// An application's wish that a session refused, in words that say what to do.
+fn wish_failed(asr: &str, error: SessionError) -> NodeError {
+    match error {
+        SessionError::TooLong { most } => NodeError::Usage(format!(
+            "the text is too long: one message on {asr} carries at most {most} bytes; send it in parts"
+        )),
+        SessionError::NotActive(Phase::Staged) => NodeError::Failed(format!(
+            "{asr} is installed but not active yet: run the module's `akm asr create` again when all members \
+             are reachable"
+        )),
+        SessionError::NotActive(phase) => {
+            NodeError::Failed(format!("{asr} rests here ({phase:?}): its module has to issue it again"))
+        }
+        SessionError::Element(error) => NodeError::Element(error),
+        other => NodeError::Failed(format!("{asr}: {other}")),
+    }
+}

@@ -1,0 +1,170 @@
+//! How a node starts (protocol, section 6).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use akm_core::crypto;
+use akm_core::element::ProvisionableElement;
+use akm_core::id::{AkmId, RelationshipId};
+use akm_core::keys::{PlaceSeal, sealed_start};
+use akm_core::sds::{Kind, SynchronizedDataSet};
+use akm_core::session::{Membership, Options, Session, Standing, Surroundings};
+use akm_core::tree::Place;
+use tracing::{error, info, warn};
+
+use super::{Node, Relationship, SystemRandom, seal_place};
+use crate::config::Config;
+use crate::error::NodeError;
+use crate::layout::Layout;
+use crate::storage::{Installed, Storage};
+
+/// What the sealed place of a relationship says at a start.
+enum FoundPlace {
+    Good(Place),
+    Lost,
+    RolledBack,
+}
+
+impl Node {
+    /// Starts the node of an installation: finishes what a crash cut off, takes up all places under
+    /// the next value of the element's counter, and starts the sessions.
+    ///
+    /// A relationship that cannot be read is set aside and told; the others go on.
+    pub fn start(layout: &Layout) -> Result<Self, NodeError> {
+        let config = Config::load(layout)?;
+        let storage = Storage::open(layout)?;
+        let mut element = config.element.open(storage.state_dir())?;
+        let identity = storage.identity()?;
+        storage.tidy(identity.as_ref(), &mut *element)?;
+        let identity = identity.ok_or_else(|| {
+            NodeError::Failed(
+                "this device is not an AKM node: provision it from its module (akm provision)".to_owned(),
+            )
+        })?;
+        let mut damaged = BTreeMap::new();
+        let mut installed = Vec::new();
+        for found in storage.relationships(identity.node)? {
+            match found.installed {
+                Ok(content) => installed.push(content),
+                Err(error) => {
+                    error!(relationship = %found.relationship, %error, "set aside");
+                    damaged.insert(found.relationship, error.to_string());
+                }
+            }
+        }
+        let (seal, places) = take_up_places(&storage, &mut *element, identity.node, &installed)?;
+        let mut node = Self {
+            layout: layout.clone(),
+            config,
+            storage,
+            element,
+            seal,
+            identity,
+            relationships: BTreeMap::new(),
+            damaged,
+            by_tag: HashMap::new(),
+            timers: BTreeSet::new(),
+            clock: std::time::Instant::now(),
+            unknown_frames: 0,
+            disowned: false,
+        };
+        for (installed, place) in installed.into_iter().zip(places) {
+            let id = installed.sds.relationship();
+            if let Err(error) = node.begin(installed, place) {
+                error!(relationship = %id, %error, "set aside");
+                node.damaged.insert(id, error.to_string());
+            }
+        }
+        info!(node = %node.identity.node, relationships = node.relationships.len(), "started");
+        Ok(node)
+    }
+
+    fn begin(&mut self, installed: Installed, place: FoundPlace) -> Result<(), NodeError> {
+        let standing = match place {
+            FoundPlace::Lost => Standing::WithoutPlace,
+            FoundPlace::RolledBack => Standing::RolledBack,
+            FoundPlace::Good(place) if installed.active => Standing::Active(place),
+            FoundPlace::Good(place) => Standing::Staged(place),
+        };
+        self.take_on(installed, standing)
+    }
+
+    /// Starts the session of a relationship and puts it among the others.
+    pub(crate) fn take_on(&mut self, installed: Installed, standing: Standing) -> Result<(), NodeError> {
+        let Installed { sds, header_key, tag, label, member_labels, endpoints, .. } = installed;
+        let id = sds.relationship();
+        let (member_labels, endpoints) =
+            self.storage.load_endpoints(self.identity.node, id).unwrap_or((member_labels, endpoints));
+        // In a provisioning relationship nobody is there to hear a hello until the module calls.
+        let options = Options { hello_at_start: sds.kind() == Kind::Communication };
+        let membership = Membership::new(sds, self.identity.node, header_key, tag)
+            .map_err(|error| NodeError::Failed(error.to_string()))?;
+        let now = self.now();
+        let mut surroundings = Surroundings { now, element: &mut *self.element, random: &mut SystemRandom };
+        let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
+        let due = session.timeout();
+        self.by_tag.entry(session.tag()).or_default().push(id);
+        self.relationships.insert(id, Relationship::new(session, label, member_labels, &endpoints));
+        self.schedule_at(id, due);
+        Ok(())
+    }
+}
+
+/// Accepts places of this or the cut-off next start, writes all of them under the next start, then
+/// counts up: a crash at any point leaves places that the next start accepts.
+fn take_up_places(
+    storage: &Storage,
+    element: &mut dyn ProvisionableElement,
+    node: AkmId,
+    installed: &[Installed],
+) -> Result<(PlaceSeal, Vec<FoundPlace>), NodeError> {
+    let counted = match element.counter() {
+        Some(counter) => Some(counter.value()?),
+        None => None,
+    };
+    let current = counted.unwrap_or(0);
+    let next = counted.map_or(0, |counted| counted + 1);
+    let seals = [PlaceSeal::derive(element, current)?, PlaceSeal::derive(element, next)?];
+    let mut places = Vec::with_capacity(installed.len());
+    for content in installed {
+        let sds = &content.sds;
+        let sealed = storage.load_place(node, sds.relationship(), sds.generation())?;
+        let place = open_place(&seals, sds, sealed.as_deref());
+        if let FoundPlace::Good(place) = &place
+            && counted.is_some()
+        {
+            let sealed = seal_place(&seals[1], sds, &place.emit());
+            storage.save_place(node, sds.relationship(), sds.generation(), &sealed)?;
+        }
+        places.push(place);
+    }
+    if let Some(counter) = element.counter() {
+        let value = counter.count_up()?;
+        if value != next {
+            return Err(NodeError::Failed(
+                "the element's counter moved by itself: does another program use this element?".to_owned(),
+            ));
+        }
+    }
+    let [_, seal] = seals;
+    Ok((seal, places))
+}
+
+fn open_place(seals: &[PlaceSeal; 2], sds: &SynchronizedDataSet, sealed: Option<&[u8]>) -> FoundPlace {
+    let id: RelationshipId = sds.relationship();
+    let Some((sealed, start)) = sealed.and_then(|sealed| Some((sealed, sealed_start(sealed)?))) else {
+        warn!(relationship = %id, "the place is lost");
+        return FoundPlace::Lost;
+    };
+    let Some(seal) = seals.iter().find(|seal| seal.start() == start) else {
+        error!(relationship = %id, "rolled back: the place is from another start; it is not used");
+        return FoundPlace::RolledBack;
+    };
+    let place = seal.open(crypto::provider(), sds.suite(), sds.digest(), sealed).ok();
+    match place.and_then(|place| Place::parse(&place).ok()) {
+        Some(place) => FoundPlace::Good(place),
+        None => {
+            warn!(relationship = %id, "the place is damaged");
+            FoundPlace::Lost
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a node says about itself to whoever asks on its own machine.
+
+use akm_core::element::Protection;
+use akm_core::id::RelationshipId;
+use akm_core::management::{PAGE_MAX, RelationshipStatus};
+use akm_core::session::Rejection;
+use akm_core::tree::NO_EPOCH;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::{Node, Relationship};
+use crate::error::NodeError;
+
+/// How a node stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// What operators call it.
+    pub name: String,
+    /// Its AKM ID.
+    pub akm_id: String,
+    /// Its provisioning relationship.
+    pub provisioning_relationship_id: String,
+    /// The version of the stack.
+    pub stack_version: String,
+    /// The integrity code of stack and element, in hexadecimal.
+    pub integrity_code: String,
+    /// Address and port, for UDP and TCP.
+    pub listen: String,
+    /// The element, in one line.
+    pub element: String,
+    /// What the element does not protect from; empty if nothing.
+    pub element_warning: String,
+    /// Frames that no relationship claims.
+    pub unknown_frames: u64,
+    /// All relationships, the provisioning one included.
+    pub relationships: Vec<RelationshipReport>,
+    /// Relationships whose files cannot be read, and why.
+    pub damaged: BTreeMap<String, String>,
+}
+
+/// How one relationship stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RelationshipReport {
+    /// Its ID.
+    pub id: String,
+    /// What operators call it.
+    pub name: String,
+    /// `provisioning` or `communication`.
+    pub kind: String,
+    /// The generation.
+    pub generation: u32,
+    /// The epoch; absent before the first.
+    pub epoch: Option<u32>,
+    /// Counts failsafes.
+    pub run: u32,
+    /// Where it stands.
+    pub phase: String,
+    /// Frames made since the start.
+    pub sent: u64,
+    /// Frames accepted since the start, hellos included.
+    pub accepted: u64,
+    /// Frames dropped since the start, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// The members in the order of the SDS.
+    pub members: Vec<MemberStatus>,
+}
+
+/// What a node knows of a member.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its AKM ID.
+    pub akm_id: String,
+    /// What operators call it; empty if not known.
+    pub name: String,
+    /// Where frames for it are sent; absent for this node and where nothing is known.
+    pub endpoint: Option<String>,
+    /// Seconds since it was last heard; absent if not heard since the start.
+    pub heard_seconds_ago: Option<u64>,
+    /// Whether this is the node that reports.
+    pub this: bool,
+}
+
+impl Node {
+    /// How this node and its relationships stand.
+    pub fn status(&self) -> Result<NodeStatus, NodeError> {
+        let description = self.element.description();
+        let warning = match (description.protection, description.sealed) {
+            (Protection::Hardware, _) => "",
+            (Protection::Software, true) => {
+                "software: protects nothing from root on this machine while it runs"
+            }
+            (Protection::Software, false) => "software: protects nothing from root on this machine",
+        };
+        Ok(NodeStatus {
+            name: self.identity.name.clone(),
+            akm_id: self.identity.node.to_string(),
+            provisioning_relationship_id: self.identity.relationship.to_string(),
+            stack_version: env!("CARGO_PKG_VERSION").to_owned(),
+            integrity_code: hexadecimal(&self.layout.integrity(&description.identity())?),
+            listen: self.config.listen.to_string(),
+            element: format!(
+                "{} {} {} ({})",
+                description.kind, description.manufacturer, description.serial, description.firmware
+            ),
+            element_warning: warning.to_owned(),
+            unknown_frames: self.unknown_frames,
+            relationships: self.relationships.iter().map(|(id, entry)| entry.report(*id)).collect(),
+            damaged: self.damaged.iter().map(|(id, why)| (id.to_string(), why.clone())).collect(),
+        })
+    }
+
+    /// One page of the relationships as the module asks for them, and whether there are more.
+    pub(crate) fn page(&self, after: Option<RelationshipId>, most: usize) -> (Vec<RelationshipStatus>, bool) {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, Excluded);
+        let mut rest = self.relationships.range((start, Unbounded));
+        let page = rest
+            .by_ref()
+            .take(most.min(PAGE_MAX))
+            .map(|(id, entry)| RelationshipStatus {
+                relationship: *id,
+                generation: entry.generation(),
+                epoch: entry.session.epoch(),
+                run: entry.session.run(),
+                phase: entry.session.phase(),
+            })
+            .collect();
+        (page, rest.next().is_some())
+    }
+}
+
+impl Relationship {
+    fn report(&self, id: RelationshipId) -> RelationshipReport {
+        let sds = self.session.membership().sds();
+        let own = usize::from(self.session.membership().index());
+        let members = sds.members().iter().enumerate().map(|(at, member)| MemberStatus {
+            akm_id: member.to_string(),
+            name: self.member_labels.get(at).cloned().unwrap_or_default(),
+            endpoint: self.endpoints[at].map(|endpoint| endpoint.to_string()),
+            heard_seconds_ago: self.heard[at].map(|heard| heard.elapsed().as_secs()),
+            this: at == own,
+        });
+        let rejected = Rejection::ALL
+            .into_iter()
+            .map(|reason| (reason.name().to_owned(), self.session.rejected(reason)))
+            .filter(|(_, count)| *count > 0);
+        RelationshipReport {
+            id: id.to_string(),
+            name: self.label.clone(),
+            kind: format!("{:?}", sds.kind()).to_lowercase(),
+            generation: sds.generation(),
+            epoch: Some(self.session.epoch()).filter(|epoch| *epoch != NO_EPOCH),
+            run: self.session.run(),
+            phase: format!("{:?}", self.session.phase()),
+            sent: self.session.transmitted(),
+            accepted: self.session.delivered(),
+            rejected: rejected.collect(),
+            members: members.collect(),
+        }
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
+}

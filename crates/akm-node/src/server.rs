@@ -1,0 +1,253 @@
+//! `akmd run`: one task drives the node; others read from sockets and hand over what they read.
+
+mod connections;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+
+use akm_core::frame::Header;
+use akm_core::id::RelationshipId;
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::error::NodeError;
+use crate::layout::Layout;
+use crate::local_api::{Reply, Request, decode, encode};
+use crate::node::{Message, Network, Node, SeenFrame};
+
+/// Commands that wait for the driver; who sends more, waits.
+const COMMANDS_WAITING: usize = 64;
+
+/// Lines that wait for an application before some are left out.
+const LINES_WAITING: usize = 4096;
+
+/// Datagrams taken at once before other work gets its turn.
+const DATAGRAMS_AT_ONCE: usize = 64;
+
+/// What the connections hand to the driver.
+enum Command {
+    /// A frame of a stream, and where its answers go.
+    StreamFrame { frame: Vec<u8>, answer: oneshot::Sender<Vec<Vec<u8>>> },
+    /// A request of an application, and where its lines go.
+    Application { request: Request, lines: mpsc::Sender<String> },
+}
+
+/// Runs the stack until it is told to stop, or its module erases the node.
+pub fn run(layout: &Layout) -> Result<(), NodeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| NodeError::Failed(format!("cannot start: {error}")))?;
+    runtime.block_on(serve(layout))
+}
+
+async fn serve(layout: &Layout) -> Result<(), NodeError> {
+    // The node comes first: it holds the lock, so that the sockets below are nobody else's.
+    let mut node = Node::start(layout)?;
+    let listen = node.config().listen;
+    let cannot_listen =
+        |error| NodeError::Failed(format!("cannot listen on {listen} (UDP and TCP): {error}"));
+    let (udp, tcp) = akm_transport::bind_pair(listen).map_err(cannot_listen)?;
+    let udp = UdpSocket::from_std(udp).map_err(cannot_listen)?;
+    let tcp = TcpListener::from_std(tcp).map_err(cannot_listen)?;
+    let applications = listen_locally(layout)?;
+    let (commands, mut waiting) = mpsc::channel(COMMANDS_WAITING);
+    tokio::spawn(connections::accept_streams(tcp, commands.clone()));
+    tokio::spawn(connections::accept_applications(applications, commands));
+    let failed = |error| NodeError::Failed(format!("cannot watch for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hub = Hub { udp: &udp, subscribers: Vec::new(), unsent: 0 };
+    let mut buffer = vec![0; 65_536];
+    // Under systemd this says that the service is ready; elsewhere it does nothing.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    info!(%listen, "ready");
+    loop {
+        let timeout = node.timeout();
+        let due = async {
+            match timeout {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => node.fire(&mut hub),
+            readable = udp.readable() => {
+                readable.map_err(cannot_listen)?;
+                for _ in 0..DATAGRAMS_AT_ONCE {
+                    match udp.try_recv_from(&mut buffer) {
+                        Ok((length, source)) => node.handle_datagram(&buffer[..length], source, &mut hub),
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                        // A refused datagram of ours comes back as an error here: nothing to do.
+                        Err(_) => {}
+                    }
+                }
+            }
+            Some(command) = waiting.recv() => match command {
+                Command::StreamFrame { frame, answer } => {
+                    // The connection may be gone: then nobody waits for the answer.
+                    let _ = answer.send(node.handle_stream_frame(&frame, &mut hub));
+                    if node.is_disowned() {
+                        tokio::time::sleep(connections::LAST_WORDS).await;
+                        node.finish_erasure()?;
+                        info!("erased by the module: nothing left to do");
+                        return Ok(());
+                    }
+                }
+                Command::Application { request: Request::Stop, lines } => {
+                    info!("stopping as asked");
+                    drop(node);
+                    let _ = std::fs::remove_file(layout.socket());
+                    let _ = lines.send(Reply::Done.line()).await;
+                    drop(lines);
+                    tokio::time::sleep(connections::LAST_WORDS).await;
+                    return Ok(());
+                }
+                Command::Application { request, lines } => hub.serve(&mut node, request, lines),
+            },
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    info!("stopping");
+    let _ = std::fs::remove_file(layout.socket());
+    Ok(())
+}
+
+fn listen_locally(layout: &Layout) -> Result<UnixListener, NodeError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let run = layout.run();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&run)
+        .map_err(NodeError::file("cannot make", &run))?;
+    let path = layout.socket();
+    // Left by a stack that was killed: the lock of the state says that none runs.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).map_err(NodeError::file("cannot make the socket", &path))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .map_err(NodeError::file("cannot protect", &path))?;
+    Ok(listener)
+}
+
+/// Where what the node says goes: to the network, and to applications.
+struct Hub<'a> {
+    udp: &'a UdpSocket,
+    subscribers: Vec<Subscriber>,
+    unsent: u64,
+}
+
+struct Subscriber {
+    what: Subscription,
+    lines: mpsc::Sender<String>,
+    lost: u64,
+}
+
+enum Subscription {
+    Messages(RelationshipId),
+    Frames(Option<(RelationshipId, String)>),
+}
+
+impl Hub<'_> {
+    fn serve(&mut self, node: &mut Node, request: Request, lines: mpsc::Sender<String>) {
+        let reply = match request {
+            Request::Status => node.status().map(|status| Reply::Status(Box::new(status))),
+            Request::Send { asr, data } => match decode(&data) {
+                Some(data) => node.send(&asr, &data, self).map(|()| Reply::Done),
+                None => Err(NodeError::Usage("data is not Base64".to_owned())),
+            },
+            Request::Rotate { asr } => node.advance(&asr, self).map(|()| Reply::Done),
+            Request::Listen { asr } => node.find(&asr).map(|id| {
+                let lines = lines.clone();
+                self.subscribers.push(Subscriber { what: Subscription::Messages(id), lines, lost: 0 });
+                Reply::Done
+            }),
+            Request::Watch { asr } => {
+                let wanted = asr.map(|asr| node.find(&asr).map(|id| (id, asr))).transpose();
+                wanted.map(|wanted| {
+                    let lines = lines.clone();
+                    self.subscribers.push(Subscriber { what: Subscription::Frames(wanted), lines, lost: 0 });
+                    Reply::Done
+                })
+            }
+            Request::Stop => Ok(Reply::Done),
+        };
+        // The application may be gone: then nobody waits for the reply.
+        let _ = lines.try_send(reply.unwrap_or_else(Reply::from).line());
+    }
+
+    fn publish(&mut self, wanted: impl Fn(&Subscription) -> bool, line: impl FnOnce() -> String) {
+        self.subscribers.retain(|subscriber| !subscriber.lines.is_closed());
+        if !self.subscribers.iter().any(|subscriber| wanted(&subscriber.what)) {
+            return;
+        }
+        let line = line();
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| wanted(&subscriber.what)) {
+            if subscriber.lost > 0
+                && subscriber.lines.try_send(Reply::Lost { count: subscriber.lost }.line()).is_ok()
+            {
+                subscriber.lost = 0;
+            }
+            if subscriber.lines.try_send(line.clone()).is_err() {
+                subscriber.lost += 1;
+            }
+        }
+    }
+}
+
+impl Network for Hub<'_> {
+    fn datagram(&mut self, to: SocketAddr, frame: &[u8]) {
+        if let Err(error) = self.udp.try_send_to(frame, to) {
+            self.unsent += 1;
+            if self.unsent.is_power_of_two() {
+                warn!(%to, %error, unsent = self.unsent, "a datagram could not be sent");
+            }
+        }
+    }
+
+    fn deliver(&mut self, message: Message<'_>) {
+        self.publish(
+            |what| matches!(what, Subscription::Messages(id) if *id == message.relationship),
+            || {
+                Reply::Message {
+                    asr: message.label.to_owned(),
+                    from: message.from.to_string(),
+                    from_name: message.from_label.to_owned(),
+                    epoch: message.epoch,
+                    data: encode(message.payload),
+                }
+                .line()
+            },
+        );
+    }
+
+    fn seen(&mut self, seen: SeenFrame<'_>) {
+        let label = self.subscribers.iter().find_map(|subscriber| match &subscriber.what {
+            Subscription::Frames(Some((id, label))) if Some(*id) == seen.relationship => Some(label.clone()),
+            _ => None,
+        });
+        self.publish(
+            |what| match what {
+                Subscription::Frames(None) => true,
+                Subscription::Frames(Some((id, _))) => Some(*id) == seen.relationship,
+                Subscription::Messages(_) => false,
+            },
+            || {
+                let header = Header::parse(seen.frame).ok();
+                Reply::Frame {
+                    asr: label.or_else(|| seen.relationship.map(|id| id.to_string())),
+                    source: seen.source.to_string(),
+                    sender: header.map(|header| header.sender),
+                    epoch: header.map(|header| header.epoch),
+                    counter: header.map(|header| header.counter),
+                    verdict: seen.verdict.to_owned(),
+                    frame: encode(seen.frame),
+                }
+                .line()
+            },
+        );
+    }
+}

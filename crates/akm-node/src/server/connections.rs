@@ -1,0 +1,137 @@
+//! The connections of the module and of applications.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use akm_transport::FrameReader;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::{COMMANDS_WAITING, Command, LINES_WAITING};
+use crate::error::NodeError;
+use crate::local_api::{LINE_MAX, Reply, Request};
+
+/// Connections from the network at once; whoever comes beyond that waits.
+const STREAMS_MAX: usize = 32;
+
+/// A stream that says nothing for this long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A stream that takes longer than this for what it is sent is closed.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// How long connections have for their last line before the program ends.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Accepts streams of frames, whoever they come from: they prove themselves by their frames.
+pub(super) async fn accept_streams(listener: TcpListener, commands: mpsc::Sender<Command>) {
+    let places = Arc::new(Semaphore::new(STREAMS_MAX));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                let commands = commands.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = serve_stream(stream, commands).await {
+                        debug!(%remote, %error, "stream closed");
+                    }
+                    drop(place);
+                });
+            }
+            // Out of file descriptors, or the connection is gone already: others go on.
+            Err(error) => {
+                debug!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_stream(mut stream: TcpStream, commands: mpsc::Sender<Command>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = FrameReader::new();
+    let mut buffer = vec![0; 16_384];
+    loop {
+        let length = timeout(IDLE, stream.read(&mut buffer)).await??;
+        if length == 0 {
+            return Ok(());
+        }
+        reader.push(&buffer[..length]);
+        while let Some(frame) = reader.next().map_err(std::io::Error::other)? {
+            let (answer, answered) = oneshot::channel();
+            if commands.send(Command::StreamFrame { frame, answer }).await.is_err() {
+                return Ok(());
+            }
+            let Ok(frames) = answered.await else { return Ok(()) };
+            let mut out = Vec::new();
+            for frame in frames {
+                akm_transport::encode(&frame, &mut out).map_err(std::io::Error::other)?;
+            }
+            timeout(WRITE, stream.write_all(&out)).await??;
+        }
+    }
+}
+
+/// Accepts applications on this machine.
+pub(super) async fn accept_applications(listener: UnixListener, commands: mpsc::Sender<Command>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve_application(stream, commands.clone()));
+            }
+            Err(error) => {
+                debug!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Requests are answered one after the other; a subscription goes on until the application closes.
+async fn serve_application(stream: UnixStream, commands: mpsc::Sender<Command>) {
+    let (reading, mut writing) = stream.into_split();
+    let mut reading = BufReader::new(reading);
+    let (lines, mut waiting) = mpsc::channel::<String>(LINES_WAITING.max(COMMANDS_WAITING));
+    let writer = async move {
+        while let Some(line) = waiting.recv().await {
+            if writing.write_all(line.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+    };
+    let reader = async move {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let limit = LINE_MAX as u64;
+            match (&mut reading).take(limit).read_until(b'\n', &mut line).await {
+                Ok(length) if length > 0 && line.ends_with(b"\n") => {}
+                _ => return,
+            }
+            match serde_json::from_slice::<Request>(&line) {
+                Ok(request) => {
+                    let lines = lines.clone();
+                    if commands.send(Command::Application { request, lines }).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let error = NodeError::Usage(format!("not a request: {error}"));
+                    let _ = lines.send(Reply::from(error).line()).await;
+                }
+            }
+        }
+    };
+    // When the application closes its side, subscriptions must end too: the writer is dropped, and the
+    // driver sees the closed channel. Replies under way are still written.
+    tokio::pin!(writer);
+    tokio::select! {
+        () = &mut writer => {}
+        () = reader => {
+            let _ = timeout(WRITE, writer).await;
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What a node keeps on its disk (protocol, section 6).
+//!
+//! ```text
+//!   state/lock                                   held by whoever works on the state
+//!   state/identity                               who this node is; replacing it is the switch of an enrolment
+//!   state/nodes/AKM-ID/RELATIONSHIP-ID/
+//!       g1.installed, g1.copy                    public part, header key, tag, labels: written once, twice
+//!       g1.place                                 the sealed place, rewritten at each epoch
+//!       g1.active                                present when the generation is active
+//!       endpoints                                where the members are
+//!   state/nodes/AKM-ID/.staging-..., .erased-... cut off or under way: finished or removed by `tidy`
+//! ```
+//!
+//! Every write is atomic and durable: a temporary file, `fsync`, `rename`, `fsync` of the directory.
+//! `identity` and the installed copies end in a SHA-256, so that damage is recognised.
+
+mod durable;
+mod records;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use akm_core::element::{ProvisionableElement, Root};
+use akm_core::id::{AkmId, RelationshipId};
+
+use crate::error::NodeError;
+use crate::layout::Layout;
+use durable::{remove_dir, rename, write};
+
+pub use records::{Identity, Installed};
+
+const STAGING: &str = ".staging-";
+const ERASED: &str = ".erased-";
+
+/// The state of a node, under its lock.
+#[derive(Debug)]
+pub struct Storage {
+    state: PathBuf,
+    /// Held as long as this exists; the kernel lets go of it when the process ends.
+    _lock: File,
+}
+
+/// A relationship as it was found on the disk.
+#[derive(Debug)]
+pub struct Found {
+    /// Its ID, by the name of its directory.
+    pub relationship: RelationshipId,
+    /// What was installed, or why it cannot be read.
+    pub installed: Result<Installed, NodeError>,
+}
+
+impl Storage {
+    /// Opens the state, makes it if there is none, and locks it.
+    pub fn open(layout: &Layout) -> Result<Self, NodeError> {
+        let state = layout.state();
+        make_private_dir(&state)?;
+        let path = state.join("lock");
+        let lock = fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(NodeError::file("cannot open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(NodeError::Failed(format!(
+                    "another akmd works in {}: stop it first (akmd stop --dir {})",
+                    layout.dir().display(),
+                    layout.dir().display()
+                )));
+            }
+            Err(fs::TryLockError::Error(source)) => {
+                return Err(NodeError::File { action: "cannot lock", path, source });
+            }
+        }
+        make_private_dir(&state.join("nodes"))?;
+        Ok(Self { state, _lock: lock })
+    }
+
+    /// The directory of the element, if the element keeps files.
+    pub fn state_dir(&self) -> &Path {
+        &self.state
+    }
+
+    /// Who this node is; `None` before enrolment and after it was erased.
+    pub fn identity(&self) -> Result<Option<Identity>, NodeError> {
+        let path = self.state.join("identity");
+        match fs::read(&path) {
+            Ok(bytes) => Identity::parse(&bytes).map(Some).ok_or_else(|| NodeError::Damaged {
+                what: "damaged; provision this device again with `akm provision TARGET --again`".to_owned(),
+                path,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(NodeError::File { action: "cannot read", path, source }),
+        }
+    }
+
+    /// Makes this the node's identity, in one step. What belongs to another is erased by `tidy`.
+    pub fn adopt(&self, identity: &Identity) -> Result<(), NodeError> {
+        write(&self.state.join("identity"), &identity.emit())
+    }
+
+    /// Gives the identity up; the rest is erased by `tidy`. Repeating changes nothing.
+    pub fn disown(&self) -> Result<(), NodeError> {
+        durable::remove_file(&self.state.join("identity"))?;
+        write(&self.state.join("disowned"), b"")
+    }
+
+    /// All relationships of a node.
+    pub fn relationships(&self, node: AkmId) -> Result<Vec<Found>, NodeError> {
+        let dir = self.node_dir(node);
+        let mut found = Vec::new();
+        for (name, path) in entries(&dir)? {
+            let Ok(relationship) = name.parse::<RelationshipId>() else { continue };
+            found.push(Found { relationship, installed: Installed::load(&path) });
+        }
+        found.sort_by_key(|found| found.relationship);
+        Ok(found)
+    }
+
+    /// Keeps a generation of a relationship, with its first place. It appears as a whole or not at
+    /// all.
+    pub fn install(&self, node: AkmId, installed: &Installed, sealed_place: &[u8]) -> Result<(), NodeError> {
+        let node_dir = self.node_dir(node);
+        make_private_dir(&node_dir)?;
+        let relationship = installed.sds.relationship();
+        let staging = node_dir.join(format!("{STAGING}{relationship}"));
+        remove_dir(&staging)?;
+        make_private_dir(&staging)?;
+        let generation = installed.sds.generation();
+        let bytes = installed.emit();
+        write(&staging.join(format!("g{generation}.installed")), &bytes)?;
+        write(&staging.join(format!("g{generation}.copy")), &bytes)?;
+        write(&staging.join(format!("g{generation}.place")), sealed_place)?;
+        if installed.active {
+            write(&staging.join(format!("g{generation}.active")), b"")?;
+        }
+        rename(&staging, &self.relationship_dir(node, relationship))
+    }
+
+    /// Removes what an enrolment that was cut off left of a node that is not the identity.
+    pub fn forget(&self, node: AkmId) -> Result<(), NodeError> {
+        remove_dir(&self.node_dir(node))
+    }
+
+    /// The sealed place of a generation; `None` if there is none.
+    pub fn load_place(
+        &self,
+        node: AkmId,
+        relationship: RelationshipId,
+        generation: u32,
+    ) -> Result<Option<Vec<u8>>, NodeError> {
+        let path = self.relationship_dir(node, relationship).join(format!("g{generation}.place"));
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(NodeError::File { action: "cannot read", path, source }),
+        }
+    }
+
+    /// Replaces the sealed place of a generation.
+    pub fn save_place(
+        &self,
+        node: AkmId,
+        relationship: RelationshipId,
+        generation: u32,
+        sealed: &[u8],
+    ) -> Result<(), NodeError> {
+        write(&self.relationship_dir(node, relationship).join(format!("g{generation}.place")), sealed)
+    }
+
+    /// Remembers that a generation is active.
+    pub fn save_active(
+        &self,
+        node: AkmId,
+        relationship: RelationshipId,
+        generation: u32,
+    ) -> Result<(), NodeError> {
+        write(&self.relationship_dir(node, relationship).join(format!("g{generation}.active")), b"")
+    }
+
+    /// Remembers where the members are.
+    pub fn save_endpoints(
+        &self,
+        node: AkmId,
+        relationship: RelationshipId,
+        labels: &[String],
+        endpoints: &[String],
+    ) -> Result<(), NodeError> {
+        let path = self.relationship_dir(node, relationship).join("endpoints");
+        write(&path, &records::emit_endpoints(labels, endpoints))
+    }
+
+    /// Labels and endpoints as last saved; `None` if never saved or damaged: the installed ones
+    /// serve.
+    pub fn load_endpoints(
+        &self,
+        node: AkmId,
+        relationship: RelationshipId,
+    ) -> Option<(Vec<String>, Vec<String>)> {
+        let bytes = fs::read(self.relationship_dir(node, relationship).join("endpoints")).ok()?;
+        records::parse_endpoints(&bytes)
+    }
+
+    /// Erases a relationship, its roots in the element included. Repeating changes nothing.
+    pub fn erase(
+        &self,
+        node: AkmId,
+        relationship: RelationshipId,
+        element: &mut dyn ProvisionableElement,
+    ) -> Result<(), NodeError> {
+        let erased = self.node_dir(node).join(format!("{ERASED}{relationship}"));
+        let dir = self.relationship_dir(node, relationship);
+        if dir.exists() {
+            rename(&dir, &erased)?;
+        }
+        erase_roots(element, relationship)?;
+        remove_dir(&erased)
+    }
+
+    /// Finishes or undoes what a crash cut off: what was staged goes, what was being erased is
+    /// erased, and the element keeps no root that no relationship of this node uses.
+    pub fn tidy(
+        &self,
+        identity: Option<&Identity>,
+        element: &mut dyn ProvisionableElement,
+    ) -> Result<(), NodeError> {
+        let disowned = self.state.join("disowned");
+        if identity.is_none() && !disowned.exists() {
+            // Before the first enrolment nothing is known of what the element holds.
+            return Ok(());
+        }
+        let nodes = self.state.join("nodes");
+        let mut kept = BTreeSet::new();
+        for (name, path) in entries(&nodes)? {
+            if identity.is_none_or(|identity| name != identity.node.to_string()) {
+                continue;
+            }
+            for (name, path) in entries(&path)? {
+                if name.starts_with(STAGING) {
+                    remove_dir(&path)?;
+                } else if let Ok(relationship) = name.parse::<RelationshipId>() {
+                    kept.insert(relationship);
+                }
+            }
+        }
+        for root in element.roots()? {
+            if let Root::Relationship { id, .. } = root
+                && !kept.contains(&id)
+            {
+                element.erase(root)?;
+            }
+        }
+        for (name, path) in entries(&nodes)? {
+            if identity.is_none_or(|identity| name != identity.node.to_string()) {
+                remove_dir(&path)?;
+                continue;
+            }
+            for (name, path) in entries(&path)? {
+                if name.starts_with(ERASED) {
+                    remove_dir(&path)?;
+                }
+            }
+        }
+        durable::remove_file(&disowned)
+    }
+
+    /// Whether the node gave its identity up, and may still hold what belonged to it.
+    pub fn is_disowned(&self) -> bool {
+        self.state.join("disowned").exists()
+    }
+
+    fn node_dir(&self, node: AkmId) -> PathBuf {
+        self.state.join("nodes").join(node.to_string())
+    }
+
+    fn relationship_dir(&self, node: AkmId, relationship: RelationshipId) -> PathBuf {
+        self.node_dir(node).join(relationship.to_string())
+    }
+}
+
+/// Erases all roots of a relationship, whatever their element version.
+pub fn erase_roots(
+    element: &mut dyn ProvisionableElement,
+    relationship: RelationshipId,
+) -> Result<(), NodeError> {
+    for root in element.roots()? {
+        if matches!(root, Root::Relationship { id, .. } if id == relationship) {
+            element.erase(root)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory that only its owner may enter, or checks that an existing one is.
+fn make_private_dir(path: &Path) -> Result<(), NodeError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            if metadata.permissions().mode() & 0o077 != 0 {
+                return Err(NodeError::Damaged {
+                    path: path.to_owned(),
+                    what: format!("open to other users: chmod 700 {}", path.display()),
+                });
+            }
+            Ok(())
+        }
+        Ok(_) => Err(NodeError::Damaged { path: path.to_owned(), what: "not a directory".to_owned() }),
+        Err(_) => {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+                .map_err(NodeError::file("cannot make", path))?;
+            durable::sync_parent(path)
+        }
+    }
+}
+
+/// The entries of a directory that are directories; none if it does not exist.
+fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, NodeError> {
+    let reading = match fs::read_dir(dir) {
+        Ok(reading) => reading,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(NodeError::File { action: "cannot read", path: dir.to_owned(), source }),
+    };
+    let mut found = Vec::new();
+    for entry in reading {
+        let entry = entry.map_err(NodeError::file("cannot read", dir))?;
+        if entry.path().is_dir() {
+            found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,193 @@
+//! The records that are written once, and their bytes.
+
+use std::path::Path;
+
+use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write};
+use akm_core::id::{AkmId, RelationshipId};
+use akm_core::keys::sha256;
+use akm_core::sds::{HeaderKey, MEMBERS_MAX, SynchronizedDataSet, Tag};
+use akm_core::secret::Secret;
+use zeroize::Zeroizing;
+
+use crate::error::NodeError;
+
+const FORMAT: u8 = 1;
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its AKM ID.
+    pub node: AkmId,
+    /// Its provisioning relationship.
+    pub relationship: RelationshipId,
+    /// The module of that relationship.
+    pub provisioner: AkmId,
+    /// What operators call it.
+    pub name: String,
+}
+
+impl Identity {
+    pub(super) fn emit(&self) -> Vec<u8> {
+        checked(write(|e| {
+            e.map(5)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(self.node.as_bytes())?;
+            e.u8(2)?.bytes(self.relationship.as_bytes())?.u8(3)?.bytes(self.provisioner.as_bytes())?;
+            e.u8(4)?.str(&self.name)?;
+            Ok(())
+        }))
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (mut format, mut node, mut relationship, mut provisioner, mut name) =
+            (None, None, None, None, None);
+        read_map(content(bytes)?, |key, d| {
+            match key {
+                0 => format = Some(d.u8()?),
+                1 => node = AkmId::try_from(d.bytes()?).ok(),
+                2 => relationship = RelationshipId::try_from(d.bytes()?).ok(),
+                3 => provisioner = AkmId::try_from(d.bytes()?).ok(),
+                4 => name = Some(d.str()?.to_owned()),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })
+        .ok()?;
+        (format == Some(FORMAT)).then_some(())?;
+        Some(Self { node: node?, relationship: relationship?, provisioner: provisioner?, name: name? })
+    }
+}
+
+/// One generation of a relationship, without its place.
+#[derive(Debug)]
+pub struct Installed {
+    /// The public part.
+    pub sds: SynchronizedDataSet,
+    /// The header key of run 0.
+    pub header_key: HeaderKey,
+    /// The tag of run 0.
+    pub tag: Tag,
+    /// What operators call the relationship.
+    pub label: String,
+    /// What operators call the members; empty if not known.
+    pub member_labels: Vec<String>,
+    /// Where the members are, as installed; an empty text: unknown.
+    pub endpoints: Vec<String>,
+    /// Whether the generation is active.
+    pub active: bool,
+}
+
+impl Installed {
+    pub(super) fn emit(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(checked(write(|e| {
+            e.map(7)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&self.sds.emit())?;
+            e.u8(2)?.bytes(self.header_key.expose())?.u8(3)?.bytes(&self.tag.0)?;
+            e.u8(4)?.str(&self.label)?.u8(5)?;
+            write_texts(e, &self.member_labels)?;
+            e.u8(6)?;
+            write_texts(e, &self.endpoints)
+        })))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (mut format, mut sds, mut header_key, mut tag) = (None, None, None, None);
+        let (mut label, mut member_labels, mut endpoints) = (None, None, None);
+        read_map(content(bytes)?, |key, d| {
+            match key {
+                0 => format = Some(d.u8()?),
+                1 => sds = SynchronizedDataSet::parse(d.bytes()?).ok(),
+                2 => header_key = Secret::copy_from(d.bytes()?),
+                3 => tag = Some(Tag(read_bytes(d)?)),
+                4 => label = Some(d.str()?.to_owned()),
+                5 => member_labels = Some(read_texts(d)?),
+                6 => endpoints = Some(read_texts(d)?),
+                _ => return Err(Malformed),
+            }
+            Ok(())
+        })
+        .ok()?;
+        (format == Some(FORMAT)).then_some(())?;
+        Some(Self {
+            sds: sds?,
+            header_key: header_key?,
+            tag: tag?,
+            label: label?,
+            member_labels: member_labels?,
+            endpoints: endpoints?,
+            active: false,
+        })
+    }
+
+    /// Reads the highest generation in a relationship's directory, from either copy.
+    pub(super) fn load(dir: &Path) -> Result<Self, NodeError> {
+        let generations =
+            std::fs::read_dir(dir).map_err(NodeError::file("cannot read", dir))?.filter_map(|entry| {
+                let name = entry.ok()?.file_name().to_string_lossy().into_owned();
+                let (stem, extension) = name.split_once('.')?;
+                (extension == "installed" || extension == "copy").then_some(())?;
+                stem.strip_prefix('g')?.parse::<u32>().ok()
+            });
+        let generation = generations.max();
+        let read = |extension: &str| {
+            let path = dir.join(format!("g{}.{extension}", generation?));
+            Self::parse(&Zeroizing::new(std::fs::read(path).ok()?))
+        };
+        let mut installed = read("installed").or_else(|| read("copy")).ok_or_else(|| NodeError::Damaged {
+            path: dir.to_owned(),
+            what: "both copies of what was installed are damaged; the relationship rests until its module \
+                   issues it again"
+                .to_owned(),
+        })?;
+        installed.active = dir.join(format!("g{}.active", installed.sds.generation())).exists();
+        Ok(installed)
+    }
+}
+
+pub(super) fn emit_endpoints(labels: &[String], endpoints: &[String]) -> Vec<u8> {
+    checked(write(|e| {
+        e.map(2)?.u8(0)?;
+        write_texts(e, labels)?;
+        e.u8(1)?;
+        write_texts(e, endpoints)
+    }))
+}
+
+pub(super) fn parse_endpoints(bytes: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
+    let (mut labels, mut endpoints) = (None, None);
+    read_map(content(bytes)?, |key, d| {
+        match key {
+            0 => labels = Some(read_texts(d)?),
+            1 => endpoints = Some(read_texts(d)?),
+            _ => return Err(Malformed),
+        }
+        Ok(())
+    })
+    .ok()?;
+    Some((labels?, endpoints?))
+}
+
+fn write_texts<W: minicbor::encode::Write<Error = core::convert::Infallible>>(
+    e: &mut minicbor::Encoder<W>,
+    texts: &[String],
+) -> akm_core::cbor::WriteResult {
+    e.array(texts.len() as u64)?;
+    for text in texts {
+        e.str(text)?;
+    }
+    Ok(())
+}
+
+fn read_texts(d: &mut minicbor::Decoder<'_>) -> Result<Vec<String>, Malformed> {
+    (0..read_array(d, MEMBERS_MAX)?).map(|_| Ok(d.str()?.to_owned())).collect()
+}
+
+/// Appends the SHA-256 by which damage is recognised.
+fn checked(mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum = sha256(&[&bytes]);
+    bytes.extend_from_slice(&sum);
+    bytes
+}
+
+/// What stands before the SHA-256, if that is right.
+fn content(bytes: &[u8]) -> Option<&[u8]> {
+    let (content, sum) = bytes.split_last_chunk::<32>().filter(|_| bytes.len() > 32)?;
+    (sha256(&[content]) == *sum).then_some(content)
+}
