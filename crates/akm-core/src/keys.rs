@@ -133,6 +133,11 @@ pub fn install_receipt(
     element.derive(root, Label::Receipt, &sha256(&[body]))
 }
 
+/// The receipt of an element that holds `root`, for whoever made that root.
+pub fn expected_receipt(root: &Secret<32>, body: &[u8]) -> Secret<32> {
+    element_function(root.expose(), Label::Receipt.as_bytes(), &sha256(&[body]))
+}
+
 /// The key under which places are sealed during one start: `F(device key, "akm1 seal", u64 s)`.
 #[derive(Debug)]
 pub struct PlaceSeal {

@@ -12,12 +12,12 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, Subcommand};
 use zeroize::Zeroizing;
 
-use crate::client::Client;
+use crate::console::Console;
+use crate::daemon;
 use crate::enrol;
 use crate::error::{FAILED, NodeError};
 use crate::layout::Layout;
 use crate::local_api::{Reply, Request, decode, encode};
-use crate::server;
 
 /// Longest envelope that `enroll` reads, in bytes.
 const ENVELOPE_MAX: u64 = 1 << 20;
@@ -159,11 +159,11 @@ fn start_log(verbose: u8) {
 fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
     let layout = Layout::new(&arguments.dir);
     match &arguments.command {
-        Command::Run { detach: false } => server::run(&layout),
+        Command::Run { detach: false } => daemon::run(&layout),
         Command::Run { detach: true } => detach(&layout, arguments.verbose),
         Command::Stop => stop(&layout),
-        Command::Status => show::status(&Client::connect(&layout)?.status()?, arguments.json),
-        Command::Identify => show::identity(&Client::connect(&layout)?.status()?, arguments.json),
+        Command::Status => show::status(&Console::connect(&layout)?.status()?, arguments.json),
+        Command::Identify => show::identity(&Console::connect(&layout)?.status()?, arguments.json),
         Command::Send { asr, text, lines } => send(&layout, asr, text, *lines),
         Command::Listen { asr, count, patience } => {
             follow(&layout, &Request::Listen { asr: asr.clone() }, *count, *patience, arguments.json)
@@ -172,7 +172,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             follow(&layout, &Request::Watch { asr: asr.clone() }, *count, *patience, arguments.json)
         }
         Command::Rotate { asr } => {
-            Client::connect(&layout)?.ask(&Request::Rotate { asr: asr.clone() }).map(|_| ())
+            Console::connect(&layout)?.ask(&Request::Rotate { asr: asr.clone() }).map(|_| ())
         }
         Command::Enroll { prepare: true } => {
             say(&format!("akm-prepare:{}", STANDARD.encode(enrol::prepare(&layout)?.emit())))
@@ -194,7 +194,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
 fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     use std::os::unix::process::CommandExt;
-    if Client::connect(layout).is_ok() {
+    if Console::connect(layout).is_ok() {
         return Err(NodeError::AlreadyProvisioned(format!(
             "a stack runs in {} already",
             layout.dir().display()
@@ -231,8 +231,8 @@ fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
         .map_err(cannot_start)?;
     let started = Instant::now();
     loop {
-        if let Ok(mut client) = Client::connect(layout)
-            && client.status().is_ok()
+        if let Ok(mut console) = Console::connect(layout)
+            && console.status().is_ok()
         {
             return Ok(());
         }
@@ -255,22 +255,22 @@ fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
 
 /// Stops the running stack, if there is one, and waits until it has let go of its state.
 fn stop(layout: &Layout) -> Result<(), NodeError> {
-    let mut client = match Client::connect(layout) {
-        Ok(client) => client,
+    let mut console = match Console::connect(layout) {
+        Ok(console) => console,
         Err(NodeError::NotRunning(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
-    match client.ask(&Request::Stop) {
+    match console.ask(&Request::Stop) {
         Ok(_) | Err(NodeError::NotRunning(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
 fn send(layout: &Layout, asr: &str, text: &str, lines: bool) -> Result<(), NodeError> {
-    let mut client = Client::connect(layout)?;
+    let mut console = Console::connect(layout)?;
     let mut send_one = |bytes: &[u8]| {
         let request = Request::Send { asr: asr.to_owned(), data: encode(bytes) };
-        client.ask(&request).map(|_| ())
+        console.ask(&request).map(|_| ())
     };
     if text != "-" {
         return send_one(text.as_bytes());
@@ -298,12 +298,12 @@ fn follow(
     patience: Option<u64>,
     json: bool,
 ) -> Result<(), NodeError> {
-    let mut client = Client::connect(layout)?;
-    client.ask(request)?;
-    client.set_patience(patience.map(|seconds| Duration::from_secs(seconds.max(1))))?;
+    let mut console = Console::connect(layout)?;
+    console.ask(request)?;
+    console.set_patience(patience.map(|seconds| Duration::from_secs(seconds.max(1))))?;
     let mut left = count;
     while left != Some(0) {
-        let reply = client.next()?;
+        let reply = console.next()?;
         if !matches!(reply, Reply::Lost { .. }) {
             left = left.map(|left| left - 1);
         }

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   applications -- local API --+             +-- UDP: frames of communication relationships
-//!                               +-- server -- node --+
+//!                               +-- daemon -- node --+
 //!   module -- management (TCP) -+             +-- storage: identity, relationships, places
 //!                                             +-- element
 //! ```
 //!
 //! [`node::Node`] drives the sessions of all relationships, does no network I/O and makes every
-//! record durable before anything rests on it; [`server`] is the program around it; [`enrol`] turns a
+//! record durable before anything rests on it; [`daemon`] is the program around it; [`enrol`] turns a
 //! target into a node before there is anything to run.
 //!
 //! What it promises: a relationship whose files are damaged does not stop the others; whatever was
@@ -17,12 +17,12 @@
 //! What it does not do: decide about provisioning. It answers its module, and nobody else.
 
 pub mod cli;
-pub mod client;
 pub mod config;
+pub mod console;
+pub mod daemon;
 pub mod enrol;
 pub mod error;
 pub mod layout;
 pub mod local_api;
 pub mod node;
-pub mod server;
 pub mod storage;

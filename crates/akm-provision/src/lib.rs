@@ -1,1 +1,28 @@
-//! to come
+//! The provisioning module: makes devices into AKM nodes, and relationships between nodes.
+//!
+//! ```text
+//!   cli ----> ceremony (five steps) ----> target (files and commands on a device: local, ssh)
+//!        \--> relationship (ASRs)  \----> link (management frames over TCP)
+//!                      \_____________________/         |
+//!                                                    store (SQLite, sealed under the vault)
+//! ```
+//!
+//! What it promises: a relationship is in the module's own set before anything is written to a target;
+//! a ceremony that is cut off goes on where it was and ends in exactly one relationship; a node is
+//! active only after its own element has proved who it is, over the node's own network endpoint.
+//!
+//! What it does not do: take part in communication relationships. It makes their secrets, hands them
+//! out, and erases them once every member has acknowledged.
+
+pub mod ceremony;
+pub mod cli;
+pub mod demo;
+pub mod error;
+pub mod link;
+pub mod lock;
+pub mod names;
+mod private;
+pub mod relationship;
+pub mod store;
+pub mod target;
+pub mod vault;

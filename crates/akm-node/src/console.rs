@@ -11,12 +11,12 @@ use crate::node::NodeStatus;
 
 /// A connection to the running stack.
 #[derive(Debug)]
-pub struct Client {
+pub struct Console {
     reader: BufReader<UnixStream>,
     layout: Layout,
 }
 
-impl Client {
+impl Console {
     /// Connects to the stack of an installation.
     pub fn connect(layout: &Layout) -> Result<Self, NodeError> {
         let stream = UnixStream::connect(layout.socket()).map_err(|error| {

@@ -1,0 +1,220 @@
+//! The five steps that make a target into an AKM node.
+//!
+//! ```text
+//!   1 create    AKM ID, provisioning relationship                in memory
+//!   2 save      both, in the module's own set                    one transaction
+//!   3 install   the stack: staged, proved, switched to           target
+//!   4 store     the relationship into the target's element       target, receipt checked
+//!   5 verify    who are you? over the node's own endpoint        network; then active
+//! ```
+//!
+//! How far a ceremony has come is in the store. Every step can be repeated, so a ceremony that was cut
+//! off anywhere goes on where it was and ends in exactly one relationship. What can be refused is
+//! refused before step 1: then nothing has changed.
+
+mod examine;
+mod removal;
+mod steps;
+mod verification;
+
+pub use removal::{Removal, remove};
+pub(crate) use steps::wrap;
+pub use verification::{Verified, verify};
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use akm_element::ElementSpec;
+
+use crate::error::CommandError;
+use crate::lock::{Lock, LockKey};
+use crate::names::{Name, Timestamp};
+use crate::store::{JournalEntry, Node, NodeStatus, Store};
+use crate::target::{Target, TargetUrl};
+
+/// UDP and TCP port of a node, unless the operator says otherwise (local targets: a free one).
+pub const DEFAULT_PORT: u16 = 47_100;
+
+/// How long to wait for another command at the same target.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The names of the steps, in their order.
+pub const STEP_NAMES: [&str; 5] = ["create", "save", "install", "store", "verify"];
+
+/// What the operator asks for.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Where.
+    pub target: TargetUrl,
+    /// What the node shall be called; otherwise a name is made from the target.
+    pub name: Option<Name>,
+    /// The node's element.
+    pub element: ElementSpec,
+    /// The program to install.
+    pub stack: PathBuf,
+    /// Where the stack shall listen.
+    pub listen: Option<SocketAddr>,
+    /// Where the module and other nodes reach it, as `host:port`.
+    pub endpoint: Option<String>,
+    /// Configuration for the operator's ssh.
+    pub ssh_config: Option<PathBuf>,
+    /// Make a device that was provisioned before into a new node.
+    pub again: bool,
+}
+
+/// Whoever watches a ceremony.
+pub trait Observer {
+    /// A step has come to its end.
+    fn step(&mut self, report: &StepReport);
+
+    /// Something that the operator should know.
+    fn note(&mut self, text: &str);
+}
+
+/// How one step went.
+#[derive(Clone, Debug)]
+pub struct StepReport {
+    /// From 1 to 5.
+    pub number: u8,
+    /// One of [`STEP_NAMES`].
+    pub name: &'static str,
+    /// How long it took.
+    pub duration: Duration,
+    /// What came out of it, in one line.
+    pub outcome: String,
+}
+
+/// Makes a target into a node, or goes on with a ceremony that was cut off there.
+pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+    let _held = Lock::acquire(store.home(), LockKey::Target(order.target.to_string()), PATIENCE)?;
+    let here = store.nodes_by_target(&order.target.to_string())?;
+    if let Some(unfinished) = here.iter().find(|node| node.status == NodeStatus::Provisioning) {
+        if order.name.as_ref().is_some_and(|name| *name != unfinished.name) {
+            return Err(CommandError::Usage(format!(
+                "a ceremony for node {name} was cut off at this target: go on with it (akm provision --resume \
+                 {name}) or give it up (akm node remove {name})",
+                name = unfinished.name
+            )));
+        }
+        observer.note(&format!("going on with the ceremony of node {}", unfinished.name));
+        return run_from(store, unfinished, observer);
+    }
+    if let Some(removing) = here.iter().find(|node| node.status == NodeStatus::Removing) {
+        return Err(CommandError::Exists(format!(
+            "node {name} at this target is being removed: finish that first (akm node remove {name})",
+            name = removing.name
+        )));
+    }
+    let active = here.iter().find(|node| node.status == NodeStatus::Active);
+    if let Some(active) = active.filter(|_| !order.again) {
+        return Err(CommandError::Exists(format!(
+            "this target is node {name} already: use --again to make it a new node, or akm verify {name}",
+            name = active.name
+        )));
+    }
+    let node = examine::accept(store, order, active, observer)?;
+    run_from(store, &node, observer)
+}
+
+/// Goes on with a ceremony that was cut off; without a name, with the only one.
+pub fn resume(store: &Store, name: Option<&Name>, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+    let unfinished = store.unfinished_ceremonies()?;
+    let wanted: Vec<&Node> = unfinished
+        .iter()
+        .map(|(node, _)| node)
+        .filter(|node| name.is_none_or(|name| node.name == *name))
+        .collect();
+    match (wanted.as_slice(), name) {
+        ([node], _) => {
+            let _held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
+            // Another command may have finished it while this one waited for the lock.
+            match store.node_by_id(node.id)? {
+                Some(node) if node.status == NodeStatus::Provisioning => run_from(store, &node, observer),
+                _ => Err(CommandError::Exists(format!("the ceremony of node {} is over", node.name))),
+            }
+        }
+        ([], None) => Err(CommandError::Exists("no ceremony was cut off: nothing to resume".to_owned())),
+        ([], Some(name)) => match store.node_by_name(name)? {
+            Some(_) => Err(CommandError::Exists(format!("the ceremony of node {name} is over"))),
+            None => Err(CommandError::Usage(format!("there is no node {name} (akm node list shows all)"))),
+        },
+        (several, None) => {
+            let names: Vec<&str> = several.iter().map(|node| node.name.as_str()).collect();
+            Err(CommandError::Usage(format!(
+                "several ceremonies were cut off: name one of {}",
+                names.join(", ")
+            )))
+        }
+        (_, Some(name)) => Err(CommandError::Usage(format!("several ceremonies bear the name {name}"))),
+    }
+}
+
+/// The steps that are still to be done.
+fn run_from(store: &Store, node: &Node, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+    let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
+    let target = target_of(node)?;
+    let hint = format!("when that is mended: akm provision --resume {}", node.name);
+    let mut steps = steps::Steps::new(store, node.id, &target);
+    for number in completed + 1..=5 {
+        let result = timed(store, node, number, observer, || match number {
+            3 => steps.install(),
+            4 => steps.store(),
+            5 => steps.verify(),
+            _ => Err(CommandError::Failed("the store lost the first two steps of this ceremony".to_owned())),
+        });
+        if let Err(error) = result {
+            // The store may be what failed: the error of the step counts.
+            let _ = store.fail_step(node.id, &error.to_string());
+            return Err(error.resumable(&hint));
+        }
+    }
+    for note in steps.notes() {
+        observer.note(note);
+    }
+    store
+        .node_by_id(node.id)?
+        .ok_or_else(|| CommandError::Failed(format!("node {} is gone from the store", node.name)))
+}
+
+/// Runs a step, writes it into the journal, and reports it.
+fn timed(
+    store: &Store,
+    node: &Node,
+    number: u8,
+    observer: &mut dyn Observer,
+    step: impl FnOnce() -> Result<String, CommandError>,
+) -> Result<(), CommandError> {
+    let started_at = Timestamp::now();
+    let started = Instant::now();
+    let result = step();
+    let duration = started.elapsed();
+    let name = STEP_NAMES[usize::from(number) - 1];
+    let outcome = match &result {
+        Ok(outcome) => outcome.clone(),
+        Err(error) => format!("failed: {error}"),
+    };
+    let entry = JournalEntry {
+        node: node.id,
+        step: number,
+        name: name.to_owned(),
+        started_at,
+        duration,
+        outcome: outcome.clone(),
+    };
+    let journalled = store.journal(&entry);
+    if result.is_ok() {
+        journalled?;
+        observer.step(&StepReport { number, name, duration, outcome });
+    }
+    result.map(|_| ())
+}
+
+/// The target of a node.
+fn target_of(node: &Node) -> Result<Target, CommandError> {
+    let url: TargetUrl = node
+        .target
+        .parse()
+        .map_err(|error| CommandError::Failed(format!("the target of node {}: {error}", node.name)))?;
+    Ok(Target::new(url, node.ssh_config.as_deref()))
+}

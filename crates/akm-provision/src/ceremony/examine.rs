@@ -1,0 +1,223 @@
+//! What is looked at before step 1, and steps 1 and 2.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use akm_core::crypto::Suite;
+use akm_core::enrolment::Preparation;
+use akm_core::id::{AkmId, RelationshipId};
+use akm_core::policy::Policy;
+use akm_core::sds::{Generation, Kind, ParameterDataVector, SynchronizedDataSet};
+use akm_core::secret::Secret;
+
+use super::steps::read_preparation;
+use super::{DEFAULT_PORT, Observer, Order, StepReport};
+use crate::error::CommandError;
+use crate::link::random;
+use crate::names::{Name, Timestamp};
+use crate::store::{JournalEntry, NewNode, Node, Store};
+use crate::target::{DirKind, Stack, Target};
+
+/// Refuses what can be refused, then does steps 1 and 2.
+pub(super) fn accept(
+    store: &Store,
+    order: &Order,
+    active: Option<&Node>,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
+    let name = match (&order.name, active) {
+        (Some(name), _) => name.clone(),
+        (None, Some(active)) => active.name.clone(),
+        (None, None) => name_from_target(store, order)?,
+    };
+    if let Some(holder) = store.node_by_name(&name)?
+        && active.is_none_or(|active| active.id != holder.id)
+    {
+        return Err(CommandError::Exists(format!(
+            "the name {name} is taken by the node at {}: choose another with --name",
+            holder.target
+        )));
+    }
+    let stack = Stack::load(&order.stack).map_err(|error| CommandError::Failed(error.to_string()))?;
+    let target = Target::new(order.target.clone(), order.ssh_config.as_deref());
+    let probe = target.probe()?;
+    if !stack.architecture().may_run_on(&probe.system, &probe.machine) {
+        return Err(crate::target::TargetError::WrongArchitecture {
+            target: order.target.to_string(),
+            stack: stack.architecture().to_string(),
+            machine: format!("{} {}", probe.system, probe.machine),
+        }
+        .into());
+    }
+    match probe.dir {
+        DirKind::Foreign => {
+            return Err(crate::target::TargetError::Occupied {
+                target: order.target.to_string(),
+                dir: target.dir().to_owned(),
+            }
+            .into());
+        }
+        DirKind::Blocked => {
+            return Err(CommandError::Failed(format!(
+                "{} is not a directory: {}",
+                probe.place, order.target
+            )));
+        }
+        DirKind::Absent | DirKind::Empty | DirKind::Ours => {}
+    }
+    if probe.release.is_some()
+        && let Some(found) = ask_whoever_is_there(&target)?
+    {
+        check_owner(store, &found, order.again)?;
+    }
+    let (listen, endpoint) = addresses(order, active, &target)?;
+
+    let started_at = Timestamp::now();
+    let started = Instant::now();
+    let id = AkmId::from_random(random());
+    let relationship = RelationshipId::from_random(random());
+    let sds = SynchronizedDataSet::new(Generation {
+        kind: Kind::Provisioning,
+        relationship,
+        generation: 1,
+        element_version: 1,
+        instance: random(),
+        suite: Suite::Aes256Gcm,
+        members: vec![store.module().root, id],
+        policy: Policy::provisioning().emit(),
+    })
+    .map_err(|error| CommandError::Failed(error.to_string()))?;
+    let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);
+    let created = started.elapsed();
+
+    let saving_at = Timestamp::now();
+    let saving = Instant::now();
+    store.create_node(
+        &NewNode {
+            id,
+            name,
+            target: order.target.to_string(),
+            ssh_config: order.ssh_config.clone(),
+            element_spec: order.element.to_string(),
+            listen: Some(listen.to_string()),
+            endpoint: Some(endpoint),
+            stack: Some(order.stack.clone()),
+            replaces: active.map(|active| active.id),
+            created_at: started_at,
+        },
+        &sds,
+        &secrets,
+    )?;
+    let saved = saving.elapsed();
+    let report = [
+        (1, started_at, created, format!("AKM ID {id}, provisioning relationship {relationship}")),
+        (2, saving_at, saved, "in the module's own set".to_owned()),
+    ];
+    for (step, started_at, duration, outcome) in report {
+        let name = super::STEP_NAMES[step - 1];
+        store.journal(&JournalEntry {
+            node: id,
+            step: step as u8,
+            name: name.to_owned(),
+            started_at,
+            duration,
+            outcome: outcome.clone(),
+        })?;
+        observer.step(&StepReport { number: step as u8, name, duration, outcome });
+    }
+    store.node_by_id(id)?.ok_or_else(|| CommandError::Failed("the node is gone from the store".to_owned()))
+}
+
+/// Asks a stack that is there already who it is; `None` if it does not say.
+fn ask_whoever_is_there(target: &Target) -> Result<Option<Preparation>, CommandError> {
+    let output = target.akmd(&["enroll", "--prepare"], &[])?;
+    match output.code {
+        Some(0) => read_preparation(&output.stdout).map(Some),
+        Some(4) => Err(CommandError::Element(format!(
+            "the element at {} refused: {}",
+            target.url(),
+            output.last_words()
+        ))),
+        // A stack that does not even run says nothing; step 3 puts a whole one there.
+        _ => Ok(None),
+    }
+}
+
+/// Whose node a device is that was provisioned before.
+pub(super) fn check_owner(store: &Store, found: &Preparation, again: bool) -> Result<(), CommandError> {
+    let Some(existing) = found.node else { return Ok(()) };
+    if existing.provisioner != store.module().root {
+        return Err(CommandError::Failed(format!(
+            "this device was provisioned by another module ({}) as node {}: have it removed there, or, at the \
+             device itself, run akmd stop and akmd reset --force",
+            existing.provisioner, existing.node
+        )));
+    }
+    if !again {
+        return Err(CommandError::Exists(format!(
+            "this device is node {} of this module already: use --again to make it a new node",
+            existing.node
+        )));
+    }
+    Ok(())
+}
+
+/// Ports are chosen once and recorded; a device that becomes a new node keeps its address.
+fn addresses(
+    order: &Order,
+    active: Option<&Node>,
+    target: &Target,
+) -> Result<(SocketAddr, String), CommandError> {
+    let kept = active.and_then(|active| active.listen.as_ref()?.parse::<SocketAddr>().ok());
+    let listen = match (order.listen, kept) {
+        (Some(listen), _) if listen.port() == 0 => {
+            return Err(CommandError::Usage("--listen needs a port that is not 0".to_owned()));
+        }
+        (Some(listen), _) | (None, Some(listen)) => listen,
+        (None, None) if order.target.is_local() => {
+            let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            let port = akm_transport::pick_port(ip)
+                .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
+            SocketAddr::new(ip, port)
+        }
+        (None, None) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT),
+    };
+    let kept = active.and_then(|active| active.endpoint.clone()).filter(|_| order.listen.is_none());
+    let endpoint = match (&order.endpoint, kept) {
+        (Some(endpoint), _) => endpoint.clone(),
+        (None, Some(endpoint)) => endpoint,
+        (None, None) if listen.ip().is_unspecified() => {
+            let host = target.network_host()?;
+            if host.contains(':') {
+                format!("[{host}]:{}", listen.port())
+            } else {
+                format!("{host}:{}", listen.port())
+            }
+        }
+        (None, None) => listen.to_string(),
+    };
+    Ok((listen, endpoint))
+}
+
+/// The last part of the directory of a local target, or the host.
+fn name_from_target(store: &Store, order: &Order) -> Result<Name, CommandError> {
+    let base = match order.target.host() {
+        Some(host) => host.host(),
+        None => order.target.dir().rsplit('/').next().unwrap_or_default(),
+    };
+    let base: String = base
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .take(50)
+        .collect();
+    let base = base.trim_start_matches(['.', '_', '-']);
+    let base = if base.is_empty() { "node" } else { base };
+    for number in 1.. {
+        let name = if number == 1 { base.to_owned() } else { format!("{base}-{number}") };
+        let name: Name = name.parse().map_err(|error| CommandError::Usage(format!("{error}; use --name")))?;
+        if store.node_by_name(&name)?.is_none() {
+            return Ok(name);
+        }
+    }
+    unreachable!("one of the names is free")
+}

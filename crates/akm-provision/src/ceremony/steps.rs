@@ -1,0 +1,287 @@
+//! Steps 3, 4 and 5.
+
+use akm_core::element::Description;
+use akm_core::enrolment::{Envelope, Preparation, StackFile, integrity_code};
+use akm_core::id::AkmId;
+use akm_core::keys::expected_receipt;
+use akm_core::management::Install;
+use akm_core::sds::SynchronizedDataSet;
+use akm_core::secret::Secret;
+use akm_element::ElementSpec;
+use akm_element::software::wrap_for_software;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::verification;
+use crate::error::CommandError;
+use crate::link::Link;
+use crate::names::Timestamp;
+use crate::store::{MemberState, Node, NodeStatus, Store};
+use crate::target::{Release, Stack, Target};
+
+/// Works on one node, step by step.
+pub(super) struct Steps<'a> {
+    store: &'a Store,
+    id: AkmId,
+    target: &'a Target,
+    notes: Vec<String>,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(store: &'a Store, id: AkmId, target: &'a Target) -> Self {
+        Self { store, id, target, notes: Vec::new() }
+    }
+
+    /// What the operator should know when it is all done.
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn node(&self) -> Result<Node, CommandError> {
+        self.store
+            .node_by_id(self.id)?
+            .ok_or_else(|| CommandError::Failed("the node is gone from the store".to_owned()))
+    }
+
+    /// Step 3: the stack, staged and proved beside what is there, then switched to.
+    pub(super) fn install(&mut self) -> Result<String, CommandError> {
+        let node = self.node()?;
+        let release = release_of(&node, self.target)?;
+        let staged = self.target.stage(&release)?;
+        // Whatever runs there would hold the state that step 4 needs.
+        self.target.stop()?;
+        self.target.switch(&staged)?;
+        if let Some(stack) = &node.stack {
+            self.store.save_stack(self.id, stack, staged.version())?;
+        }
+        self.store.complete_step(self.id, 3)?;
+        let how = if staged.uploaded() { "sent and proved" } else { "was there, proved" };
+        Ok(format!("{}, release {} {how}", staged.version(), staged.release()))
+    }
+
+    /// Step 4: the relationship, into the element of the target.
+    pub(super) fn store(&mut self) -> Result<String, CommandError> {
+        let node = self.node()?;
+        self.target.stop()?;
+        let preparation = self.prepare()?;
+        let element = &preparation.element;
+        if let Some(holder) = self.store.node_by_element_identity(&element.manufacturer, &element.serial)?
+            && holder.id != node.id
+            && node.replaces != Some(holder.id)
+        {
+            return Err(CommandError::Element(format!(
+                "this element ({} {}) belongs to node {} at {}: a device must not be copied; remove that node or \
+                 reset this device",
+                element.manufacturer, element.serial, holder.name, holder.target
+            )));
+        }
+        let relationship = self
+            .store
+            .relationship(node.relationship)?
+            .ok_or_else(|| CommandError::Failed("the relationship is gone from the store".to_owned()))?;
+        let (envelope, root) = self.envelope(&node, &relationship.sds, &preparation)?;
+        let output = self.target.akmd(&["enroll"], &envelope)?;
+        match output.code {
+            Some(0) => {}
+            Some(4) => return Err(CommandError::Element(output.last_words())),
+            _ => {
+                return Err(CommandError::Failed(format!(
+                    "the stack at {} did not take the relationship: {}",
+                    self.target.url(),
+                    output.last_words()
+                )));
+            }
+        }
+        let receipt = tagged_line(&output.stdout, "akm-receipt:")?;
+        if !expected_receipt(&root, &envelope).equals(&receipt) {
+            return Err(CommandError::Element(
+                "the receipt of the element is wrong: it does not hold what was sent".to_owned(),
+            ));
+        }
+        let code = expected_integrity(&release_of(&node, self.target)?, element);
+        self.store.save_element(self.id, element)?;
+        self.store.save_integrity_code(self.id, &code)?;
+        self.store.set_member_state(node.relationship, self.store.module().root, MemberState::Installed)?;
+        self.store.set_member_state(node.relationship, self.id, MemberState::Installed)?;
+        self.store.complete_step(self.id, 4)?;
+        if element.protection == akm_core::element::Protection::Software {
+            self.notes.push(format!(
+                "the element of {} is software: it protects nothing from root on that machine",
+                node.name
+            ));
+        }
+        Ok(format!("element {} {}, receipt right", element.kind, element.serial))
+    }
+
+    /// Step 5: the node itself says who it is, over the network.
+    pub(super) fn verify(&mut self) -> Result<String, CommandError> {
+        let node = self.node()?;
+        let supervision = self.target.start()?;
+        let mut link = Link::open(self.store, &node)?;
+        let identity = link.identify()?;
+        verification::check(&node, &identity)?;
+        drop(link);
+        let now = Timestamp::now();
+        match node.replaces {
+            Some(old) if self.is_in_force(old)? => {
+                let asrs = self.store.asrs_of_node(old)?;
+                self.store.replace_node(old, self.id, now)?;
+                if !asrs.is_empty() {
+                    let names: Vec<_> =
+                        asrs.iter().filter_map(|asr| asr.name.as_ref()).map(ToString::to_string).collect();
+                    self.notes.push(format!(
+                        "the old node was a member of {}: it is gone from there, and the new one is no member; \
+                         make new ASRs",
+                        names.join(", ")
+                    ));
+                }
+            }
+            _ => self.store.activate_node(self.id, now)?,
+        }
+        self.store.erase_secrets(node.relationship)?;
+        if supervision == crate::target::Supervision::Background {
+            self.notes.push(format!(
+                "nobody restarts the stack of {name} after a reboot; start it with {dir}/current/akmd run --dir \
+                 {dir} --detach",
+                name = node.name,
+                dir = self.target.dir()
+            ));
+        }
+        Ok(format!(
+            "AKM ID and provisioning relationship proved at {}; active",
+            node.endpoint.as_deref().unwrap_or_default()
+        ))
+    }
+
+    fn is_in_force(&self, id: AkmId) -> Result<bool, CommandError> {
+        Ok(self
+            .store
+            .node_by_id(id)?
+            .is_some_and(|node| node.status != NodeStatus::Replaced && node.status.is_in_force()))
+    }
+
+    fn prepare(&self) -> Result<Preparation, CommandError> {
+        let output = self.target.akmd(&["enroll", "--prepare"], &[])?;
+        match output.code {
+            Some(0) => read_preparation(&output.stdout),
+            Some(4) => Err(CommandError::Element(output.last_words())),
+            _ => Err(CommandError::Failed(format!(
+                "the stack at {} does not answer: {}",
+                self.target.url(),
+                output.last_words()
+            ))),
+        }
+    }
+
+    /// What `akmd enroll` reads, and the root whose receipt it must give.
+    fn envelope(
+        &self,
+        node: &Node,
+        sds: &SynchronizedDataSet,
+        preparation: &Preparation,
+    ) -> Result<(Zeroizing<Vec<u8>>, Secret<32>), CommandError> {
+        let mut replaces = None;
+        if let Some(existing) = preparation.node {
+            if existing.provisioner != self.store.module().root {
+                return Err(CommandError::Failed(format!(
+                    "this device was provisioned by another module ({}): have it removed there, or run akmd reset \
+                     --force at the device",
+                    existing.provisioner
+                )));
+            }
+            replaces = Some(existing.relationship).filter(|id| *id != sds.relationship());
+        }
+        let mut erase = Vec::new();
+        for leftover in preparation.leftovers.iter().filter(|id| **id != sds.relationship()) {
+            if self.store.relationship(*leftover)?.is_none() {
+                return Err(CommandError::Element(format!(
+                    "the element holds a root of relationship {leftover}, which is not of this module; if it may go, \
+                     run akmd reset --force at the device"
+                )));
+            }
+            erase.push(*leftover);
+        }
+        let gone = || {
+            CommandError::Failed(
+                "the secrets of this ceremony are gone: give it up with akm node remove and begin anew"
+                    .to_owned(),
+            )
+        };
+        let secrets = self.store.secrets(node.relationship)?;
+        let root = secrets.element_root.ok_or_else(gone)?;
+        let (header_key, tag) = secrets.header.ok_or_else(gone)?;
+        let install = Install {
+            public_part: sds.emit(),
+            wrapped_root: Some(wrap(&root, &preparation.element)?),
+            tree_root: secrets.tree_root.ok_or_else(gone)?,
+            header_key,
+            tag,
+            label: format!("provisioning by {}", self.store.module().name),
+            member_labels: vec![self.store.module().name.to_string(), node.name.to_string()],
+            endpoints: Vec::new(),
+        };
+        let envelope =
+            Envelope { node: node.id, name: node.name.to_string(), install: install.emit(), replaces, erase };
+        Ok((envelope.emit(), root))
+    }
+}
+
+/// Wraps a root for an element by what it says of itself.
+pub(crate) fn wrap(root: &Secret<32>, element: &Description) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    match element.kind.as_str() {
+        "software" => Ok(wrap_for_software(root)),
+        kind => {
+            Err(CommandError::Element(format!("this akm cannot wrap a root for an element of kind {kind}")))
+        }
+    }
+}
+
+/// The stack of a node with the node's own configuration.
+pub(super) fn release_of(node: &Node, target: &Target) -> Result<Release, CommandError> {
+    let path = node
+        .stack
+        .as_ref()
+        .ok_or_else(|| CommandError::Failed(format!("no stack is recorded for node {}", node.name)))?;
+    let stack = Stack::load(path).map_err(|error| CommandError::Failed(error.to_string()))?;
+    let spec: ElementSpec = node
+        .element_spec
+        .parse()
+        .map_err(|error| CommandError::Failed(format!("the element of node {}: {error}", node.name)))?;
+    let config = format!(
+        "# Made by akm; changes show in the integrity code.\nlisten = {}\nelement = {}\n",
+        toml_text(node.listen.as_deref().unwrap_or_default()),
+        toml_text(&spec.to_string())
+    );
+    Ok(stack.release(&config, target.dir()))
+}
+
+/// A basic string of TOML; JSON strings are such strings.
+fn toml_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The integrity code that a node with this release and element must show.
+fn expected_integrity(release: &Release, element: &Description) -> [u8; 32] {
+    let files: Vec<StackFile> = release
+        .files()
+        .iter()
+        .map(|file| StackFile { path: file.path.to_owned(), mode: file.mode, sha256: file.sha256 })
+        .collect();
+    integrity_code(&files, &element.identity())
+}
+
+pub(super) fn read_preparation(stdout: &[u8]) -> Result<Preparation, CommandError> {
+    let bytes = tagged_line(stdout, "akm-prepare:")?;
+    Preparation::parse(&bytes).map_err(|_| {
+        CommandError::Failed("the stack at the target and this akm do not fit together".to_owned())
+    })
+}
+
+/// The Base64 behind a tag at the begin of a line; a target's shell may print lines of its own.
+fn tagged_line(stdout: &[u8], tag: &str) -> Result<Vec<u8>, CommandError> {
+    String::from_utf8_lossy(stdout)
+        .lines()
+        .find_map(|line| STANDARD.decode(line.strip_prefix(tag)?.trim()).ok())
+        .ok_or_else(|| CommandError::Failed(format!("the stack at the target did not say {tag}")))
+}

@@ -1,0 +1,69 @@
+//! Step 5, at any time.
+
+use akm_core::management::Identity;
+
+use crate::error::CommandError;
+use crate::link::Link;
+use crate::names::Timestamp;
+use crate::store::{Node, NodeStatus, Store};
+
+/// A node that proved who it is.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// As the module knows it.
+    pub node: Node,
+    /// What it said.
+    pub identity: Identity,
+}
+
+/// Asks an active node who it is, and compares.
+pub fn verify(store: &Store, node: &Node) -> Result<Verified, CommandError> {
+    if node.status != NodeStatus::Active {
+        return Err(CommandError::Usage(format!(
+            "node {name} is not active: finish its ceremony first (akm provision --resume {name})",
+            name = node.name
+        )));
+    }
+    let identity = Link::open(store, node)?.identify()?;
+    check(node, &identity)?;
+    store.mark_verified(node.id, Timestamp::now())?;
+    Ok(Verified { node: node.clone(), identity })
+}
+
+/// Whether what a node says of itself is what the module knows of it.
+pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), CommandError> {
+    let failed = |what: &str, expected: &str, found: &str| {
+        Err(CommandError::Verification(format!(
+            "node {} shows another {what} than was installed: {found} instead of {expected}",
+            node.name
+        )))
+    };
+    if identity.node != node.id {
+        return failed("AKM ID", &node.id.to_string(), &identity.node.to_string());
+    }
+    if identity.relationship != node.relationship {
+        let (expected, found) = (node.relationship.to_string(), identity.relationship.to_string());
+        return failed("provisioning relationship", &expected, &found);
+    }
+    if let Some(element) = &node.element
+        && identity.element.identity() != element.identity()
+    {
+        return failed("element", &element.serial, &identity.element.serial);
+    }
+    let version = node.stack_version.as_deref().and_then(|said| said.split_whitespace().last());
+    if let Some(version) = version
+        && identity.stack_version != version
+    {
+        return failed("stack version", version, &identity.stack_version);
+    }
+    if let Some(code) = &node.integrity_code
+        && identity.integrity != *code
+    {
+        return Err(CommandError::Verification(format!(
+            "the stack of node {} is not what was installed (its integrity code differs): somebody changed its \
+             program, configuration or unit; look at the device, then provision it again",
+            node.name
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,361 @@
+//! The command line of `akm`: reads what is asked, calls the library, prints what came of it.
+
+mod arguments;
+mod show;
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use akm_core::id::AkmId;
+use clap::Parser;
+use zeroize::Zeroizing;
+
+use crate::ceremony::{self, Observer, Order, StepReport};
+use crate::error::CommandError;
+use crate::link::random;
+use crate::names::{Name, Timestamp};
+use crate::relationship;
+use crate::store::{Module, Node, NodeStatus, Store, StoreError};
+use crate::target::TargetUrl;
+use crate::vault::{Custody, Vault, VaultError};
+use arguments::{Arguments, AsrCommand, Command, NodeCommand, ProvisionArguments};
+
+/// Longest passphrase file, in bytes.
+const PASSPHRASE_MAX: u64 = 4096;
+
+/// Runs the command line; returns the exit code.
+pub fn main() -> u8 {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for; everything else is a usage error.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return code;
+        }
+    };
+    protect_memory();
+    start_log(arguments.verbose);
+    match carry_out(&arguments) {
+        Ok(()) => 0,
+        Err(error) => {
+            if arguments.json {
+                show::error(&error);
+            }
+            eprintln!("akm: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// No core dump and no debugger gets at the keys.
+fn protect_memory() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    // Where the kernel refuses, the command runs all the same.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+fn carry_out(arguments: &Arguments) -> Result<(), CommandError> {
+    match &arguments.command {
+        Command::Init { name, passphrase } => init(arguments, name.as_deref(), *passphrase),
+        Command::Provision(provision) => self::provision(arguments, provision),
+        Command::Verify { node, all } => verify(arguments, node.as_deref(), *all),
+        Command::Node(NodeCommand::List) => show::nodes(&open_store(arguments)?, arguments.json),
+        Command::Node(NodeCommand::Show { node }) => {
+            let store = open_store(arguments)?;
+            show::node(&store, &node_named(&store, &name(node)?)?, arguments.json)
+        }
+        Command::Node(NodeCommand::Remove { node, force }) => {
+            let store = open_store(arguments)?;
+            let name = name(node)?;
+            let removal = ceremony::remove(&store, &name, *force)?;
+            show::removal(&name, &removal, arguments.json)
+        }
+        Command::Asr(AsrCommand::Create { name: asr, members, policy }) => {
+            let asr = name(asr)?;
+            let members = members.iter().map(|text| name(text)).collect::<Result<Vec<_>, _>>()?;
+            let policy = policy.policy()?;
+            let store = open_store(arguments)?;
+            let mut note = |text: &str| eprintln!("akm: {text}");
+            let reports = relationship::create(&store, &asr, &members, policy, &mut note)?;
+            show::members(&store, &asr, &reports, arguments.json)
+        }
+        Command::Asr(AsrCommand::List) => show::asrs(&open_store(arguments)?, arguments.json),
+        Command::Asr(AsrCommand::Show { name: asr }) => {
+            let asr = name(asr)?;
+            let store = open_store(arguments)?;
+            let found = store.asr_by_name(&asr)?.ok_or_else(|| {
+                CommandError::Usage(format!("there is no ASR {asr} (akm asr list shows all)"))
+            })?;
+            let reports = relationship::show(&store, &found)?;
+            show::members(&store, &asr, &reports, arguments.json)
+        }
+        Command::Demo { keep } => crate::demo::run(*keep, arguments.json),
+    }
+}
+
+fn init(arguments: &Arguments, name: Option<&str>, passphrase: bool) -> Result<(), CommandError> {
+    let home = home(arguments)?;
+    let name = match name {
+        Some(text) => self::name(text)?,
+        None => default_name(),
+    };
+    match Vault::custody(&home) {
+        Ok(Some(_)) => {
+            // Vault and store are made one after the other: a cut-off init goes on.
+            let vault = open_vault(arguments, &home)?;
+            match Store::open(&home, &vault) {
+                Ok(store) => {
+                    return Err(CommandError::Exists(format!(
+                        "{} is the home of module {} already",
+                        home.display(),
+                        store.module().name
+                    )));
+                }
+                Err(StoreError::NoModule { .. }) => finish_init(&home, &vault, name, arguments.json),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Ok(None) | Err(VaultError::Missing { .. }) => {
+            let vault = if passphrase || arguments.passphrase_file.is_some() {
+                Vault::create_with_passphrase(&home, &read_passphrase(arguments, true)?)?
+            } else {
+                Vault::create_with_key_file(&home)?
+            };
+            finish_init(&home, &vault, name, arguments.json)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn finish_init(home: &Path, vault: &Vault, name: Name, json: bool) -> Result<(), CommandError> {
+    let module = Module { name, root: AkmId::from_random(random()), created_at: Timestamp::now() };
+    let store = Store::create(home, vault, &module)?;
+    show::module(&store, json)
+}
+
+/// The host name, where it is a name that we allow.
+fn default_name() -> Name {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    host.parse().unwrap_or_else(|_| "root".parse().expect("a valid name"))
+}
+
+fn provision(arguments: &Arguments, provision: &ProvisionArguments) -> Result<(), CommandError> {
+    let mut printer = Printer { json: arguments.json, steps: Vec::new(), notes: Vec::new() };
+    let node = if let Some(name) = &provision.resume {
+        let name = match (name.as_deref(), provision.target.as_deref()) {
+            (Some(text), _) | (None, Some(text)) => Some(self::name(text)?),
+            (None, None) => None,
+        };
+        ceremony::resume(&open_store(arguments)?, name.as_ref(), &mut printer)?
+    } else {
+        let order = order(provision)?;
+        ceremony::provision(&open_store(arguments)?, &order, &mut printer)?
+    };
+    show::provisioned(&node, &printer.steps, &printer.notes, arguments.json)
+}
+
+fn order(provision: &ProvisionArguments) -> Result<Order, CommandError> {
+    let usage = |error: &dyn std::fmt::Display| CommandError::Usage(error.to_string());
+    let text = provision.target.as_deref().ok_or_else(|| {
+        CommandError::Usage("name a target: local:DIR or ssh://user@host[:port] (or use --resume)".to_owned())
+    })?;
+    let target: TargetUrl = text.parse().map_err(|error| usage(&error))?;
+    let element = provision.element.parse().map_err(|error| usage(&error))?;
+    let listen = match &provision.listen {
+        Some(text) => Some(text.parse().map_err(|_| {
+            CommandError::Usage(format!("--listen {text}: an address and a port, as in 192.0.2.7:47100"))
+        })?),
+        None => None,
+    };
+    if let Some(endpoint) = &provision.endpoint
+        && !is_endpoint(endpoint)
+    {
+        return Err(CommandError::Usage(format!(
+            "--endpoint {endpoint}: a host and a port, as in device.example:47100"
+        )));
+    }
+    let absolute = |path: &Path| {
+        std::path::absolute(path).map_err(|error| CommandError::Usage(format!("{}: {error}", path.display())))
+    };
+    let stack = match &provision.stack {
+        Some(path) => absolute(path)?,
+        None => stack_beside_us()?,
+    };
+    Ok(Order {
+        target,
+        name: provision.name.as_deref().map(name).transpose()?,
+        element,
+        stack,
+        listen,
+        endpoint: provision.endpoint.clone(),
+        ssh_config: provision.ssh_config.as_deref().map(absolute).transpose()?,
+        again: provision.again,
+    })
+}
+
+fn is_endpoint(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:%".contains(&byte))
+            && port.parse::<u16>().is_ok_and(|port| port != 0)
+    })
+}
+
+/// The `akmd` beside this program.
+pub(crate) fn stack_beside_us() -> Result<PathBuf, CommandError> {
+    let own = std::env::current_exe()
+        .map_err(|error| CommandError::Failed(format!("cannot find this program: {error}")))?;
+    let akmd = own.with_file_name("akmd");
+    if akmd.is_file() {
+        Ok(akmd)
+    } else {
+        Err(CommandError::Failed(format!(
+            "there is no akmd beside this program ({}): build it (cargo build --bins) or name one with --stack",
+            akmd.display()
+        )))
+    }
+}
+
+fn verify(arguments: &Arguments, node: Option<&str>, all: bool) -> Result<(), CommandError> {
+    let store = open_store(arguments)?;
+    let nodes = match node {
+        Some(text) => vec![node_named(&store, &name(text)?)?],
+        None if all => store.nodes()?.into_iter().filter(|node| node.status == NodeStatus::Active).collect(),
+        None => return Err(CommandError::Usage("name a node, or use --all".to_owned())),
+    };
+    if nodes.is_empty() {
+        return Err(CommandError::Exists("there is no active node: nothing to verify".to_owned()));
+    }
+    let results: Vec<_> =
+        nodes.into_iter().map(|node| (node.clone(), ceremony::verify(&store, &node))).collect();
+    show::verified(&results, arguments.json)?;
+    // The worst tells: who is not what it should be counts more than who cannot be reached.
+    let mut errors: Vec<_> = results.into_iter().filter_map(|(_, result)| result.err()).collect();
+    errors.sort_by_key(|error| !matches!(error, CommandError::Verification(_)));
+    match errors.into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn name(text: &str) -> Result<Name, CommandError> {
+    text.parse().map_err(|error| CommandError::Usage(format!("{text:?}: {error}")))
+}
+
+fn node_named(store: &Store, name: &Name) -> Result<Node, CommandError> {
+    if let Some(node) = store.node_by_name(name)? {
+        return Ok(node);
+    }
+    let mut unfinished = store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node);
+    unfinished
+        .find(|node| node.name == *name)
+        .ok_or_else(|| CommandError::Usage(format!("there is no node {name} (akm node list shows all)")))
+}
+
+/// `--home`, `$AKM_HOME`, or the user's data directory.
+fn home(arguments: &Arguments) -> Result<PathBuf, CommandError> {
+    if let Some(home) = &arguments.home {
+        return Ok(home.clone());
+    }
+    let data =
+        std::env::var_os("XDG_DATA_HOME").filter(|dir| Path::new(dir).is_absolute()).map(PathBuf::from);
+    let own = std::env::home_dir().map(|dir| dir.join(".local/share"));
+    data.or(own)
+        .map(|dir| dir.join("akm"))
+        .ok_or_else(|| CommandError::Usage("there is no home directory: set AKM_HOME".to_owned()))
+}
+
+fn open_store(arguments: &Arguments) -> Result<Store, CommandError> {
+    let home = home(arguments)?;
+    let vault = open_vault(arguments, &home)?;
+    Ok(Store::open(&home, &vault)?)
+}
+
+fn open_vault(arguments: &Arguments, home: &Path) -> Result<Vault, CommandError> {
+    match Vault::open(home, || {
+        read_passphrase(arguments, false).map_err(|error| std::io::Error::other(error.to_string()))
+    }) {
+        Err(VaultError::Missing { .. }) => Err(CommandError::Failed(format!(
+            "no module here: run `akm init` (nothing in {})",
+            home.display()
+        ))),
+        result => Ok(result?),
+    }
+}
+
+/// From the file that was named, else from the terminal; never from an argument or the environment.
+fn read_passphrase(arguments: &Arguments, twice: bool) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    if let Some(path) = &arguments.passphrase_file {
+        let unreadable = |error| {
+            CommandError::Failed(format!("cannot read the passphrase from {}: {error}", path.display()))
+        };
+        let mut bytes = Zeroizing::new(Vec::new());
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        file.take(PASSPHRASE_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
+        while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+            bytes.pop();
+        }
+        return Ok(bytes);
+    }
+    let ask = |prompt: &str| {
+        rpassword::prompt_password(prompt).map(|text| Zeroizing::new(text.into_bytes())).map_err(|error| {
+            CommandError::Failed(format!(
+                "the vault needs its passphrase, and there is no terminal to ask at ({error}): use \
+                 --passphrase-file FILE"
+            ))
+        })
+    };
+    let passphrase = ask("Passphrase of the vault: ")?;
+    if twice && *ask("Once more: ")? != *passphrase {
+        return Err(CommandError::Usage("the two passphrases differ".to_owned()));
+    }
+    Ok(passphrase)
+}
+
+/// Prints steps as they end, or gathers them for JSON.
+struct Printer {
+    json: bool,
+    steps: Vec<StepReport>,
+    notes: Vec<String>,
+}
+
+impl Observer for Printer {
+    fn step(&mut self, report: &StepReport) {
+        if !self.json {
+            show::step(report);
+        }
+        self.steps.push(report.clone());
+    }
+
+    fn note(&mut self, text: &str) {
+        if !self.json {
+            eprintln!("akm: {text}");
+        }
+        self.notes.push(text.to_owned());
+    }
+}
+
+/// Whether a vault asks for a passphrase.
+pub(crate) fn custody_word(home: &Path) -> &'static str {
+    match Vault::custody(home) {
+        Ok(Some(Custody::Passphrase)) => "passphrase",
+        _ => "key file",
+    }
+}

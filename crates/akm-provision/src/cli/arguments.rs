@@ -1,0 +1,185 @@
+//! What the command line looks like.
+
+use std::path::PathBuf;
+
+use akm_core::policy::Policy;
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::CommandError;
+use crate::names::parse_duration;
+
+#[derive(Parser)]
+#[command(
+    name = "akm",
+    version,
+    about = "The AKM provisioning module: makes devices into nodes, and relationships between nodes",
+    after_help = "Examples:\n  akm init --name plant\n  akm provision local:./n1 --name pump\n  akm provision ssh://root@10.0.0.7 --name valve\n  \
+                  akm asr create line pump valve\n  akm verify --all\n\n\
+                  Exit codes: 0 done; 1 failed; 2 usage; 3 exists already or nothing to do; 4 the element refused or is not ours;\n\
+                  5 verification failed; 6 parked or interrupted, can be resumed; 7 not reachable; 8 held by another command"
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// The home of the module (otherwise $AKM_HOME, or ~/.local/share/akm)
+    #[arg(long, global = true, env = "AKM_HOME", value_name = "DIR")]
+    pub(super) home: Option<PathBuf>,
+    /// Read the passphrase of the vault from this file instead of the terminal
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say more on standard error; up to three times
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Make this machine the AKM root and a provisioning module
+    #[command(after_help = "Example:\n  akm init --name plant")]
+    Init {
+        /// What the module is called; otherwise the host name
+        #[arg(long)]
+        name: Option<String>,
+        /// Seal the vault under a passphrase instead of a key file
+        #[arg(long)]
+        passphrase: bool,
+    },
+    /// Make a target into an AKM node: create, save, install, store, verify
+    #[command(
+        after_help = "Examples:\n  akm provision local:./n1 --name pump\n  akm provision ssh://pi@10.0.0.7 --name valve --listen 0.0.0.0:47100\n  \
+                      akm provision --resume\n  akm provision local:./n1 --again"
+    )]
+    Provision(ProvisionArguments),
+    /// Ask nodes who they are, and compare
+    #[command(after_help = "Examples:\n  akm verify pump\n  akm verify --all")]
+    Verify {
+        /// Name of a node
+        node: Option<String>,
+        /// All active nodes
+        #[arg(long, conflicts_with = "node")]
+        all: bool,
+    },
+    /// Nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// AKM security relationships
+    #[command(subcommand)]
+    Asr(AsrCommand),
+    /// Show the whole of it with a throw-away module and four local targets
+    Demo {
+        /// Keep the files, and say where
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct ProvisionArguments {
+    /// local:DIR or ssh://[user@]host[:port][/dir]
+    pub(super) target: Option<String>,
+    /// What the node is called; otherwise a name is made from the target
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The node's element: software, or software:passphrase-file=PATH (a path on the target)
+    #[arg(long, default_value = "software")]
+    pub(super) element: String,
+    /// The akmd to install; otherwise the one beside this program
+    #[arg(long, value_name = "PATH")]
+    pub(super) stack: Option<PathBuf>,
+    /// Where the stack listens, UDP and TCP; otherwise a free port (local) or 0.0.0.0:47100 (ssh)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) listen: Option<String>,
+    /// Where the module and other nodes reach it; otherwise made from the target
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) endpoint: Option<String>,
+    /// Configuration for ssh, instead of your own
+    #[arg(long, value_name = "FILE")]
+    pub(super) ssh_config: Option<PathBuf>,
+    /// Make a device that was provisioned before into a new node; the old relationship is erased
+    #[arg(long)]
+    pub(super) again: bool,
+    /// Go on where a ceremony was cut off; without a name, with the only one
+    #[arg(
+        long,
+        value_name = "NODE",
+        num_args = 0..=1,
+        conflicts_with_all = ["name", "stack", "listen", "endpoint", "ssh_config", "again"]
+    )]
+    pub(super) resume: Option<Option<String>>,
+}
+
+#[derive(Subcommand)]
+pub(super) enum NodeCommand {
+    /// All nodes, the root first
+    List,
+    /// One node, with the journal of its ceremony
+    Show {
+        /// Name of the node
+        node: String,
+    },
+    /// Erase a node's credentials and stack, and remove it from the module
+    Remove {
+        /// Name of the node
+        node: String,
+        /// Even if it cannot be reached, or is a member of ASRs
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(super) enum AsrCommand {
+    /// Make an ASR between two or more active nodes; the same command again goes on with a parked one
+    #[command(after_help = "Example:\n  akm asr create line pump valve --rotate-after 10m")]
+    Create {
+        /// Name of the ASR
+        name: String,
+        /// Names of the members
+        #[arg(required = true)]
+        members: Vec<String>,
+        #[command(flatten)]
+        policy: PolicyArguments,
+    },
+    /// All ASRs
+    List,
+    /// One ASR, as each member sees it
+    Show {
+        /// Name of the ASR
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct PolicyArguments {
+    /// Leave an epoch when it is this old
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    rotate_after: String,
+    /// Leave an epoch after this many frames of one member; 0: only at the limit of the cipher
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    rotate_frames: u32,
+    /// A member moves on by itself at most once in this time
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    advance_interval: String,
+}
+
+impl PolicyArguments {
+    pub(super) fn policy(&self) -> Result<Policy, CommandError> {
+        let duration = |option: &str, text: &str| {
+            let duration = parse_duration(text)
+                .map_err(|error| CommandError::Usage(format!("--{option} {text}: {error}")))?;
+            if duration.as_millis() == 0 {
+                return Err(CommandError::Usage(format!("--{option} {text}: at least 1ms")));
+            }
+            Ok(duration)
+        };
+        Ok(Policy {
+            rotate_after: duration("rotate-after", &self.rotate_after)?,
+            rotate_frames: self.rotate_frames,
+            advance_interval: duration("advance-interval", &self.advance_interval)?,
+            ..Policy::default()
+        })
+    }
+}

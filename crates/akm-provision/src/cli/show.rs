@@ -1,0 +1,397 @@
+//! What the commands print: text for people, JSON for programs.
+
+use std::io::Write;
+use std::time::Duration;
+
+use akm_core::element::Protection;
+use akm_core::tree::NO_EPOCH;
+use serde_json::{Value, json};
+
+use super::custody_word;
+use crate::ceremony::{Removal, StepReport, Verified};
+use crate::error::CommandError;
+use crate::names::Name;
+use crate::relationship::MemberReport;
+use crate::store::{Node, NodeStatus, Store};
+
+/// Prints a line; an error if nobody reads it.
+pub(crate) fn say(line: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|error| CommandError::Failed(format!("cannot write to standard output: {error}")))
+}
+
+pub(crate) fn say_json(value: &Value) -> Result<(), CommandError> {
+    say(&format!("{value:#}"))
+}
+
+/// A table with columns as wide as they need to be.
+pub(crate) fn table(rows: &[Vec<String>]) -> Result<(), CommandError> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        say(cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+pub(super) fn error(error: &CommandError) {
+    // If nobody reads the JSON, the exit code still tells.
+    let _ = say_json(&json!({ "error": error.to_string(), "exit_code": error.exit_code() }));
+}
+
+pub(super) fn module(store: &Store, as_json: bool) -> Result<(), CommandError> {
+    let module = store.module();
+    let custody = custody_word(store.home());
+    if as_json {
+        return say_json(&json!({
+            "module": module.name.as_str(),
+            "akm_id": module.root.to_string(),
+            "home": store.home().to_string_lossy(),
+            "vault": custody,
+        }));
+    }
+    say(&format!("module {} is the AKM root {}", module.name, module.root))?;
+    say(&format!("its home is {}, its vault opens with a {custody}", store.home().display()))
+}
+
+/// A duration as people read it.
+pub(crate) fn milliseconds(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
+    }
+}
+
+pub(super) fn step(report: &StepReport) {
+    // The steps are told while they happen; if nobody reads them, the ceremony goes on.
+    let _ = say(&format!(
+        "step {} {:<8} {:>8}  {}",
+        report.number,
+        report.name,
+        milliseconds(report.duration),
+        report.outcome
+    ));
+}
+
+pub(super) fn provisioned(
+    node: &Node,
+    steps: &[StepReport],
+    notes: &[String],
+    as_json: bool,
+) -> Result<(), CommandError> {
+    if as_json {
+        let steps: Vec<Value> = steps
+            .iter()
+            .map(|step| {
+                json!({
+                    "number": step.number,
+                    "name": step.name,
+                    "milliseconds": step.duration.as_millis() as u64,
+                    "outcome": step.outcome,
+                })
+            })
+            .collect();
+        return say_json(&json!({ "node": node_json(node), "steps": steps, "notes": notes }));
+    }
+    say(&format!("node {} is active: AKM ID {}", node.name, node.id))
+}
+
+fn element_text(node: &Node) -> String {
+    match &node.element {
+        None => node.element_spec.clone(),
+        Some(element) => {
+            let protection = match element.protection {
+                Protection::Hardware => "hardware",
+                Protection::Software if element.sealed => "software, sealed by a passphrase",
+                Protection::Software => "software: protects nothing from root on that machine",
+            };
+            format!("{} {} {} ({protection})", element.kind, element.manufacturer, element.serial)
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn node_json(node: &Node) -> Value {
+    json!({
+        "name": node.name.as_str(),
+        "akm_id": node.id.to_string(),
+        "provisioning_relationship_id": node.relationship.to_string(),
+        "status": node.status.as_str(),
+        "target": node.target,
+        "endpoint": node.endpoint,
+        "listen": node.listen,
+        "element": element_text(node),
+        "element_spec": node.element_spec,
+        "stack_version": node.stack_version,
+        "integrity_code": node.integrity_code.as_ref().map(|code| hexadecimal(code)),
+        "created_at": node.created_at.to_string(),
+        "verified_at": node.verified_at.map(|at| at.to_string()),
+    })
+}
+
+pub(super) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
+    let module = store.module();
+    let nodes = store.nodes()?;
+    if as_json {
+        let mut list = vec![json!({
+            "name": module.name.as_str(),
+            "akm_id": module.root.to_string(),
+            "provisioning_relationship_id": null,
+            "status": "root",
+            "target": null,
+            "endpoint": null,
+            "created_at": module.created_at.to_string(),
+        })];
+        list.extend(nodes.iter().map(node_json));
+        return say_json(&Value::Array(list));
+    }
+    let mut rows =
+        vec![row(&["NAME", "AKM ID", "STATUS", "TARGET", "ENDPOINT", "PROVISIONING RELATIONSHIP"])];
+    rows.push(row(&[module.name.as_str(), &module.root.to_string(), "root", "-", "-", "none"]));
+    for node in &nodes {
+        rows.push(row(&[
+            node.name.as_str(),
+            &node.id.to_string(),
+            node.status.as_str(),
+            &node.target,
+            node.endpoint.as_deref().unwrap_or("-"),
+            &node.relationship.to_string(),
+        ]));
+    }
+    table(&rows)
+}
+
+pub(super) fn node(store: &Store, node: &Node, as_json: bool) -> Result<(), CommandError> {
+    let journal = store.journal_of(node.id)?;
+    let asrs: Vec<String> = store
+        .asrs_of_node(node.id)?
+        .iter()
+        .filter_map(|asr| asr.name.as_ref())
+        .map(ToString::to_string)
+        .collect();
+    if as_json {
+        let mut value = node_json(node);
+        value["asrs"] = json!(asrs);
+        value["journal"] = journal
+            .iter()
+            .map(|entry| {
+                json!({
+                    "step": entry.step,
+                    "name": entry.name,
+                    "started_at": entry.started_at.to_string(),
+                    "milliseconds": entry.duration.as_millis() as u64,
+                    "outcome": entry.outcome,
+                })
+            })
+            .collect();
+        return say_json(&value);
+    }
+    let unknown = || "-".to_owned();
+    let mut rows = vec![
+        row(&["name", node.name.as_str()]),
+        row(&["status", node.status.as_str()]),
+        row(&["AKM ID", &node.id.to_string()]),
+        row(&["provisioning relationship", &node.relationship.to_string()]),
+        row(&["target", &node.target]),
+        row(&["endpoint", node.endpoint.as_deref().unwrap_or("-")]),
+        row(&["listens on", node.listen.as_deref().unwrap_or("-")]),
+        row(&["element", &element_text(node)]),
+        row(&["stack", node.stack_version.as_deref().unwrap_or("-")]),
+        row(&[
+            "integrity code",
+            &node.integrity_code.as_ref().map_or_else(unknown, |code| hexadecimal(code)),
+        ]),
+        row(&["created", &node.created_at.to_string()]),
+        row(&["verified", &node.verified_at.map_or_else(unknown, |at| at.to_string())]),
+        row(&["ASRs", &if asrs.is_empty() { unknown() } else { asrs.join(", ") }]),
+    ];
+    if node.status == NodeStatus::Provisioning {
+        let hint = format!("akm provision --resume {}", node.name);
+        rows.push(row(&["to go on", &hint]));
+    }
+    table(&rows)?;
+    say("")?;
+    let mut rows = vec![row(&["STEP", "", "AT", "TOOK", "OUTCOME"])];
+    for entry in &journal {
+        rows.push(row(&[
+            &entry.step.to_string(),
+            &entry.name,
+            &entry.started_at.to_string(),
+            &milliseconds(entry.duration),
+            &entry.outcome,
+        ]));
+    }
+    table(&rows)
+}
+
+pub(super) fn removal(name: &Name, removal: &Removal, as_json: bool) -> Result<(), CommandError> {
+    if as_json {
+        return say_json(
+            &json!({ "removed": name.as_str(), "erased": removal.erased, "notes": removal.notes }),
+        );
+    }
+    for note in &removal.notes {
+        eprintln!("akm: {note}");
+    }
+    let erased = if removal.erased { "its credentials are erased" } else { "its credentials are NOT erased" };
+    say(&format!("node {name} is removed; {erased}"))
+}
+
+pub(super) fn verified(
+    results: &[(Node, Result<Verified, CommandError>)],
+    as_json: bool,
+) -> Result<(), CommandError> {
+    if as_json {
+        let list = results.iter().map(|(node, result)| match result {
+            Ok(verified) => json!({
+                "node": node.name.as_str(),
+                "akm_id": verified.identity.node.to_string(),
+                "provisioning_relationship_id": verified.identity.relationship.to_string(),
+                "stack_version": verified.identity.stack_version,
+                "integrity_code": hexadecimal(&verified.identity.integrity),
+                "element": element_text(node),
+                "relationships": verified.identity.relationships.len(),
+                "verified": true,
+            }),
+            Err(error) => json!({
+                "node": node.name.as_str(),
+                "verified": false,
+                "error": error.to_string(),
+                "exit_code": error.exit_code(),
+            }),
+        });
+        return say_json(&list.collect());
+    }
+    let mut rows =
+        vec![row(&["NODE", "AKM ID", "PROVISIONING RELATIONSHIP", "STACK", "RELATIONSHIPS", "RESULT"])];
+    for (node, result) in results {
+        rows.push(match result {
+            Ok(verified) => row(&[
+                node.name.as_str(),
+                &verified.identity.node.to_string(),
+                &verified.identity.relationship.to_string(),
+                &verified.identity.stack_version,
+                &format!(
+                    "{}{}",
+                    verified.identity.relationships.len(),
+                    if verified.identity.more { "+" } else { "" }
+                ),
+                "verified",
+            ]),
+            Err(_) => row(&[node.name.as_str(), "-", "-", "-", "-", "NOT VERIFIED"]),
+        });
+    }
+    table(&rows)?;
+    for (_, result) in results {
+        if let Err(error) = result {
+            eprintln!("akm: {error}");
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn asrs(store: &Store, as_json: bool) -> Result<(), CommandError> {
+    let asrs = store.asrs()?;
+    let mut listed = Vec::new();
+    for asr in &asrs {
+        let mut members = Vec::new();
+        for member in &asr.members {
+            let node = store.node_by_id(member.node)?;
+            members.push(node.map_or_else(|| member.node.to_string(), |node| node.name.to_string()));
+        }
+        listed.push((asr, members));
+    }
+    if as_json {
+        let list = listed.iter().map(|(asr, members)| {
+            json!({
+                "name": asr.name.as_ref().map(Name::as_str),
+                "relationship_id": asr.id().to_string(),
+                "status": asr.status.as_str(),
+                "generation": asr.sds.generation(),
+                "members": members,
+                "created_at": asr.created_at.to_string(),
+            })
+        });
+        return say_json(&list.collect());
+    }
+    let mut rows = vec![row(&["NAME", "RELATIONSHIP", "STATUS", "GENERATION", "MEMBERS"])];
+    for (asr, members) in &listed {
+        rows.push(row(&[
+            asr.name.as_ref().map_or("-", Name::as_str),
+            &asr.id().to_string(),
+            asr.status.as_str(),
+            &asr.sds.generation().to_string(),
+            &members.join(", "),
+        ]));
+    }
+    table(&rows)
+}
+
+pub(super) fn members(
+    store: &Store,
+    name: &Name,
+    reports: &[MemberReport],
+    as_json: bool,
+) -> Result<(), CommandError> {
+    let asr = store.asr_by_name(name)?;
+    let status = asr.as_ref().map_or("ended", |asr| asr.status.as_str());
+    let id = asr.as_ref().map(|asr| asr.id().to_string()).unwrap_or_default();
+    let epoch_text = |epoch: u32| if epoch == NO_EPOCH { "-".to_owned() } else { epoch.to_string() };
+    if as_json {
+        let members = reports.iter().map(|report| match &report.status {
+            Ok(status) => json!({
+                "node": report.node.name.as_str(),
+                "akm_id": report.node.id.to_string(),
+                "generation": status.generation,
+                "epoch": (status.epoch != NO_EPOCH).then_some(status.epoch),
+                "run": status.run,
+                "phase": format!("{:?}", status.phase),
+            }),
+            Err(error) => json!({
+                "node": report.node.name.as_str(),
+                "akm_id": report.node.id.to_string(),
+                "error": error.to_string(),
+                "exit_code": error.exit_code(),
+            }),
+        });
+        return say_json(&json!({
+            "asr": name.as_str(),
+            "relationship_id": id,
+            "status": status,
+            "members": members.collect::<Vec<_>>(),
+        }));
+    }
+    say(&format!("ASR {name} ({id}) is {status}"))?;
+    let mut rows = vec![row(&["MEMBER", "GENERATION", "EPOCH", "PHASE"])];
+    for report in reports {
+        rows.push(match &report.status {
+            Ok(status) => row(&[
+                report.node.name.as_str(),
+                &status.generation.to_string(),
+                &epoch_text(status.epoch),
+                &format!("{:?}", status.phase),
+            ]),
+            Err(_) => row(&[report.node.name.as_str(), "-", "-", "not reached"]),
+        });
+    }
+    table(&rows)?;
+    for report in reports {
+        if let Err(error) = &report.status {
+            eprintln!("akm: {error}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,420 @@
+//! The module's side of a provisioning relationship: requests to one node, over TCP.
+//!
+//! A small driver over the same session engine that the nodes run. Each link counts as a start of the
+//! module in this relationship, under the node's lock; the module's place is in the store before any
+//! frame that rests on it leaves.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use akm_core::crypto;
+use akm_core::element::{ElementError, Root};
+use akm_core::frame::FrameKind;
+use akm_core::id::RelationshipId;
+use akm_core::keys::{PlaceSeal, expected_receipt, identify_proof};
+use akm_core::management::{
+    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Opaque, Operation, Outcome,
+    PAGE_MAX, PrepareRequest, RelationshipStatus, Request, Response, SetEndpoints, StatusAnswer,
+    StatusRequest,
+};
+use akm_core::sds::SynchronizedDataSet;
+use akm_core::secret::Secret;
+use akm_core::session::{
+    Cause, Event, Input, Membership, Options, Output, RandomSource, Record, Session, SessionError, Standing,
+    Surroundings,
+};
+use akm_core::tree::Place;
+use akm_transport::FrameStream;
+
+use crate::lock::{Lock, LockError, LockKey};
+use crate::store::{Node, Store, StoreError};
+use crate::vault::VaultElement;
+
+/// How long a node has to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a node has for an answer before it is asked again.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How often a node is asked.
+const ATTEMPTS: u32 = 3;
+
+/// Entries of one `set endpoints`; with the longest labels and endpoints they still fit into a frame.
+const ENDPOINTS_AT_ONCE: usize = 500;
+
+/// How long to wait for another command that works with the same node.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a node could not be asked, or what it refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Nobody is there.
+    #[error(
+        "node {node} does not answer at {endpoint}: {reason}; is the device on and its stack running? (on \
+         the device: akmd status --dir {dir})"
+    )]
+    Unreachable {
+        /// Its name.
+        node: String,
+        /// Where it should be.
+        endpoint: String,
+        /// What the network says.
+        reason: String,
+        /// The directory of its installation.
+        dir: String,
+    },
+    /// Somebody is there, but does not prove to be this node.
+    #[error("what answers at {endpoint} does not prove to be node {node}: {reason}")]
+    Silent {
+        /// Its name.
+        node: String,
+        /// Where it should be.
+        endpoint: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The node understood, and refused.
+    #[error("node {node} refused to {operation}: {reason}")]
+    Refused {
+        /// Its name.
+        node: String,
+        /// What it was asked.
+        operation: &'static str,
+        /// How it classed the refusal.
+        outcome: Outcome,
+        /// Its words.
+        reason: String,
+    },
+    /// The store does not hold what is needed to talk to this node.
+    #[error(
+        "the credentials of node {node} are gone: provision the device again (akm provision TARGET --again)"
+    )]
+    NoCredentials {
+        /// Its name.
+        node: String,
+    },
+    /// Another command holds the node.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The module's own side failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl From<ElementError> for LinkError {
+    fn from(error: ElementError) -> Self {
+        Self::Session(error.into())
+    }
+}
+
+struct SystemRandom;
+
+impl RandomSource for SystemRandom {
+    fn fill(&mut self, out: &mut [u8]) {
+        // Without randomness no key is safe: going on would be worse than stopping.
+        getrandom::fill(out).expect("the system's random generator answers");
+    }
+}
+
+/// An open link to a node, with its lock held.
+pub struct Link<'a> {
+    store: &'a Store,
+    node: Node,
+    endpoint: String,
+    sds: SynchronizedDataSet,
+    session: Session,
+    element: VaultElement<'a>,
+    seal: PlaceSeal,
+    stream: FrameStream,
+    clock: Instant,
+    _lock: Lock,
+}
+
+impl<'a> Link<'a> {
+    /// Takes the node's lock and connects to it.
+    pub fn open(store: &'a Store, node: &Node) -> Result<Self, LinkError> {
+        let lock = Lock::acquire(store.home(), LockKey::Node(node.id), PATIENCE)?;
+        let gone = || LinkError::NoCredentials { node: node.name.to_string() };
+        let relationship = store.relationship(node.relationship)?.ok_or_else(gone)?;
+        let sds = relationship.sds;
+        let secrets = store.secrets(node.relationship)?;
+        let (header_key, tag) = secrets.header.ok_or_else(gone)?;
+        let mut element = VaultElement::new(store);
+        let seal = PlaceSeal::derive(&mut element, 0)?;
+        let place = match store.load_place(node.relationship, sds.generation())? {
+            Some(sealed) => seal
+                .open(crypto::provider(), sds.suite(), sds.digest(), &sealed)
+                .ok()
+                .and_then(|place| Place::parse(&place).ok())
+                .ok_or_else(gone)?,
+            None => Place::before_first(0, secrets.tree_root.ok_or_else(gone)?),
+        };
+        let membership =
+            Membership::new(sds.clone(), store.module().root, header_key, tag).map_err(|_| gone())?;
+        let endpoint = node.endpoint.clone().unwrap_or_default();
+        let stream = connect(node, &endpoint)?;
+        let clock = Instant::now();
+        let mut surroundings = Surroundings {
+            now: akm_core::session::Instant::default(),
+            element: &mut element,
+            random: &mut SystemRandom,
+        };
+        let options = Options { hello_at_start: false };
+        let standing = Standing::Active(place);
+        let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
+        let node = node.clone();
+        Ok(Self { store, node, endpoint, sds, session, element, seal, stream, clock, _lock: lock })
+    }
+
+    /// The node at the other end.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Asks the node who it is, with a fresh challenge, and checks the proof of its element.
+    pub fn identify(&mut self) -> Result<Identity, LinkError> {
+        let challenge: [u8; 32] = random();
+        let body = self.request(Operation::Identify, "identify", &IdentifyRequest { challenge }.emit())?;
+        let unproven = |reason: &str| LinkError::Silent {
+            node: self.node.name.to_string(),
+            endpoint: self.endpoint.clone(),
+            reason: reason.to_owned(),
+        };
+        let answer = IdentifyAnswer::parse(&body).map_err(|_| unproven("its answer cannot be read"))?;
+        let root = Root::Relationship { id: self.sds.relationship(), version: self.sds.element_version() };
+        let expected = identify_proof(
+            &mut self.element,
+            root,
+            &challenge,
+            self.node.id,
+            self.node.relationship,
+            &answer.identity,
+        )?;
+        if !expected.equals(&answer.proof) {
+            return Err(unproven("the proof of its element is wrong"));
+        }
+        Identity::parse(&answer.identity).map_err(|_| unproven("its answer cannot be read"))
+    }
+
+    /// Asks what the node's element needs, so that a root can be wrapped for it.
+    pub fn prepare(&mut self, sds: &SynchronizedDataSet) -> Result<Vec<u8>, LinkError> {
+        let request =
+            PrepareRequest { relationship: sds.relationship(), element_version: sds.element_version() };
+        let body = self.request(Operation::Prepare, "prepare its element", &request.emit())?;
+        Opaque::parse(&body).map(|Opaque(material)| material).map_err(|_| self.unreadable())
+    }
+
+    /// Installs a generation and checks that the receipt is made with `root`.
+    pub fn install(&mut self, body: &[u8], root: &Secret<32>) -> Result<(), LinkError> {
+        let answer = self.request(Operation::Install, "install the relationship", body)?;
+        let Opaque(receipt) = Opaque::parse(&answer).map_err(|_| self.unreadable())?;
+        if !expected_receipt(root, body).equals(&receipt) {
+            return Err(LinkError::Silent {
+                node: self.node.name.to_string(),
+                endpoint: self.endpoint.clone(),
+                reason: "the receipt of its element is wrong".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets an installed generation become active.
+    pub fn activate(&mut self, sds: &SynchronizedDataSet) -> Result<(), LinkError> {
+        let request = ActivateRequest { relationship: sds.relationship(), generation: sds.generation() };
+        self.request(Operation::Activate, "activate the relationship", &request.emit()).map(|_| ())
+    }
+
+    /// Tells the node where the members of a relationship are, and what they are called, in pages.
+    pub fn set_endpoints(
+        &mut self,
+        relationship: RelationshipId,
+        labels: &[String],
+        endpoints: &[String],
+    ) -> Result<(), LinkError> {
+        let entries: Vec<(u16, String, String)> = labels
+            .iter()
+            .zip(endpoints)
+            .enumerate()
+            .map(|(index, (label, endpoint))| (index as u16, label.clone(), endpoint.clone()))
+            .collect();
+        for page in entries.chunks(ENDPOINTS_AT_ONCE) {
+            let request = SetEndpoints { relationship, entries: page.to_vec() };
+            self.request(Operation::SetEndpoints, "learn where the members are", &request.emit())?;
+        }
+        Ok(())
+    }
+
+    /// Has a relationship erased; the provisioning relationship itself: everything.
+    pub fn erase(&mut self, relationship: RelationshipId) -> Result<(), LinkError> {
+        self.request(Operation::Erase, "erase the relationship", &EraseRequest { relationship }.emit())
+            .map(|_| ())
+    }
+
+    /// How all relationships stand at the node.
+    pub fn status(&mut self) -> Result<Vec<RelationshipStatus>, LinkError> {
+        let mut all: Vec<RelationshipStatus> = Vec::new();
+        loop {
+            let request =
+                StatusRequest { after: all.last().map(|last| last.relationship), most: PAGE_MAX as u16 };
+            let body = self.request(Operation::Status, "tell its status", &request.emit())?;
+            let page = StatusAnswer::parse(&body).map_err(|_| self.unreadable())?;
+            let more = page.more && !page.relationships.is_empty();
+            all.extend(page.relationships);
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Sends a request until it is answered: again when the module learns that it was behind, and
+    /// when no answer comes in time. Every request may be repeated.
+    fn request(
+        &mut self,
+        operation: Operation,
+        what: &'static str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, LinkError> {
+        let id = u64::from_be_bytes(random());
+        let request = zeroize::Zeroizing::new(Request { id, operation: operation as u8, body }.emit());
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                // After a restore the first epoch of this start may be one that the node knows with another
+                // salt of the module, and drops without a word. The next one is new to it.
+                self.drive(Input::Advance)?;
+            }
+            self.send(&request)?;
+            let deadline = Instant::now() + ANSWER;
+            while let Some(frame) = self.stream.receive(deadline).map_err(|error| self.lost(&error))? {
+                let heard = self.receive(&frame)?;
+                if let Some(response) = heard.responses.into_iter().find(|response| response.id == id) {
+                    return match response.outcome {
+                        Outcome::Done => Ok(response.body),
+                        outcome => Err(LinkError::Refused {
+                            node: self.node.name.to_string(),
+                            operation: what,
+                            outcome,
+                            reason: response.reason,
+                        }),
+                    };
+                }
+                if heard.was_behind {
+                    self.send(&request)?;
+                }
+            }
+        }
+        Err(LinkError::Silent {
+            node: self.node.name.to_string(),
+            endpoint: self.endpoint.clone(),
+            reason: "no authentic answer came".to_owned(),
+        })
+    }
+
+    fn send(&mut self, request: &[u8]) -> Result<(), LinkError> {
+        self.drive(Input::Send(FrameKind::Management, request)).map(|_| ())
+    }
+
+    fn receive(&mut self, frame: &[u8]) -> Result<Heard, LinkError> {
+        self.drive(Input::Frame(frame))
+    }
+
+    fn drive(&mut self, input: Input<'_>) -> Result<Heard, LinkError> {
+        let now = akm_core::session::Instant(self.clock.elapsed());
+        let mut surroundings = Surroundings { now, element: &mut self.element, random: &mut SystemRandom };
+        self.session.handle(input, &mut surroundings)?;
+        let mut heard = Heard::default();
+        loop {
+            match self.session.poll() {
+                Output::Persist(record) => {
+                    if let Record::Place(place) = record {
+                        let sealed = self.seal.seal(
+                            crypto::provider(),
+                            self.sds.suite(),
+                            self.sds.digest(),
+                            &random(),
+                            place,
+                        );
+                        let generation = self.sds.generation();
+                        if let Err(error) =
+                            self.store.save_place(self.sds.relationship(), generation, &sealed)
+                        {
+                            self.session.persist_failed();
+                            return Err(error.into());
+                        }
+                    }
+                    self.session.persisted();
+                }
+                Output::Transmit(frame) => {
+                    if let Err(error) = self.stream.send(frame) {
+                        return Err(self.lost(&error));
+                    }
+                }
+                Output::Deliver(delivery) => {
+                    if delivery.kind == FrameKind::Management
+                        && let Ok(response) = Response::parse(delivery.payload)
+                    {
+                        heard.responses.push(response);
+                    }
+                }
+                Output::Event(Event::EpochBegan { cause: Cause::Followed, .. }) => heard.was_behind = true,
+                Output::Event(event) => tracing::trace!(node = %self.node.name, ?event, "link"),
+                Output::Idle => return Ok(heard),
+            }
+        }
+    }
+
+    fn lost(&self, error: &std::io::Error) -> LinkError {
+        unreachable_node(&self.node, &self.endpoint, &error.to_string())
+    }
+
+    fn unreadable(&self) -> LinkError {
+        LinkError::Silent {
+            node: self.node.name.to_string(),
+            endpoint: self.endpoint.clone(),
+            reason: "its answer cannot be read".to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Link<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("node", &self.node.name).finish_non_exhaustive()
+    }
+}
+
+/// What came out of one frame.
+#[derive(Default)]
+struct Heard {
+    responses: Vec<Response>,
+    was_behind: bool,
+}
+
+/// Random bytes of the system.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SystemRandom.fill(&mut bytes);
+    bytes
+}
+
+/// The address of an endpoint `host:port`.
+pub(crate) fn resolve(endpoint: &str) -> std::io::Result<SocketAddr> {
+    endpoint.to_socket_addrs()?.next().ok_or_else(|| std::io::Error::other("the name has no address"))
+}
+
+fn connect(node: &Node, endpoint: &str) -> Result<FrameStream, LinkError> {
+    resolve(endpoint)
+        .and_then(|address| FrameStream::connect(address, CONNECT))
+        .map_err(|error| unreachable_node(node, endpoint, &error.to_string()))
+}
+
+fn unreachable_node(node: &Node, endpoint: &str, reason: &str) -> LinkError {
+    let dir = node.target.parse::<crate::target::TargetUrl>().map(|url| url.dir().to_owned());
+    LinkError::Unreachable {
+        node: node.name.to_string(),
+        endpoint: endpoint.to_owned(),
+        reason: reason.to_owned(),
+        dir: dir.unwrap_or_default(),
+    }
+}

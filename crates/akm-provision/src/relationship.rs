@@ -1,0 +1,331 @@
+//! ASRs: makes a relationship, hands it to every member, lets it become active.
+//!
+//! ```text
+//!   create   ID, secrets, in the module's own set         one transaction
+//!   install  each member: prepare, wrap, send, receipt    over its provisioning relationship
+//!   activate each member, only when all have acknowledged
+//!   ask      each member how it stands
+//! ```
+//!
+//! With a member away nothing becomes active; the same command again goes on. Once every member has
+//! acknowledged, the module erases the secrets.
+
+use std::thread;
+
+use akm_core::crypto::Suite;
+use akm_core::frame::{OVERHEAD, STREAM_MAX};
+use akm_core::id::{AkmId, RelationshipId};
+use akm_core::management::{Install, RelationshipStatus as StatusAtNode};
+use akm_core::policy::Policy;
+use akm_core::sds::{Generation, Kind, MEMBERS_MAX, ParameterDataVector, SynchronizedDataSet};
+use akm_core::secret::Secret;
+
+use crate::ceremony::wrap;
+use crate::error::CommandError;
+use crate::link::{Link, LinkError, random, resolve};
+use crate::lock::{Lock, LockKey};
+use crate::names::{Name, Timestamp};
+use crate::store::{MemberState, Node, NodeStatus, Relationship, RelationshipStatus, Store};
+
+/// Nodes that are talked to at once.
+const AT_ONCE: usize = 8;
+
+/// Room in a stream frame for what an install request holds beside its lists.
+const INSTALL_REST: usize = 2048;
+
+/// How a member of an ASR stands, or why it could not be asked.
+#[derive(Debug)]
+pub struct MemberReport {
+    /// The member.
+    pub node: Node,
+    /// What it says; an error if it could not be asked.
+    pub status: Result<StatusAtNode, CommandError>,
+}
+
+/// Makes an ASR, or goes on with one of the same name and members that was parked.
+///
+/// Returns how each member stands, in the order of the SDS.
+pub fn create(
+    store: &Store,
+    name: &Name,
+    members: &[Name],
+    policy: Policy,
+    note: &mut dyn FnMut(&str),
+) -> Result<Vec<MemberReport>, CommandError> {
+    let nodes = members_named(store, members)?;
+    let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), std::time::Duration::from_secs(2))?;
+    let asr = match store.asr_by_name(name)? {
+        Some(asr) => {
+            let mut wanted: Vec<AkmId> = nodes.iter().map(|node| node.id).collect();
+            wanted.sort_unstable();
+            if asr.status == RelationshipStatus::Active {
+                return Err(CommandError::Exists(format!("ASR {name} exists already (akm asr show {name})")));
+            }
+            if asr.sds.members() != wanted || asr.sds.policy() != policy.emit() {
+                return Err(CommandError::Exists(format!(
+                    "ASR {name} is parked with other members or another policy: repeat the command that made it, or \
+                     choose another name"
+                )));
+            }
+            note(&format!("going on with ASR {name}, which was parked"));
+            asr
+        }
+        None => {
+            let sds = SynchronizedDataSet::new(Generation {
+                kind: Kind::Communication,
+                relationship: RelationshipId::from_random(random()),
+                generation: 1,
+                element_version: 1,
+                instance: random(),
+                suite: Suite::Aes256Gcm,
+                members: nodes.iter().map(|node| node.id).collect(),
+                policy: policy.emit(),
+            })
+            .map_err(|error| CommandError::Usage(error.to_string()))?;
+            let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);
+            store.create_asr(name, &sds, &secrets, Timestamp::now())?;
+            store
+                .asr_by_name(name)?
+                .ok_or_else(|| CommandError::Failed(format!("ASR {name} is gone from the store")))?
+        }
+    };
+    let nodes = in_order(&asr, nodes);
+    warn_of_loopback(&nodes, note);
+    issue(store, name, &asr, &nodes)
+}
+
+/// Asks every member of an ASR how it stands.
+pub fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, CommandError> {
+    let mut nodes = Vec::new();
+    for member in &asr.members {
+        nodes.extend(store.node_by_id(member.node)?);
+    }
+    let id = asr.id();
+    Ok(for_each(nodes, |node| {
+        let status = if node.status == NodeStatus::Active {
+            Link::open(store, &node).and_then(|mut link| link.status()).map_err(CommandError::from)
+        } else {
+            Err(CommandError::Failed(format!("node {} is {}", node.name, node.status)))
+        };
+        MemberReport { status: status.and_then(|all| find_status(&all, id, &node)), node }
+    }))
+}
+
+/// The nodes of these names: at least two, all different, all active.
+fn members_named(store: &Store, names: &[Name]) -> Result<Vec<Node>, CommandError> {
+    if names.len() < 2 {
+        return Err(CommandError::Usage("an ASR needs at least two members".to_owned()));
+    }
+    if names.len() > MEMBERS_MAX {
+        return Err(CommandError::Usage(format!("an ASR has at most {MEMBERS_MAX} members")));
+    }
+    let mut nodes: Vec<Node> = Vec::with_capacity(names.len());
+    for name in names {
+        if *name == store.module().name && store.node_by_name(name)?.is_none() {
+            return Err(CommandError::Usage(format!(
+                "{name} is the module itself, which takes part in no ASR: name nodes"
+            )));
+        }
+        let node = store.node_by_name(name)?;
+        let node = match node {
+            Some(node) => node,
+            None if store.unfinished_ceremonies()?.iter().any(|(node, _)| node.name == *name) => {
+                return Err(not_active(name));
+            }
+            None => {
+                return Err(CommandError::Usage(format!(
+                    "there is no node {name} (akm node list shows all)"
+                )));
+            }
+        };
+        if node.status != NodeStatus::Active {
+            return Err(not_active(name));
+        }
+        if nodes.iter().any(|other| other.id == node.id) {
+            return Err(CommandError::Usage(format!("{name} is named twice: each member once")));
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+fn not_active(name: &Name) -> CommandError {
+    CommandError::Usage(format!(
+        "node {name} is not active: finish its ceremony first (akm provision --resume {name})"
+    ))
+}
+
+/// The nodes in the order of the SDS.
+fn in_order(asr: &Relationship, mut nodes: Vec<Node>) -> Vec<Node> {
+    nodes.sort_by_key(|node| asr.sds.index_of(node.id));
+    nodes
+}
+
+fn warn_of_loopback(nodes: &[Node], note: &mut dyn FnMut(&str)) {
+    let is_loopback = |node: &&Node| {
+        node.endpoint
+            .as_deref()
+            .and_then(|endpoint| resolve(endpoint).ok())
+            .is_some_and(|at| at.ip().is_loopback())
+    };
+    let (near, far): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(is_loopback);
+    if let (Some(near), Some(far)) = (near.first(), far.first()) {
+        note(&format!(
+            "{} is known at a loopback address, which {} cannot reach unless it is on the same machine",
+            near.name, far.name
+        ));
+    }
+}
+
+/// Installs at every member, then activates at every member.
+fn issue(
+    store: &Store,
+    name: &Name,
+    asr: &Relationship,
+    nodes: &[Node],
+) -> Result<Vec<MemberReport>, CommandError> {
+    let endpoints: Vec<String> = nodes
+        .iter()
+        .map(|node| {
+            let endpoint = node.endpoint.as_deref().unwrap_or_default();
+            resolve(endpoint).map(|address| address.to_string()).unwrap_or_default()
+        })
+        .collect();
+    let labels: Vec<String> = nodes.iter().map(|node| node.name.to_string()).collect();
+    // Nodes are locked in one order by all commands, so that no two wait for each other.
+    let mut by_id: Vec<&Node> = nodes.iter().collect();
+    by_id.sort_by_key(|node| node.id);
+    let mut opened: Vec<(AkmId, Result<Link<'_>, LinkError>)> = Vec::new();
+    for node in by_id {
+        let link = Link::open(store, node);
+        if let Err(LinkError::Lock(_)) = link {
+            return Err(link.err().map_or_else(|| CommandError::Held(String::new()), CommandError::from));
+        }
+        opened.push((node.id, link));
+    }
+    let state_of = |id: AkmId| asr.members.iter().find(|member| member.node == id).map(|member| member.state);
+    let installed = for_each(opened, |(id, link)| {
+        let result = link.map_err(CommandError::from).and_then(|mut link| {
+            if state_of(id) == Some(MemberState::Pending) {
+                install_at(store, &mut link, asr, name, &labels, &endpoints)?;
+                store.set_member_state(asr.id(), id, MemberState::Installed)?;
+            }
+            Ok(link)
+        });
+        (id, result)
+    });
+    let mut links = Vec::new();
+    let mut away = Vec::new();
+    for (id, result) in installed {
+        match result {
+            Ok(link) => links.push((id, link)),
+            Err(error) => away.push((id, error)),
+        }
+    }
+    let present = store.relationship(asr.id())?.unwrap_or_else(|| asr.clone());
+    if present.members.iter().any(|member| member.state == MemberState::Pending) {
+        return Err(parked(name, nodes, away));
+    }
+    store.acknowledge_relationship(asr.id())?;
+    store.erase_secrets(asr.id())?;
+    let mut reports = for_each(links, |(id, mut link)| {
+        let result = link.activate(&asr.sds).map_err(CommandError::from).and_then(|()| {
+            store.set_member_state(asr.id(), id, MemberState::Active)?;
+            let all = link.status()?;
+            find_status(&all, asr.id(), link.node())
+        });
+        (id, result)
+    });
+    if reports.iter().any(|(_, status)| status.is_err()) || !away.is_empty() {
+        let failed = reports.into_iter().filter_map(|(id, status)| status.err().map(|error| (id, error)));
+        return Err(parked(name, nodes, failed.chain(away).collect()));
+    }
+    store.activate_relationship(asr.id())?;
+    reports.sort_by_key(|(id, _)| asr.sds.index_of(*id));
+    Ok(reports
+        .into_iter()
+        .zip(nodes)
+        .map(|((_, status), node)| MemberReport { node: node.clone(), status })
+        .collect())
+}
+
+fn install_at(
+    store: &Store,
+    link: &mut Link<'_>,
+    asr: &Relationship,
+    name: &Name,
+    labels: &[String],
+    endpoints: &[String],
+) -> Result<(), CommandError> {
+    let element = link.node().element.clone().ok_or_else(|| {
+        CommandError::Failed(format!(
+            "the element of node {} is not known: verify it first",
+            link.node().name
+        ))
+    })?;
+    link.prepare(&asr.sds)?;
+    let gone = || CommandError::Failed(format!("the secrets of ASR {name} are gone: choose another name"));
+    let secrets = store.secrets(asr.id())?;
+    let root = secrets.element_root.ok_or_else(gone)?;
+    let (header_key, tag) = secrets.header.ok_or_else(gone)?;
+    let public_part = asr.sds.emit();
+    let listed: usize = labels.iter().chain(endpoints).map(|text| text.len() + 2).sum();
+    // Names are a comfort: where they do not fit into one frame they are left out.
+    let fits = public_part.len() + listed + INSTALL_REST + OVERHEAD <= STREAM_MAX;
+    let install = Install {
+        public_part,
+        wrapped_root: Some(wrap(&root, &element)?),
+        tree_root: secrets.tree_root.ok_or_else(gone)?,
+        header_key,
+        tag,
+        label: name.to_string(),
+        member_labels: if fits { labels.to_vec() } else { Vec::new() },
+        endpoints: if fits { endpoints.to_vec() } else { Vec::new() },
+    };
+    link.install(&install.emit(), &root)?;
+    if !fits {
+        link.set_endpoints(asr.id(), labels, endpoints)?;
+    }
+    Ok(())
+}
+
+fn parked(name: &Name, nodes: &[Node], away: Vec<(AkmId, CommandError)>) -> CommandError {
+    let reasons: Vec<String> = away.iter().map(|(_, error)| error.to_string()).collect();
+    let names: Vec<String> = nodes
+        .iter()
+        .filter(|node| away.iter().any(|(id, _)| *id == node.id))
+        .map(|node| node.name.to_string())
+        .collect();
+    CommandError::Interrupted(format!(
+        "ASR {name} is parked until {} can be reached: {}; the same command again goes on",
+        names.join(", "),
+        reasons.join("; ")
+    ))
+}
+
+fn find_status(all: &[StatusAtNode], id: RelationshipId, node: &Node) -> Result<StatusAtNode, CommandError> {
+    all.iter().find(|status| status.relationship == id).copied().ok_or_else(|| {
+        CommandError::Verification(format!("node {} does not hold this relationship", node.name))
+    })
+}
+
+/// Does the same for all, several at once, and keeps the order.
+fn for_each<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let mut results = Vec::with_capacity(items.len());
+    let mut items = items.into_iter();
+    loop {
+        let some: Vec<T> = items.by_ref().take(AT_ONCE).collect();
+        if some.is_empty() {
+            return results;
+        }
+        thread::scope(|scope| {
+            let threads: Vec<_> = some.into_iter().map(|item| scope.spawn(|| work(item))).collect();
+            for thread in threads {
+                match thread.join() {
+                    Ok(result) => results.push(result),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,83 @@
+# Put before every other script. LC_ALL=C: messages are read by a program.
+LC_ALL=C
+export LC_ALL
+umask 022
+
+say() { printf 'akm:%s=%s\n' "$1" "$2"; }
+
+# The last word of a script that cannot go on: a kind that the caller knows, and a path or a reason.
+fail() {
+    printf 'akm-error:%s:%s\n' "$1" "$2" >&2
+    exit 121
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Read from standard input, because sha256sum marks a path that holds a backslash.
+hash_of() {
+    sum=$(sha256sum <"$1") || return 1
+    printf '%s' "${sum%% *}"
+}
+
+# absent, blocked (a file is where a directory should be), empty, ours or foreign.
+kind_of() {
+    if [ ! -e "$1" ] && [ ! -L "$1" ]; then
+        above=$(nearest "$1")
+        [ -d "$above" ] && printf absent || printf blocked
+    elif [ ! -d "$1" ]; then
+        printf blocked
+    elif [ -d "$1/releases" ] || [ -L "$1/current" ]; then
+        printf ours
+    else
+        for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+            if [ -e "$entry" ] || [ -L "$entry" ]; then
+                printf foreign
+                return
+            fi
+        done
+        printf empty
+    fi
+}
+
+# The path itself or the nearest of its parents that exists.
+nearest() {
+    place=$1
+    while [ ! -e "$place" ]; do
+        place=${place%/*}
+        [ -n "$place" ] || place=/
+    done
+    printf '%s' "$place"
+}
+
+# is_good RELEASE MANIFEST_SHA256: all files there, as the manifest says, and no other. Else $damage says what is not.
+is_good() {
+    damage=manifest
+    [ -f "$1/manifest" ] && [ "$(hash_of "$1/manifest")" = "$2" ] || return 1
+    [ -n "$(find "$1/manifest" -type f -perm 0644)" ] || return 1
+    while read -r want mode path; do
+        damage=$path
+        [ -f "$1/$path" ] && [ "$(hash_of "$1/$path")" = "$want" ] || return 1
+        [ -n "$(find "$1/$path" -type f -perm "$mode")" ] || return 1
+    done <"$1/manifest"
+    for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+        [ -e "$entry" ] || [ -L "$entry" ] || continue
+        damage=${entry##*/}
+        case $damage in
+        akmd | akmd.toml | akmd.service | manifest) ;;
+        *) return 1 ;;
+        esac
+    done
+    damage=
+}
+
+# What the program says of itself, in $version.
+ask_version() {
+    version=$("$1/akmd" --version 2>&1 </dev/null) || fail unfit "${version:-it ended without a word}"
+    case $version in
+    'akmd '?*) ;;
+    *) fail unfit "${version:-it said nothing}" ;;
+    esac
+}
+
+# make_durable FILE...: only these where `sync` can, else all.
+make_durable() { sync "$@" 2>/dev/null || sync; }

@@ -1,0 +1,61 @@
+# stage DIR ID MANIFEST_SHA256: the files come as a tar archive on standard input, and become releases/ID once proved.
+dir=$1
+id=$2
+manifest=$3
+releases=$dir/releases
+
+case $(kind_of "$dir") in
+foreign) fail occupied "$dir" ;;
+blocked) fail blocked "$(nearest "$dir")" ;;
+esac
+
+[ -d "$dir" ] || mkdir -p "$dir" || fail unwritable "$dir"
+[ -d "$releases" ] || mkdir -m 755 "$releases" || fail unwritable "$releases"
+for private in state run; do
+    [ -d "$dir/$private" ] || mkdir -m 700 "$dir/$private" || fail unwritable "$dir/$private"
+done
+chmod go-w "$dir" "$releases" && chmod 700 "$dir/state" "$dir/run" || fail unwritable "$dir"
+
+# Each try has a place of its own: the end of one that was cut off must not harm the next.
+rm -rf "$releases"/.staging-* || fail unwritable "$releases"
+stage=$releases/.staging-$id.$$
+mkdir -m 755 "$stage" || fail unwritable "$stage"
+
+tar -xmof - -C "$stage" || {
+    rm -rf "$stage"
+    fail upload "$stage"
+}
+for file in "$stage"/*; do
+    [ -f "$file" ] && [ ! -L "$file" ] || continue
+    case ${file##*/} in
+    akmd) chmod 755 "$file" ;;
+    *) chmod 644 "$file" ;;
+    esac
+done
+make_durable "$stage"/* "$stage"
+
+is_good "$stage" "$manifest" || {
+    found=$damage
+    rm -rf "$stage"
+    fail damaged "$found"
+}
+ask_version "$stage"
+
+if [ -d "$releases/$id" ]; then
+    # Damaged, and perhaps what `current` points to: repaired file by file, so that it is never absent.
+    for entry in "$releases/$id"/* "$releases/$id"/.[!.]* "$releases/$id"/..?*; do
+        case ${entry##*/} in
+        akmd | akmd.toml | akmd.service | manifest) [ ! -d "$entry" ] || rm -rf "$entry" ;;
+        *) rm -rf "$entry" ;;
+        esac
+    done
+    for file in akmd akmd.toml akmd.service manifest; do
+        mv -fT "$stage/$file" "$releases/$id/$file" || fail unwritable "$releases/$id/$file"
+    done
+    rm -rf "$stage"
+    is_good "$releases/$id" "$manifest" || fail damaged "$damage"
+else
+    mv -T "$stage" "$releases/$id" || fail unwritable "$releases/$id"
+fi
+make_durable "$releases/$id" "$releases" "$dir" "$dir/.."
+say version "$version"

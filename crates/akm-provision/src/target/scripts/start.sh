@@ -1,0 +1,22 @@
+[ -x "$dir/current/akmd" ] || fail absent "$dir"
+[ -d "$dir/run" ] || mkdir -m 700 "$dir/run" || fail unwritable "$dir/run"
+if with_systemd; then
+    held=$units/.$unit.$$
+    cat "$dir/current/akmd.service" >"$held" && mv -fT "$held" "$units/$unit" || {
+        rm -f "$held"
+        fail unwritable "$units/$unit"
+    }
+    systemctl daemon-reload || fail failed 'systemctl daemon-reload'
+    systemctl is-active --quiet "$unit" || stop_program
+    # Returns when the stack has said that it is ready.
+    if ! systemctl enable "$unit" >/dev/null || ! systemctl restart "$unit" || ! systemctl is-active --quiet "$unit"; then
+        # A unit that restarts itself for ever helps nobody who was just told that it failed.
+        systemctl stop "$unit" >/dev/null 2>&1
+        ! has journalctl || journalctl -q --no-pager -o cat -u "$unit" -n 5 >&2 2>/dev/null
+        fail failed "systemctl restart $unit"
+    fi
+    say unit "$unit"
+else
+    stop_program
+    akmd_quietly run --detach || fail failed "akmd run --dir $dir --detach"
+fi

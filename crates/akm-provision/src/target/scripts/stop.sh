@@ -1,0 +1,2 @@
+stop_unit
+stop_program

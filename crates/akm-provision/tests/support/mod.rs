@@ -1,0 +1,3 @@
+//! What the integration tests of this crate stand on.
+
+pub(crate) mod sshd;
