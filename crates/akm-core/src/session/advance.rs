@@ -1,4 +1,3 @@
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::epoch::{OpenEpoch, Sending};
@@ -7,6 +6,7 @@ use super::{
 };
 use crate::frame::{Class, FrameKind, HEADER_LENGTH, Header, OVERHEAD};
 use crate::keys::sha256;
+use crate::tree::{LAST_EPOCH, Place};
 
 /// Closed epochs that stay open for receiving.
 const CLOSED_MAX: usize = 4;
@@ -33,26 +33,25 @@ impl Session {
             Phase::UsedUp => return Err(SessionError::EpochsUsedUp),
             phase => return Err(SessionError::NotActive(phase)),
         }
-        if !self.carries(kind) {
+        if !self.carries(kind, body) {
             return Err(SessionError::WrongKind);
         }
         if OVERHEAD + body.len() > self.frame_max() {
             return Err(SessionError::TooLong { most: self.body_max() });
         }
-        let allowed = self.advance_allowed().is_none_or(|allowed| allowed <= surroundings.now);
         let cause = if !self.own_epoch {
             Some(Cause::Start)
         } else if self.key_is_used_up(body.len()) {
             Some(Cause::Frames)
         } else {
-            self.wanted.filter(|_| allowed)
+            self.fired(surroundings.now).filter(|_| self.may_advance(surroundings.now))
         };
-        let mut buffer = self.spare_buffer();
-        buffer.extend_from_slice(body);
         if let Some(cause) = cause {
-            return self.begin_epoch(cause, Some((kind, buffer)), surroundings);
+            return self.begin_epoch(cause, kind, body, surroundings);
         }
         let salt = if self.sending.is_none() { self.draw_salt(surroundings) } else { 0 };
+        let mut buffer = self.spare_buffer();
+        buffer.extend_from_slice(body);
         self.seal(kind, buffer, salt);
         Ok(())
     }
@@ -64,14 +63,16 @@ impl Session {
             Phase::UsedUp => return Err(SessionError::EpochsUsedUp),
             phase => return Err(SessionError::NotActive(phase)),
         }
+        if self.may_advance(surroundings.now) {
+            return self.begin_epoch(Cause::Asked, FrameKind::Hello, &[], surroundings);
+        }
         self.wanted = Some(Cause::Asked);
-        self.act_on_trigger(surroundings)
+        Ok(())
     }
 
     pub(super) fn on_activate(&mut self, surroundings: &mut Surroundings<'_>) {
         if self.phase == Phase::Staged {
-            let records = VecDeque::from([Record::Activated]);
-            self.pending = Some(Pending { records, step: Step::Activate, now: surroundings.now, salt: 0 });
+            self.pending = Some(Pending::new([Record::Activated], Step::Activate, surroundings.now));
         }
     }
 
@@ -81,79 +82,68 @@ impl Session {
             return Ok(());
         }
         self.retry = None;
-        if self.hello_due.is_some_and(|due| due <= now) {
-            let result = self.send(FrameKind::Hello, &[], surroundings);
-            return self.tried(result, now);
+        let result = if [self.hello_due, self.reply_due].into_iter().flatten().any(|due| due <= now) {
+            self.send(FrameKind::Hello, &[], surroundings)
+        } else if let Some(cause) = self.fired(now).filter(|_| self.may_advance(now)) {
+            self.begin_epoch(cause, FrameKind::Hello, &[], surroundings)
+        } else {
+            Ok(())
+        };
+        match result {
+            // Nobody asked for anything, and it was told when the last epoch began.
+            Err(SessionError::EpochsUsedUp) => Ok(()),
+            Err(error) => {
+                self.retry = Some(now + RETRY);
+                Err(error)
+            }
+            Ok(()) => Ok(()),
         }
-        if self.wanted.is_none() && self.age_due().is_some_and(|due| due <= now) {
-            self.wanted = Some(Cause::Age);
-        }
-        self.act_on_trigger(surroundings)
-    }
-
-    fn act_on_trigger(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
-        let now = surroundings.now;
-        let Some(cause) = self.wanted else { return Ok(()) };
-        if self.advance_allowed().is_some_and(|allowed| now < allowed) {
-            return Ok(());
-        }
-        let hello = self.spare_buffer();
-        let result = self.begin_epoch(cause, Some((FrameKind::Hello, hello)), surroundings);
-        self.tried(result, now)
-    }
-
-    /// After a failure the session waits before it tries by itself again.
-    fn tried(&mut self, result: Result<(), SessionError>, now: Instant) -> Result<(), SessionError> {
-        if result.is_err() {
-            self.retry = Some(now + RETRY);
-        }
-        result
     }
 
     /// Computes the next epoch; state changes only when its place is durable.
     fn begin_epoch(
         &mut self,
         cause: Cause,
-        then: Option<(FrameKind, Vec<u8>)>,
+        kind: FrameKind,
+        body: &[u8],
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
         let Some(number) = self.place.as_ref().and_then(|place| place.next_epoch()) else {
-            self.phase = Phase::UsedUp;
-            self.wanted = None;
-            self.hello_due = None;
-            self.tell(Event::EpochsUsedUp);
+            self.use_up();
             return Err(SessionError::EpochsUsedUp);
         };
-        let secret = self.epoch_secret(number, surroundings)?;
+        let secret = match self.unproven.iter().position(|unproven| unproven.number == number) {
+            Some(at) => self.unproven.remove(at).expect("found there").secret,
+            None => self.epoch_secret(number, surroundings)?,
+        };
         let place = self.place.as_ref().and_then(|place| place.at(number)).expect("the epoch is ahead");
+        let record = Record::Place(place.emit());
         let salt = self.draw_salt(surroundings);
-        let records = VecDeque::from([Record::Place(place.emit())]);
-        let step = Step::Begin { place, epoch: OpenEpoch::new(number, secret), cause, then };
-        self.pending = Some(Pending { records, step, now: surroundings.now, salt });
+        let mut buffer = self.spare_buffer();
+        buffer.extend_from_slice(body);
+        let step = Step::Begin { place, epoch: OpenEpoch::new(number, secret), cause, kind, buffer, salt };
+        self.pending = Some(Pending::new([record], step, surroundings.now));
         Ok(())
     }
 
     /// Everything that a step rests on is durable: changes the state.
     pub(super) fn commit(&mut self, pending: Pending) {
-        let Pending { step, now, salt, .. } = pending;
+        let Pending { step, now, .. } = pending;
+        self.retry = None;
         match step {
             Step::Activate => self.become_active(now),
-            Step::Begin { place, epoch, cause, then } => {
+            Step::Begin { place, epoch, cause, kind, buffer, salt } => {
                 self.own_epoch = true;
                 self.advanced = Some(now);
                 self.enter(place, epoch, cause, now);
-                if let Some((kind, body)) = then {
-                    self.seal(kind, body, salt);
-                }
+                self.seal(kind, buffer, salt);
             }
-            Step::Adopt { place, epoch, delivery, activates } => {
-                self.enter(place, epoch, Cause::Followed, now);
+            Step::Adopt { place, epoch, header, buffer, activates } => {
                 if activates {
                     self.become_active(now);
                 }
-                if let Queued::Deliver { index, kind, newest, buffer } = delivery {
-                    self.accept(index, kind, newest, buffer);
-                }
+                self.enter(place, epoch, Cause::Followed, now);
+                self.accept(&header, buffer);
             }
         }
     }
@@ -167,9 +157,9 @@ impl Session {
         }
     }
 
-    fn enter(&mut self, place: crate::tree::Place, epoch: OpenEpoch, cause: Cause, now: Instant) {
+    fn enter(&mut self, place: Place, epoch: OpenEpoch, cause: Cause, now: Instant) {
         let number = epoch.number;
-        let was_low = crate::tree::LAST_EPOCH - self.epoch_or_zero() <= EPOCHS_LOW;
+        let was_low = LAST_EPOCH - self.epoch_or_zero() <= EPOCHS_LOW;
         if let Some(mut closed) = self.current.replace(epoch) {
             closed.closes = Some(now + self.membership.policy().overlap);
             if self.closed.len() == CLOSED_MAX {
@@ -182,11 +172,25 @@ impl Session {
         self.unproven.retain(|unproven| unproven.number > number);
         self.began = now;
         self.wanted = None;
-        self.hello_due = self.hello_due.filter(|_| !self.own_epoch);
+        self.reply_due = None;
         self.tell(Event::EpochBegan { epoch: number, cause });
-        if !was_low && crate::tree::LAST_EPOCH - number <= EPOCHS_LOW {
+        if !was_low && LAST_EPOCH - number <= EPOCHS_LOW {
             self.tell(Event::EpochsRunningLow);
         }
+        if number == LAST_EPOCH {
+            self.tell(Event::EpochsUsedUp);
+            if !self.own_epoch {
+                self.use_up();
+            }
+        }
+    }
+
+    /// This member cannot move on: it only receives in what is open.
+    fn use_up(&mut self) {
+        self.phase = Phase::UsedUp;
+        self.wanted = None;
+        self.hello_due = None;
+        self.reply_due = None;
     }
 
     fn epoch_or_zero(&self) -> u32 {
@@ -220,11 +224,13 @@ impl Session {
         sending.counter += 1;
         sending.bytes += frame.len() as u64;
         let limit = self.membership.policy().rotate_frames;
-        if limit > 0 && sending.counter >= limit && self.wanted.is_none() {
+        // A hello that began this epoch shall not end it.
+        if limit > 0 && sending.counter >= limit && kind != FrameKind::Hello && self.wanted.is_none() {
             self.wanted = Some(Cause::Frames);
         }
         // Whoever needed to hear of this epoch hears of it by this frame.
         self.hello_due = None;
+        self.reply_due = None;
         self.queue.push_back(Queued::Transmit(frame));
         self.recycle(body);
     }
@@ -244,9 +250,18 @@ impl Session {
         Some(self.advance_allowed().map_or(due, |allowed| due.max(allowed)))
     }
 
+    /// The trigger that has fired and was not followed by an epoch yet.
+    fn fired(&self, now: Instant) -> Option<Cause> {
+        self.wanted.or_else(|| self.age_due().filter(|due| *due <= now).map(|_| Cause::Age))
+    }
+
     fn age_due(&self) -> Option<Instant> {
         let limit = self.membership.policy().rotate_after;
         (!limit.is_zero()).then(|| self.began + limit)
+    }
+
+    fn may_advance(&self, now: Instant) -> bool {
+        self.advance_allowed().is_none_or(|allowed| allowed <= now)
     }
 
     fn advance_allowed(&self) -> Option<Instant> {

@@ -20,7 +20,6 @@ pub(super) struct Sender {
     pub(super) salt: u64,
     pub(super) key: Box<dyn AeadKey>,
     pub(super) window: ReplayWindow,
-    pub(super) highest: u32,
 }
 
 /// This member as a sender in the current epoch.
@@ -35,6 +34,8 @@ pub(super) struct Sending {
 pub(super) struct Unproven {
     pub(super) number: u32,
     pub(super) secret: EpochSecret,
+    /// When the element was asked for it on a stranger's word.
+    pub(super) asked: Option<Instant>,
 }
 
 impl OpenEpoch {

@@ -10,7 +10,9 @@
 //! - `Persist` is a barrier: what rests on the record comes out only after
 //!   [`Session::persisted`]. After [`Session::persist_failed`] all is as before the input.
 //! - Nothing that a remote party sends makes a call fail: the frame is dropped, counted and told as
-//!   [`Event::Rejected`]. An `Err` is this node's own fault and leaves the state as it was.
+//!   [`Event::Rejected`]. An `Err` is this node's own fault, leaves the state as it was and nothing to
+//!   carry out. Only [`SessionError::EpochsUsedUp`] is a step: from there on the phase is
+//!   [`Phase::UsedUp`].
 //! - The element is asked when keys change, never for a frame, and at most once for each call.
 //! - Each call does a bounded amount of work: at most 96 hashes, one element call and two AEAD
 //!   operations, whatever comes in.
@@ -18,22 +20,25 @@
 mod advance;
 mod budget;
 mod epoch;
+mod event;
 mod membership;
 mod receive;
 #[cfg(test)]
 mod tests;
 
+pub use event::{Cause, Event, Phase, Rejection};
 pub use membership::{Membership, NotAMember};
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::CryptoProvider;
 use crate::element::{ElementError, SecureElement};
-use crate::frame::{FrameKind, OVERHEAD, STREAM_MAX};
+use crate::frame::{FrameKind, Header, OVERHEAD, STREAM_MAX};
 use crate::id::AkmId;
 use crate::keys;
 use crate::sds::{HeaderKey, Kind, Tag};
@@ -72,7 +77,6 @@ pub struct Surroundings<'a> {
 }
 
 /// Something that happened to this node.
-#[derive(Debug)]
 pub enum Input<'a> {
     /// Bytes came off a transport. Nothing about them is trusted yet.
     Frame(&'a [u8]),
@@ -104,7 +108,6 @@ pub enum Output<'s> {
 }
 
 /// What an authentic frame said.
-#[derive(Debug)]
 pub struct Delivery<'s> {
     /// Who sent it, as far as members that share keys can tell.
     pub from: AkmId,
@@ -119,7 +122,6 @@ pub struct Delivery<'s> {
 }
 
 /// Something that must be durable before anything rests on it.
-#[derive(Debug)]
 pub enum Record {
     /// The relationship is active from here on.
     Activated,
@@ -127,154 +129,7 @@ pub enum Record {
     Place(Zeroizing<Vec<u8>>),
 }
 
-/// Where a relationship stands at a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// Installed; sends nothing until the module's word or an authentic frame.
-    Staged = 1,
-    /// Sends and receives.
-    Established = 2,
-    /// The place is lost or damaged: the relationship rests.
-    WithoutPlace = 3,
-    /// The place is older than the element's counter allows: the relationship rests.
-    RolledBack = 4,
-    /// Finds back through other members (protocol, section 7).
-    Resyncing = 5,
-    /// No epoch is left: needs a generation.
-    UsedUp = 6,
-    /// Gone.
-    Erased = 7,
-}
-
-impl Phase {
-    /// The phase of a number in a message; `None` if there is no such phase.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [
-            Self::Staged,
-            Self::Established,
-            Self::WithoutPlace,
-            Self::RolledBack,
-            Self::Resyncing,
-            Self::UsedUp,
-            Self::Erased,
-        ]
-        .into_iter()
-        .find(|phase| *phase as u8 == number)
-    }
-}
-
-/// Why an epoch began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The first frame after a start is made in an epoch of its own.
-    Start,
-    /// The epoch was as old as the policy allows.
-    Age,
-    /// This member sent as many frames as the policy or the cipher allows.
-    Frames,
-    /// The application or the operator asked.
-    Asked,
-    /// Another member was ahead.
-    Followed,
-}
-
-/// Why a frame was dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Rejection {
-    /// Too short, too long, another version, an unknown class, or reserved bits set.
-    Malformed,
-    /// The tag of another relationship.
-    UnknownTag,
-    /// The sender index is no member.
-    NotAMember,
-    /// The sender index is this node's own: a reflection or a copy of this node.
-    OwnFrame,
-    /// This node has no place, or no epoch is left.
-    NoPlace,
-    /// The epoch is closed.
-    EpochTooOld,
-    /// A frame that would cause work, with a wrong header signature.
-    HeaderSignature,
-    /// More unproven epochs in a second than the element is asked for.
-    Budget,
-    /// Accepted before.
-    Duplicate,
-    /// Below the replay window.
-    CounterTooOld,
-    /// The AEAD says no.
-    NotAuthentic,
-    /// Authentic, but under a second salt: somebody has a copy of this member's state.
-    PossibleClone,
-    /// Authentic, but of a kind that has no place here.
-    UnexpectedKind,
-}
-
-impl Rejection {
-    /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 13] = [
-        Self::Malformed,
-        Self::UnknownTag,
-        Self::NotAMember,
-        Self::OwnFrame,
-        Self::NoPlace,
-        Self::EpochTooOld,
-        Self::HeaderSignature,
-        Self::Budget,
-        Self::Duplicate,
-        Self::CounterTooOld,
-        Self::NotAuthentic,
-        Self::PossibleClone,
-        Self::UnexpectedKind,
-    ];
-
-    /// The name that logs, `status` and metrics use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::UnknownTag => "unknown-tag",
-            Self::NotAMember => "not-a-member",
-            Self::OwnFrame => "own-frame",
-            Self::NoPlace => "no-place",
-            Self::EpochTooOld => "epoch-too-old",
-            Self::HeaderSignature => "header-signature",
-            Self::Budget => "budget",
-            Self::Duplicate => "duplicate",
-            Self::CounterTooOld => "counter-too-old",
-            Self::NotAuthentic => "not-authentic",
-            Self::PossibleClone => "possible-clone",
-            Self::UnexpectedKind => "unexpected-kind",
-        }
-    }
-}
-
-/// What whoever watches may want to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The relationship became active.
-    Activated,
-    /// An epoch began at this node.
-    EpochBegan {
-        /// Its number.
-        epoch: u32,
-        /// Why.
-        cause: Cause,
-    },
-    /// A frame was dropped.
-    Rejected {
-        /// Why.
-        reason: Rejection,
-        /// The index that it claimed, where it had one.
-        sender: Option<u16>,
-    },
-    /// At most 2^31 epochs are left: the relationship will need a generation.
-    EpochsRunningLow,
-    /// No epoch is left.
-    EpochsUsedUp,
-}
-
-/// What this node itself did wrong, or its element. The state is as it was.
+/// What this node itself did wrong, or its element. See [`crate::session`] for what an error leaves.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// The relationship cannot send in this phase.
@@ -286,7 +141,7 @@ pub enum SessionError {
         /// Most bytes of a body.
         most: usize,
     },
-    /// Management belongs into provisioning relationships, data into all others.
+    /// Management belongs into provisioning relationships, data into all others; a hello is empty.
     #[error("this relationship does not carry frames of this kind")]
     WrongKind,
     /// Epochs are used up: the relationship needs a generation.
@@ -330,16 +185,36 @@ enum Queued {
 /// What happens once the records of a step are durable.
 enum Step {
     Activate,
-    Begin { place: Place, epoch: OpenEpoch, cause: Cause, then: Option<(FrameKind, Vec<u8>)> },
-    Adopt { place: Place, epoch: OpenEpoch, delivery: Queued, activates: bool },
+    Begin {
+        place: Place,
+        epoch: OpenEpoch,
+        cause: Cause,
+        kind: FrameKind,
+        buffer: Vec<u8>,
+        /// Drawn with the input, since `persisted` has no surroundings.
+        salt: u64,
+    },
+    Adopt {
+        place: Place,
+        epoch: OpenEpoch,
+        header: Header,
+        buffer: Vec<u8>,
+        activates: bool,
+    },
 }
 
 struct Pending {
     records: VecDeque<Record>,
+    /// Whether the first of the records was handed out.
+    offered: bool,
     step: Step,
     now: Instant,
-    /// Randomness for the salt, drawn with the input, since `persisted` has no surroundings.
-    salt: u64,
+}
+
+impl Pending {
+    fn new(records: impl Into<VecDeque<Record>>, step: Step, now: Instant) -> Self {
+        Self { records: records.into(), offered: false, step, now }
+    }
 }
 
 /// The engine of one relationship at one member.
@@ -358,6 +233,8 @@ pub struct Session {
     closed: VecDeque<OpenEpoch>,
     unproven: VecDeque<Unproven>,
     budget: Budget,
+    /// Epoch and counter of the latest frame of each member.
+    heard: BTreeMap<u16, (u32, u32)>,
     /// Randomness of the element, mixed into every salt of this start.
     salt_seed: Secret<32>,
     /// Whether this start has made its first frame, in an epoch of its own.
@@ -365,7 +242,11 @@ pub struct Session {
     began: Instant,
     wanted: Option<Cause>,
     advanced: Option<Instant>,
+    /// When to make this member heard after it started or became active.
     hello_due: Option<Instant>,
+    /// When to tell a sender that is behind, unless another member does.
+    reply_due: Option<Instant>,
+    /// When the latest such hello was due, whoever sent it.
     replied: Option<Instant>,
     retry: Option<Instant>,
     pending: Option<Pending>,
@@ -412,13 +293,15 @@ impl Session {
             sending: None,
             closed: VecDeque::new(),
             unproven: VecDeque::new(),
-            budget: Budget::full(surroundings.now),
+            budget: Budget::default(),
+            heard: BTreeMap::new(),
             salt_seed,
             own_epoch: false,
             began: surroundings.now,
             wanted: None,
             advanced: None,
             hello_due: hello.then_some(surroundings.now),
+            reply_due: None,
             replied: None,
             retry: None,
             pending: None,
@@ -456,11 +339,15 @@ impl Session {
     /// The next thing to do.
     pub fn poll(&mut self) -> Output<'_> {
         if self.pending.is_some() {
-            let record = self.pending.as_ref().and_then(|pending| pending.records.front());
-            return Output::Persist(record.expect("a pending step has a record to write"));
+            let pending = self.pending.as_mut().expect("just seen");
+            pending.offered = true;
+            return Output::Persist(pending.records.front().expect("a pending step has a record to write"));
         }
         match self.queue.pop_front() {
-            None => Output::Idle,
+            None => {
+                self.hand_out(Vec::new());
+                Output::Idle
+            }
             Some(Queued::Event(event)) => Output::Event(event),
             Some(Queued::Transmit(buffer)) => {
                 self.transmitted += 1;
@@ -477,8 +364,9 @@ impl Session {
 
     /// The record of the last [`Output::Persist`] is durable. Called out of turn: no effect.
     pub fn persisted(&mut self) {
-        let Some(pending) = &mut self.pending else { return };
+        let Some(pending) = self.pending.as_mut().filter(|pending| pending.offered) else { return };
         pending.records.pop_front();
+        pending.offered = false;
         if pending.records.is_empty()
             && let Some(pending) = self.pending.take()
         {
@@ -489,20 +377,19 @@ impl Session {
     /// The record of the last [`Output::Persist`] could not be written: the step is given up, and
     /// with it the frame that caused it. Called out of turn: no effect.
     pub fn persist_failed(&mut self) {
-        if let Some(pending) = self.pending.take() {
-            match pending.step {
-                Step::Begin { then: Some((_, buffer)), .. }
-                | Step::Adopt { delivery: Queued::Deliver { buffer, .. }, .. } => self.recycle(buffer),
-                Step::Begin { .. } | Step::Adopt { .. } | Step::Activate => {}
-            }
-            self.retry = Some(pending.now + RETRY);
+        let Some(pending) = self.pending.take_if(|pending| pending.offered) else { return };
+        if let Step::Begin { epoch, buffer, .. } | Step::Adopt { epoch, buffer, .. } = pending.step {
+            self.recycle(buffer);
+            // The same frame, or the next try, shall not cost another call of the element.
+            self.cache(Unproven { number: epoch.number, secret: epoch.secret, asked: None });
         }
+        self.retry = Some(pending.now + RETRY);
     }
 
     /// When to hand in [`Input::Timeout`]; `None`: only something else will move this session.
     pub fn timeout(&self) -> Option<Instant> {
         let closing = self.closed.iter().filter_map(|epoch| epoch.closes).min();
-        let acting = [self.hello_due, self.trigger_due()].into_iter().flatten().min();
+        let acting = [self.hello_due, self.reply_due, self.trigger_due()].into_iter().flatten().min();
         let acting = acting.map(|due| self.retry.map_or(due, |retry| due.max(retry)));
         [closing, acting].into_iter().flatten().min()
     }
@@ -594,14 +481,54 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.handed_out.zeroize();
-        for buffer in &mut self.spare {
+        self.spare.iter_mut().for_each(Zeroize::zeroize);
+        for queued in &mut self.queue {
+            if let Queued::Transmit(buffer) | Queued::Deliver { buffer, .. } = queued {
+                buffer.zeroize();
+            }
+        }
+        if let Some(Pending { step: Step::Begin { buffer, .. } | Step::Adopt { buffer, .. }, .. }) =
+            &mut self.pending
+        {
             buffer.zeroize();
         }
     }
 }
 
-impl core::fmt::Debug for Session {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for Input<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(frame) => write!(f, "Frame({} bytes)", frame.len()),
+            Self::Timeout => f.write_str("Timeout"),
+            Self::Advance => f.write_str("Advance"),
+            Self::Activate => f.write_str("Activate"),
+            Self::Send(kind, body) => write!(f, "Send({kind:?}, {} bytes)", body.len()),
+        }
+    }
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("from", &self.from)
+            .field("index", &self.index)
+            .field("kind", &self.kind)
+            .field("newest", &self.newest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Activated => "Activated",
+            Self::Place(_) => "Place",
+        })
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("relationship", &self.membership.sds().relationship())
             .field("phase", &self.phase)

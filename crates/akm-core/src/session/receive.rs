@@ -1,4 +1,5 @@
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -70,12 +71,8 @@ impl Session {
             Some(known) if known.salt == header.salt => match known.window.check(header.counter) {
                 Err(Replayed::Duplicate) => Err(Rejection::Duplicate),
                 Err(Replayed::TooOld) => Err(Rejection::CounterTooOld),
-                Ok(()) => open(&*known.key, header, frame, &mut buffer).map(|kind| {
-                    known.window.update(header.counter);
-                    let newest = header.counter >= known.highest;
-                    known.highest = known.highest.max(header.counter);
-                    (kind, newest)
-                }),
+                Ok(()) => open(&*known.key, header, frame, &mut buffer)
+                    .map(|()| known.window.update(header.counter)),
             },
             // Making a key costs work: strangers do not get that far.
             _ if !signed => Err(Rejection::HeaderSignature),
@@ -87,19 +84,17 @@ impl Session {
             None => {
                 let key = epoch.secret.sender_key(header.sender, header.salt);
                 let key = provider.aead(suite, key.expose());
-                open(&*key, header, frame, &mut buffer).map(|kind| {
+                open(&*key, header, frame, &mut buffer).map(|()| {
                     epoch.senders.insert(header.sender, Sender::heard(header, key));
-                    (kind, true)
                 })
             }
         };
-        let is_current = current == Some(header.epoch);
         match result {
-            Ok((kind, newest)) => {
-                if is_current {
-                    self.hello_due = self.hello_due.filter(|_| !self.own_epoch);
+            Ok(()) => {
+                if current == Some(header.epoch) {
+                    self.reply_due = None;
                 }
-                self.accept(header.sender, kind, newest && is_current, buffer);
+                self.accept(header, buffer);
                 Ok(())
             }
             Err(reason) => {
@@ -124,39 +119,38 @@ impl Session {
                 return self.reject(Rejection::Budget, sender);
             }
             let secret = self.epoch_secret(header.epoch, surroundings)?;
-            if self.unproven.len() == UNPROVEN_MAX {
-                self.unproven.pop_front();
-            }
-            self.unproven.push_back(Unproven { number: header.epoch, secret });
+            self.cache(Unproven { number: header.epoch, secret, asked: Some(surroundings.now) });
         }
         let at = self.unproven.iter().position(|unproven| unproven.number == header.epoch);
         let at = at.expect("it was there or has just been put there");
         let key = self.unproven[at].secret.sender_key(header.sender, header.salt);
         let key = self.provider.aead(self.membership.sds().suite(), key.expose());
         let mut buffer = self.spare_buffer();
-        let kind = match open(&*key, header, frame, &mut buffer) {
-            Ok(kind) => kind,
-            Err(reason) => {
-                self.recycle(buffer);
-                return self.reject(reason, sender);
-            }
-        };
-        self.budget.give_back();
+        if let Err(reason) = open(&*key, header, frame, &mut buffer) {
+            self.recycle(buffer);
+            return self.reject(reason, sender);
+        }
         let unproven = self.unproven.remove(at).expect("found above");
+        if let Some(asked) = unproven.asked {
+            self.budget.give_back(asked);
+        }
         let place = self.place.as_ref().and_then(|place| place.at(header.epoch)).expect("the epoch is ahead");
         let mut epoch = OpenEpoch::new(header.epoch, unproven.secret);
         epoch.senders.insert(header.sender, Sender::heard(header, key));
         let activates = self.phase == Phase::Staged;
-        let mut records = alloc::collections::VecDeque::new();
-        if activates {
-            records.push_back(Record::Activated);
-        }
-        records.push_back(Record::Place(place.emit()));
-        let delivery = Queued::Deliver { index: header.sender, kind, newest: true, buffer };
-        let step = Step::Adopt { place, epoch, delivery, activates };
-        let salt = self.draw_salt(surroundings);
-        self.pending = Some(Pending { records, step, now: surroundings.now, salt });
+        let records: VecDeque<_> =
+            activates.then_some(Record::Activated).into_iter().chain([Record::Place(place.emit())]).collect();
+        let step = Step::Adopt { place, epoch, header: *header, buffer, activates };
+        self.pending = Some(Pending::new(records, step, surroundings.now));
         Ok(())
+    }
+
+    /// Keeps the secret of an epoch until a frame of it authenticates, or four others came after it.
+    pub(super) fn cache(&mut self, unproven: Unproven) {
+        if self.unproven.len() == UNPROVEN_MAX {
+            self.unproven.pop_front();
+        }
+        self.unproven.push_back(unproven);
     }
 
     /// The secret of an epoch that lies ahead: one element call.
@@ -173,19 +167,24 @@ impl Session {
     }
 
     /// Queues what an authentic frame said, or drops it if its kind has no place here.
-    pub(super) fn accept(&mut self, index: u16, kind: FrameKind, newest: bool, buffer: Vec<u8>) {
-        if self.carries(kind) {
-            self.queue.push_back(Queued::Deliver { index, kind, newest, buffer });
-        } else {
-            self.recycle(buffer);
-            self.count(Rejection::UnexpectedKind, Some(index));
+    pub(super) fn accept(&mut self, header: &Header, buffer: Vec<u8>) {
+        let (index, at) = (header.sender, (header.epoch, header.counter));
+        let latest = self.heard.entry(index).or_insert(at);
+        let newest = at >= *latest;
+        *latest = at.max(*latest);
+        match FrameKind::from_number(buffer[0]).filter(|kind| self.carries(*kind, &buffer[1..])) {
+            Some(kind) => self.queue.push_back(Queued::Deliver { index, kind, newest, buffer }),
+            None => {
+                self.recycle(buffer);
+                self.count(Rejection::UnexpectedKind, Some(index));
+            }
         }
     }
 
-    /// Whether frames of this kind belong into this relationship.
-    pub(super) fn carries(&self, kind: FrameKind) -> bool {
+    /// Whether this relationship carries such a frame.
+    pub(super) fn carries(&self, kind: FrameKind, body: &[u8]) -> bool {
         match kind {
-            FrameKind::Hello => true,
+            FrameKind::Hello => body.is_empty(),
             FrameKind::Data => self.membership.sds().kind() == Kind::Communication,
             FrameKind::Management => self.membership.sds().kind() == Kind::Provisioning,
         }
@@ -195,19 +194,24 @@ impl Session {
     fn answer_too_old(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
         let now = surroundings.now;
         if self.phase != Phase::Established
-            || self.hello_due.is_some()
             || self.replied.is_some_and(|replied| now < replied + REPLY_WITHIN)
         {
             return Ok(());
         }
-        self.replied = Some(now);
         if self.membership.sds().kind() == Kind::Provisioning {
-            return self.send(FrameKind::Hello, &[], surroundings);
+            self.replied = Some(now);
+            return match self.send(FrameKind::Hello, &[], surroundings) {
+                // Whoever sent this frame did nothing wrong, and this node cannot do better.
+                Err(SessionError::EpochsUsedUp) => Ok(()),
+                result => result,
+            };
         }
         let mut random = [0; 2];
         surroundings.random.fill(&mut random);
         let share = u32::from(u16::from_be_bytes(random));
-        self.hello_due = Some(now + REPLY_WITHIN * share / u32::from(u16::MAX));
+        let due = now + REPLY_WITHIN * share / u32::from(u16::MAX);
+        self.reply_due = Some(due);
+        self.replied = Some(due);
         Ok(())
     }
 
@@ -231,22 +235,16 @@ impl Sender {
     fn heard(header: &Header, key: Box<dyn AeadKey>) -> Self {
         let mut window = ReplayWindow::default();
         window.update(header.counter);
-        Self { salt: header.salt, key, window, highest: header.counter }
+        Self { salt: header.salt, key, window }
     }
 }
 
 /// Opens a frame into `buffer`, which then holds kind and body.
-fn open(
-    key: &dyn AeadKey,
-    header: &Header,
-    frame: &[u8],
-    buffer: &mut Vec<u8>,
-) -> Result<FrameKind, Rejection> {
+fn open(key: &dyn AeadKey, header: &Header, frame: &[u8], buffer: &mut Vec<u8>) -> Result<(), Rejection> {
     let (associated, sealed) = frame.split_at(HEADER_LENGTH);
     let (ciphertext, tag) = sealed.split_at(sealed.len() - TAG_LENGTH);
     buffer.clear();
     buffer.extend_from_slice(ciphertext);
     let tag = tag.try_into().expect("16 bytes");
-    key.open(&header.nonce(), associated, buffer, tag).map_err(|_| Rejection::NotAuthentic)?;
-    FrameKind::from_number(buffer[0]).ok_or(Rejection::UnexpectedKind)
+    key.open(&header.nonce(), associated, buffer, tag).map_err(|_| Rejection::NotAuthentic)
 }

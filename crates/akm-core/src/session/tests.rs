@@ -1,1 +1,11 @@
+//! What the engine promises, told as facts about a few members of one relationship.
 
+mod advance;
+mod behind;
+mod failure;
+mod fixture;
+mod receive;
+mod schedules;
+mod start;
+mod table;
+mod work;

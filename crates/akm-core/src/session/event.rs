@@ -1,0 +1,146 @@
+/// Where a relationship stands at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Installed; sends nothing until the module's word or an authentic frame.
+    Staged = 1,
+    /// Sends and receives.
+    Established = 2,
+    /// The place is lost or damaged: the relationship rests.
+    WithoutPlace = 3,
+    /// The place is older than the element's counter allows: the relationship rests.
+    RolledBack = 4,
+    /// Finds back through other members (protocol, section 7).
+    Resyncing = 5,
+    /// No epoch is left: needs a generation.
+    UsedUp = 6,
+    /// Gone.
+    Erased = 7,
+}
+
+impl Phase {
+    /// The phase of a number in a message; `None` if there is no such phase.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [
+            Self::Staged,
+            Self::Established,
+            Self::WithoutPlace,
+            Self::RolledBack,
+            Self::Resyncing,
+            Self::UsedUp,
+            Self::Erased,
+        ]
+        .into_iter()
+        .find(|phase| *phase as u8 == number)
+    }
+}
+
+/// Why an epoch began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The first frame after a start is made in an epoch of its own.
+    Start,
+    /// The epoch was as old as the policy allows.
+    Age,
+    /// This member sent as many frames as the policy or the cipher allows.
+    Frames,
+    /// The application or the operator asked.
+    Asked,
+    /// Another member was ahead.
+    Followed,
+}
+
+/// Why a frame was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Rejection {
+    /// Too short, too long, another version, an unknown class, or reserved bits set.
+    Malformed,
+    /// The tag of another relationship.
+    UnknownTag,
+    /// The sender index is no member.
+    NotAMember,
+    /// The sender index is this node's own: a reflection or a copy of this node.
+    OwnFrame,
+    /// This node has no place.
+    NoPlace,
+    /// The epoch is closed.
+    EpochTooOld,
+    /// A frame that would cause work, with a wrong header signature.
+    HeaderSignature,
+    /// More unproven epochs in a second than the element is asked for.
+    Budget,
+    /// Accepted before.
+    Duplicate,
+    /// Below the replay window.
+    CounterTooOld,
+    /// The AEAD says no.
+    NotAuthentic,
+    /// Authentic, but under a second salt: somebody has a copy of this member's state.
+    PossibleClone,
+    /// Authentic, but of an unknown kind or one that has no place here, or a hello that is not empty.
+    UnexpectedKind,
+}
+
+impl Rejection {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 13] = [
+        Self::Malformed,
+        Self::UnknownTag,
+        Self::NotAMember,
+        Self::OwnFrame,
+        Self::NoPlace,
+        Self::EpochTooOld,
+        Self::HeaderSignature,
+        Self::Budget,
+        Self::Duplicate,
+        Self::CounterTooOld,
+        Self::NotAuthentic,
+        Self::PossibleClone,
+        Self::UnexpectedKind,
+    ];
+
+    /// The name that logs, `status` and metrics use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownTag => "unknown-tag",
+            Self::NotAMember => "not-a-member",
+            Self::OwnFrame => "own-frame",
+            Self::NoPlace => "no-place",
+            Self::EpochTooOld => "epoch-too-old",
+            Self::HeaderSignature => "header-signature",
+            Self::Budget => "budget",
+            Self::Duplicate => "duplicate",
+            Self::CounterTooOld => "counter-too-old",
+            Self::NotAuthentic => "not-authentic",
+            Self::PossibleClone => "possible-clone",
+            Self::UnexpectedKind => "unexpected-kind",
+        }
+    }
+}
+
+/// What whoever watches may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The relationship became active.
+    Activated,
+    /// An epoch began at this node.
+    EpochBegan {
+        /// Its number.
+        epoch: u32,
+        /// Why.
+        cause: Cause,
+    },
+    /// A frame was dropped.
+    Rejected {
+        /// Why.
+        reason: Rejection,
+        /// The index that it claimed, where it had one.
+        sender: Option<u16>,
+    },
+    /// At most 2^31 epochs are left: the relationship will need a generation.
+    EpochsRunningLow,
+    /// The last epoch began: no other follows it.
+    EpochsUsedUp,
+}

@@ -1,0 +1,230 @@
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::fixture::*;
+use crate::frame::{FrameKind, OVERHEAD};
+use crate::policy::Policy;
+use crate::session::{Cause, Event, Input, Phase, SessionError};
+use crate::tree::LAST_EPOCH;
+
+fn began(outcome: &Outcome) -> Option<(u32, Cause)> {
+    outcome.events().iter().find_map(|event| match event {
+        Event::EpochBegan { epoch, cause } => Some((*epoch, *cause)),
+        _ => None,
+    })
+}
+
+fn causes(outcomes: &[Outcome]) -> Vec<Cause> {
+    outcomes.iter().filter_map(|outcome| began(outcome).map(|(_, cause)| cause)).collect()
+}
+
+#[test]
+fn age_makes_a_member_move_on_and_say_hello_at_once() {
+    let policy = Policy { rotate_after: SECOND * 10, ..Policy::default() };
+    let mut network = Network::with(2, policy);
+    network.tell_all(0, b"in 0");
+    let due = network.now + policy.rotate_after;
+    assert_eq!(network.parties[0].session.timeout(), Some(due));
+    network.wait(SECOND * 10 - MILLISECOND);
+    assert_eq!(network.tick(0).done, []);
+    network.wait(MILLISECOND);
+    let outcome = network.tick(0);
+    assert_eq!(began(&outcome), Some((1, Cause::Age)));
+    let hello = outcome.frame();
+    assert_eq!(hello.len(), OVERHEAD);
+    assert_eq!(network.hear(1, &hello).heard().unwrap().kind, FrameKind::Hello);
+}
+
+#[test]
+fn the_age_of_an_epoch_counts_from_hearing_of_it() {
+    let mut network = Network::with(2, Policy { rotate_after: SECOND * 10, ..Policy::default() });
+    network.tell_all(0, b"in 0");
+    network.wait(SECOND * 6);
+    let hello = network.advance(0).frame();
+    network.hear(1, &hello);
+    let due = network.now + SECOND * 10;
+    network.wait(SECOND * 5);
+    let closing = network.tick(1);
+    assert_eq!(closing.done, []);
+    assert_eq!(network.parties[1].session.timeout(), Some(due));
+}
+
+#[test]
+fn a_frame_sent_when_the_epoch_is_too_old_begins_the_next_without_a_hello() {
+    let mut network = Network::with(2, Policy { rotate_after: SECOND * 10, ..Policy::default() });
+    network.send(0, b"in 0");
+    network.wait(SECOND * 10);
+    let outcome = network.try_send(0, b"in 1");
+    assert_eq!(began(&outcome), Some((1, Cause::Age)));
+    assert_eq!(outcome.frames().len(), 1);
+    assert_eq!(network.tick(0).frames().len(), 0);
+}
+
+#[test]
+fn without_age_in_the_policy_time_changes_nothing() {
+    let mut network = Network::of(2);
+    network.send(0, b"x");
+    assert_eq!(network.live(0, Duration::from_secs(1 << 40)).len(), 0);
+    assert_eq!(network.epoch(0), 0);
+}
+
+#[test]
+fn frames_make_a_member_move_on() {
+    let policy = Policy { rotate_frames: 3, rotate_after: Duration::ZERO, ..Policy::default() };
+    let mut network = Network::with(2, policy);
+    for _ in 0..3 {
+        assert_eq!(header(&network.send(0, b"x")).epoch, 0);
+    }
+    network.wait(policy.advance_interval);
+    let outcome = network.try_send(0, b"x");
+    assert_eq!(began(&outcome), Some((1, Cause::Frames)));
+    assert_eq!(header(&outcome.frame()).counter, 0);
+}
+
+#[test]
+fn after_the_last_frame_of_an_epoch_a_hello_begins_the_next_if_nothing_is_to_be_said() {
+    let policy = Policy { rotate_frames: 3, rotate_after: Duration::ZERO, ..Policy::default() };
+    let mut network = Network::with(2, policy);
+    for _ in 0..3 {
+        network.tell_all(0, b"x");
+    }
+    let outcomes = network.live(0, SECOND * 60);
+    assert_eq!(causes(&outcomes), [Cause::Frames]);
+}
+
+#[test]
+fn a_hello_of_its_own_never_makes_a_member_move_on() {
+    let policy = Policy {
+        rotate_frames: 1,
+        rotate_after: Duration::ZERO,
+        advance_interval: Duration::ZERO,
+        ..Policy::default()
+    };
+    let mut network = Network::with(2, policy);
+    network.send(0, b"x");
+    assert_eq!(causes(&network.live(0, SECOND * 60)), [Cause::Frames]);
+    network.send(0, b"y");
+    assert_eq!(causes(&network.live(0, SECOND * 60)), [Cause::Frames]);
+}
+
+#[test]
+fn whoever_asks_gets_the_next_epoch_with_a_hello() {
+    let mut network = Network::of(2);
+    network.send(0, b"in 0");
+    network.wait(SECOND);
+    let outcome = network.advance(0);
+    assert_eq!(outcome.done[0], Done::Wrote(1));
+    assert_eq!(began(&outcome), Some((1, Cause::Asked)));
+    assert_eq!(outcome.frame().len(), OVERHEAD);
+}
+
+#[test]
+fn a_member_moves_on_by_itself_at_most_once_in_the_interval() {
+    let policy = Policy {
+        rotate_frames: 2,
+        rotate_after: MILLISECOND * 10,
+        advance_interval: MILLISECOND * 500,
+        ..Policy::default()
+    };
+    let mut network = Network::with(2, policy);
+    let mut times = Vec::new();
+    for _ in 0..300 {
+        let mut outcomes = network.live(0, MILLISECOND * 17);
+        outcomes.push(network.try_send(0, b"x"));
+        outcomes.push(network.advance(0));
+        times.extend(causes(&outcomes).iter().map(|_| network.now.0));
+    }
+    // The times are those after each step of 17 ms.
+    assert!(times.len() >= 9, "{times:?}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] > MILLISECOND * (500 - 2 * 17)), "{times:?}");
+    assert!(times.len() <= 11, "{times:?}");
+}
+
+#[test]
+fn a_step_asked_for_too_early_comes_when_it_may() {
+    let mut network = Network::of(2);
+    network.send(0, b"in 0");
+    let allowed = network.now + Policy::default().advance_interval;
+    assert_eq!(network.advance(0).done, []);
+    assert_eq!(network.parties[0].session.timeout(), Some(allowed));
+    network.wait(MILLISECOND * 999);
+    assert_eq!(network.tick(0).done, []);
+    assert_eq!(header(&network.send(0, b"still in 0")).epoch, 0);
+    network.wait(MILLISECOND);
+    assert_eq!(began(&network.tick(0)), Some((1, Cause::Asked)));
+    assert_eq!(network.tick(0).done, []);
+}
+
+#[test]
+fn following_another_is_the_step_that_was_asked_for() {
+    let mut network = Network::of(2);
+    network.tell_all(0, b"in 0");
+    let frame = network.send(1, b"in 1");
+    assert_eq!(network.advance(0).done, []);
+    network.hear(0, &frame);
+    assert_eq!(causes(&network.live(0, SECOND * 60)), []);
+}
+
+#[test]
+fn following_does_not_wait_for_the_interval() {
+    let mut network = Network::of(2);
+    network.tell_all(0, b"in 0");
+    for epoch in 1..20 {
+        let ahead = network.craft_data(1, epoch, 1, 0, b"x");
+        assert!(network.accepts(0, &ahead));
+    }
+    assert_eq!(network.epoch(0), 19);
+}
+
+#[test]
+fn a_timeout_too_early_or_twice_has_no_effect() {
+    let mut network = Network::with(2, Policy { rotate_after: SECOND * 10, ..Policy::default() });
+    for _ in 0..3 {
+        assert_eq!(network.tick(0).done, []);
+    }
+    network.send(0, b"x");
+    assert_eq!(network.tick(0).done, []);
+    network.wait(SECOND * 10);
+    assert_eq!(network.tick(0).frames().len(), 1);
+    assert_eq!(network.tick(0).done, []);
+    assert_eq!(network.calls(0), 2);
+}
+
+#[test]
+fn the_warning_that_epochs_run_low_comes_once() {
+    let mut network = Network::of(2);
+    let half = LAST_EPOCH - (1 << 31);
+    network.place_at(0, half - 2);
+    let mut warnings = Vec::new();
+    for _ in 0..4 {
+        let outcome = network.advance(0);
+        warnings.push((network.epoch(0), outcome.tells(Event::EpochsRunningLow)));
+        network.wait(SECOND);
+    }
+    assert_eq!(warnings, [(half - 1, false), (half, true), (half + 1, false), (half + 2, false)]);
+}
+
+#[test]
+fn at_the_last_epoch_a_member_speaks_until_it_would_have_to_move_on() {
+    let mut network = Network::of(2);
+    network.place_at(0, LAST_EPOCH - 1);
+    let outcome = network.try_send(0, b"in the last");
+    assert!(outcome.tells(Event::EpochsUsedUp));
+    assert_eq!((network.epoch(0), network.phase(0)), (LAST_EPOCH, Phase::Established));
+    network.send(0, b"more in the last");
+    network.wait(SECOND);
+    assert_eq!(network.input(0, Input::Advance).result, Err(SessionError::EpochsUsedUp));
+    assert_eq!(network.phase(0), Phase::UsedUp);
+    assert_eq!(network.try_send(0, b"x").result, Err(SessionError::EpochsUsedUp));
+    assert_eq!(network.parties[0].session.timeout(), None);
+}
+
+#[test]
+fn age_at_the_last_epoch_is_no_error_and_does_not_spin() {
+    let mut network = Network::with(2, Policy { rotate_after: SECOND, ..Policy::default() });
+    network.place_at(0, LAST_EPOCH - 1);
+    network.send(0, b"in the last");
+    let outcomes = network.live(0, SECOND * 100);
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
+    assert_eq!(network.phase(0), Phase::UsedUp);
+}

@@ -1,0 +1,196 @@
+//! Every phase that a session can be in, and every input: what comes of it, and the phase then.
+//!
+//! `Resyncing` and `Erased` are not states of this engine: the former belongs to finding back
+//! (protocol, section 7), the latter is what the host makes of a session that it drops.
+
+use super::fixture::*;
+use crate::frame::FrameKind;
+use crate::session::{Input, Phase, Rejection, SessionError};
+use crate::tree::LAST_EPOCH;
+
+use Phase::{Established, RolledBack, Staged, UsedUp, WithoutPlace};
+use Rejection::{EpochTooOld, HeaderSignature, Malformed, NoPlace, NotAuthentic};
+use Stimulus::{Activate, Advance, Authentic, Forged, Garbage, Send, SendTooMuch, Timeout, Unsigned};
+use Verdict::{Activates, Delivers, Drops, Nothing, Refuses, Sends};
+
+#[derive(Clone, Copy, Debug)]
+enum Stimulus {
+    /// An authentic frame of member 0 in this epoch.
+    Authentic(u32),
+    /// A frame in this epoch with a right header signature and nothing behind it.
+    Forged(u32),
+    /// An authentic frame in this epoch with a wrong header signature.
+    Unsigned(u32),
+    Garbage,
+    Timeout,
+    Advance,
+    Activate,
+    Send,
+    SendTooMuch,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Verdict {
+    Delivers,
+    Drops(Rejection),
+    Sends,
+    Activates,
+    Nothing,
+    Refuses(SessionError),
+}
+
+const TOO_MUCH: usize = 1452;
+const MOST: usize = 1452 - 45;
+
+/// Member 1 in this phase. Established: in epoch 5, which it began itself. Used up: in the last epoch.
+fn member_in(phase: Phase) -> Network {
+    let mut network = Network::of(2);
+    match phase {
+        Staged => network = Network::staged(2),
+        Established => {
+            network.place_at(1, 4);
+            network.send(1, b"an epoch of its own");
+            network.wait(SECOND);
+        }
+        UsedUp => {
+            let last = network.craft_data(0, LAST_EPOCH, 1, 0, b"the end");
+            network.hear(1, &last);
+        }
+        WithoutPlace | RolledBack => {
+            network.parties[1].disk.place = None;
+            network.parties[1].disk.rolled_back = phase == RolledBack;
+            network.restart(1);
+        }
+        Phase::Resyncing | Phase::Erased => unreachable!("no state of this engine"),
+    }
+    assert_eq!(network.phase(1), phase);
+    network
+}
+
+fn apply(network: &mut Network, stimulus: Stimulus) -> Outcome {
+    let frame = match stimulus {
+        Authentic(epoch) => network.craft_data(0, epoch, 1, 1, b"x"),
+        Forged(epoch) => network.forge(0, epoch, 2, 0),
+        Unsigned(epoch) => unsigned(network.craft_data(0, epoch, 3, 0, b"x")),
+        _ => alloc::vec![0; 99],
+    };
+    let too_much = [7; TOO_MUCH];
+    let input = match stimulus {
+        Authentic(_) | Forged(_) | Unsigned(_) | Garbage => Input::Frame(&frame),
+        Timeout => Input::Timeout,
+        Advance => Input::Advance,
+        Activate => Input::Activate,
+        Send => Input::Send(FrameKind::Data, b"x"),
+        SendTooMuch => Input::Send(FrameKind::Data, &too_much),
+    };
+    network.input(1, input)
+}
+
+fn verdict(outcome: &Outcome) -> Verdict {
+    match &outcome.result {
+        Err(error) => Refuses(error.clone()),
+        Ok(()) if outcome.heard().is_some() => Delivers,
+        Ok(()) if !outcome.frames().is_empty() => Sends,
+        Ok(()) if outcome.done.contains(&Done::Activated) => Activates,
+        Ok(()) => outcome.rejection().map_or(Nothing, Drops),
+    }
+}
+
+fn table() -> impl Iterator<Item = (Phase, Stimulus, Verdict, Phase)> {
+    let inactive = |phase| Refuses(SessionError::NotActive(phase));
+    let used_up = || Refuses(SessionError::EpochsUsedUp);
+    let resting = |phase| {
+        [
+            (phase, Authentic(0), Drops(NoPlace), phase),
+            (phase, Authentic(5), Drops(NoPlace), phase),
+            (phase, Authentic(6), Drops(NoPlace), phase),
+            (phase, Authentic(LAST_EPOCH), Drops(NoPlace), phase),
+            (phase, Forged(6), Drops(NoPlace), phase),
+            (phase, Unsigned(5), Drops(NoPlace), phase),
+            (phase, Garbage, Drops(Malformed), phase),
+            (phase, Timeout, Nothing, phase),
+            (phase, Advance, inactive(phase), phase),
+            (phase, Activate, Nothing, phase),
+            (phase, Send, inactive(phase), phase),
+            (phase, SendTooMuch, inactive(phase), phase),
+        ]
+    };
+    [
+        (Staged, Authentic(0), Delivers, Established),
+        (Staged, Authentic(5), Delivers, Established),
+        (Staged, Authentic(6), Delivers, Established),
+        (Staged, Authentic(LAST_EPOCH), Delivers, UsedUp),
+        (Staged, Forged(6), Drops(NotAuthentic), Staged),
+        (Staged, Unsigned(5), Drops(HeaderSignature), Staged),
+        (Staged, Garbage, Drops(Malformed), Staged),
+        (Staged, Timeout, Nothing, Staged),
+        (Staged, Advance, inactive(Staged), Staged),
+        (Staged, Activate, Activates, Established),
+        (Staged, Send, inactive(Staged), Staged),
+        (Staged, SendTooMuch, inactive(Staged), Staged),
+        (Established, Authentic(0), Drops(EpochTooOld), Established),
+        (Established, Authentic(5), Delivers, Established),
+        (Established, Authentic(6), Delivers, Established),
+        (Established, Authentic(LAST_EPOCH), Delivers, Established),
+        (Established, Forged(6), Drops(NotAuthentic), Established),
+        (Established, Unsigned(5), Drops(HeaderSignature), Established),
+        (Established, Garbage, Drops(Malformed), Established),
+        (Established, Timeout, Nothing, Established),
+        (Established, Advance, Sends, Established),
+        (Established, Activate, Nothing, Established),
+        (Established, Send, Sends, Established),
+        (Established, SendTooMuch, Refuses(SessionError::TooLong { most: MOST }), Established),
+        (UsedUp, Authentic(0), Drops(EpochTooOld), UsedUp),
+        (UsedUp, Authentic(5), Drops(EpochTooOld), UsedUp),
+        (UsedUp, Authentic(6), Drops(EpochTooOld), UsedUp),
+        (UsedUp, Authentic(LAST_EPOCH), Delivers, UsedUp),
+        (UsedUp, Forged(6), Drops(EpochTooOld), UsedUp),
+        (UsedUp, Unsigned(5), Drops(EpochTooOld), UsedUp),
+        (UsedUp, Garbage, Drops(Malformed), UsedUp),
+        (UsedUp, Timeout, Nothing, UsedUp),
+        (UsedUp, Advance, used_up(), UsedUp),
+        (UsedUp, Activate, Nothing, UsedUp),
+        (UsedUp, Send, used_up(), UsedUp),
+        (UsedUp, SendTooMuch, used_up(), UsedUp),
+    ]
+    .into_iter()
+    .chain(resting(WithoutPlace))
+    .chain(resting(RolledBack))
+}
+
+#[test]
+fn every_input_in_every_phase_does_what_the_table_says() {
+    for (phase, stimulus, expected, then) in table() {
+        let mut network = member_in(phase);
+        let outcome = apply(&mut network, stimulus);
+        assert_eq!(verdict(&outcome), expected, "{phase:?} x {stimulus:?}");
+        assert_eq!(network.phase(1), then, "{phase:?} x {stimulus:?}");
+    }
+}
+
+#[test]
+fn an_input_that_fails_changes_no_phase_and_may_be_repeated() {
+    let mut failures = 0;
+    for (phase, stimulus, expected, then) in table() {
+        for disk in [false, true] {
+            let mut network = member_in(phase);
+            let epoch = network.epoch(1);
+            network.parties[1].element.fails = !disk;
+            network.parties[1].disk.writes_left = disk.then_some(0);
+            let outcome = apply(&mut network, stimulus);
+            let failed = matches!(outcome.result, Err(SessionError::Element(_)))
+                || outcome.done.contains(&Done::WriteFailed);
+            if !failed {
+                assert_eq!(verdict(&outcome), expected, "{phase:?} x {stimulus:?}");
+                continue;
+            }
+            failures += 1;
+            assert_eq!((network.phase(1), network.epoch(1)), (phase, epoch), "{phase:?} x {stimulus:?}");
+            network.parties[1].element.fails = false;
+            network.parties[1].disk.writes_left = None;
+            assert_eq!(verdict(&apply(&mut network, stimulus)), expected, "{phase:?} x {stimulus:?} again");
+            assert_eq!(network.phase(1), then, "{phase:?} x {stimulus:?} again");
+        }
+    }
+    assert_eq!(failures, 17, "inputs that rest on element or disk");
+}
