@@ -300,6 +300,8 @@ fn follow(
 ) -> Result<(), NodeError> {
     let mut console = Console::connect(layout)?;
     console.ask(request)?;
+    // For whoever starts this in the background and has to know when to begin.
+    eprintln!("akmd: listening");
     console.set_patience(patience.map(|seconds| Duration::from_secs(seconds.max(1))))?;
     let mut left = count;
     while left != Some(0) {

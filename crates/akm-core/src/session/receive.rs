@@ -194,6 +194,7 @@ impl Session {
     fn answer_too_old(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
         let now = surroundings.now;
         if self.phase != Phase::Established
+            || self.reply_due.is_some()
             || self.replied.is_some_and(|replied| now < replied + REPLY_WITHIN)
         {
             return Ok(());

@@ -85,6 +85,18 @@ fn a_flood_of_old_frames_is_answered_once_a_second() {
 }
 
 #[test]
+fn a_hello_that_the_host_is_late_with_is_not_put_off_again() {
+    let (mut network, behind) = moved_on(2);
+    network.drops(0, &behind);
+    for _ in 0..100 {
+        network.wait(SECOND);
+        network.drops(0, &behind);
+    }
+    assert!(network.parties[0].session.timeout().unwrap() < network.now);
+    assert_eq!(network.tick(0).frames().len(), 1);
+}
+
+#[test]
 fn no_hello_if_another_current_frame_was_heard_meanwhile() {
     let (mut network, behind) = moved_on(3);
     network.drops(0, &behind);

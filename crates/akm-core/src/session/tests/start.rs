@@ -226,6 +226,22 @@ fn a_start_at_the_last_epoch_finds_its_epochs_used_up() {
 }
 
 #[test]
+fn the_secrets_of_what_was_passed_are_erased() {
+    let mut network = Network::of(3);
+    network.tell_all(0, b"in 0");
+    for epoch in 1..=3 {
+        let forged = network.forge(0, epoch, 1, 0);
+        network.drops(1, &forged);
+    }
+    let ahead = network.craft_data(2, 5, 1, 0, b"x");
+    assert!(network.accepts(1, &ahead));
+    network.live(1, SECOND * 60);
+    let session = &network.parties[1].session;
+    assert_eq!((session.unproven.len(), session.closed.len()), (0, 0));
+    assert!((0..=5).all(|epoch| session.place.as_ref().unwrap().leaf(epoch).is_none()));
+}
+
+#[test]
 fn debug_texts_show_no_bytes_of_bodies_or_places() {
     use crate::session::{Delivery, Record};
     use alloc::format;
