@@ -81,7 +81,6 @@ impl Session {
         if self.phase != Phase::Established || self.retry.is_some_and(|retry| now < retry) {
             return Ok(());
         }
-        self.retry = None;
         let result = if [self.hello_due, self.reply_due].into_iter().flatten().any(|due| due <= now) {
             self.send(FrameKind::Hello, &[], surroundings)
         } else if let Some(cause) = self.fired(now).filter(|_| self.may_advance(now)) {

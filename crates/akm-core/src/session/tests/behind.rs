@@ -106,6 +106,16 @@ fn no_hello_if_another_current_frame_was_heard_meanwhile() {
 }
 
 #[test]
+fn no_hello_if_another_brought_a_later_epoch_meanwhile() {
+    let (mut network, behind) = moved_on(3);
+    network.drops(0, &behind);
+    let later = network.advance(1).frame();
+    assert!(network.accepts(0, &later));
+    let hellos: usize = network.live(0, SECOND * 10).iter().map(|outcome| outcome.frames().len()).sum();
+    assert_eq!(hellos, 0);
+}
+
+#[test]
 fn no_hello_if_a_current_frame_was_heard_by_one_that_has_not_spoken_since_its_start() {
     let (mut network, behind) = moved_on(3);
     network.restart(0);

@@ -1,0 +1,36 @@
+# Two commands do everything: `make demo` and `make test`. Both first install what is missing.
+
+CARGO ?= cargo
+
+.PHONY: demo test build check dependencies help
+
+help:
+	@echo "make demo          build, then run the main job for real on this machine"
+	@echo "make test          all tests"
+	@echo "make build         akm and akmd, in target/release"
+	@echo "make check         format, lints and documentation, as CI does beside the tests"
+	@echo "make dependencies  write the list of what akm-core depends on"
+
+demo: build
+	target/release/akm demo
+
+build:
+	scripts/setup build
+	$(CARGO) build --release --locked --bins
+
+# The programs are built first: the end-to-end tests run them. The core runs twice: alone it has only
+# the portable crypto provider.
+test:
+	scripts/setup test
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace --all-features
+	$(CARGO) test --locked --package akm-core
+
+check:
+	$(CARGO) fmt --all --check
+	scripts/core-dependencies --check
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
+
+dependencies:
+	scripts/core-dependencies
