@@ -57,7 +57,15 @@ pub fn read_bytes<const N: usize>(decoder: &mut Decoder<'_>) -> Result<[u8; N], 
 
 /// Writes CBOR into a vector, which cannot fail.
 pub fn write(build: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> WriteResult) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    write_sized(0, build)
+}
+
+/// Like [`write()`], for content with secrets: a vector that need not grow leaves no copies behind.
+pub fn write_sized(
+    capacity: usize,
+    build: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> WriteResult,
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(capacity);
     build(&mut Encoder::new(&mut bytes)).expect("writing to a vector cannot fail");
     bytes
 }

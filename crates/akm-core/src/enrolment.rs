@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use zeroize::Zeroizing;
 
-use crate::cbor::{Malformed, read_array, read_map, read_map_from, write};
+use crate::cbor::{Malformed, read_array, read_map, read_map_from, write, write_sized};
 use crate::element::Description;
 use crate::id::{AkmId, RelationshipId};
 use crate::keys::sha256;
@@ -156,7 +156,8 @@ impl Envelope {
 
     /// The message as it is sent; it holds secrets.
     pub fn emit(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(write(|e| {
+        let capacity = 96 + self.name.len() + self.install.len() + 17 * self.erase.len();
+        Zeroizing::new(write_sized(capacity, |e| {
             e.map(5 + u64::from(self.replaces.is_some()))?.u8(0)?.u8(FORMAT)?;
             e.u8(1)?.bytes(self.node.as_bytes())?.u8(2)?.str(&self.name)?.u8(3)?.bytes(&self.install)?;
             if let Some(replaces) = &self.replaces {

@@ -11,7 +11,7 @@ pub use messages::*;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::cbor::{Malformed, read_map, write};
+use crate::cbor::{Malformed, read_map, write, write_sized};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +117,9 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The request as it is sent.
+    /// The request as it is sent; its body may hold secrets.
     pub fn emit(&self) -> Vec<u8> {
-        write(|e| {
+        write_sized(32 + self.body.len(), |e| {
             e.map(3)?.u8(0)?.u64(self.id)?.u8(1)?.u8(self.operation)?.u8(2)?.bytes(self.body)?;
             Ok(())
         })

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, Subcommand};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::console::Console;
@@ -21,6 +22,9 @@ use crate::local_api::{Reply, Request, decode, encode};
 
 /// Longest envelope that `enroll` reads, in bytes.
 const ENVELOPE_MAX: u64 = 1 << 20;
+
+/// Most bytes that `send -` reads; far more than fits into any frame.
+const INPUT_MAX: u64 = 1 << 18;
 
 /// How long `run --detach` waits for the stack to answer.
 const READY: Duration = Duration::from_secs(120);
@@ -128,6 +132,10 @@ pub fn main() -> u8 {
     match carry_out(&arguments) {
         Ok(()) => 0,
         Err(error) => {
+            if arguments.json {
+                // If nobody reads the JSON, the exit code still tells.
+                let _ = say_json(&json!({ "error": error.to_string(), "exit_code": error.exit_code() }));
+            }
             eprintln!("akmd: {error}");
             error.exit_code()
         }
@@ -158,13 +166,23 @@ fn start_log(verbose: u8) {
 
 fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
     let layout = Layout::new(&arguments.dir);
+    let done = |what: serde_json::Value| if arguments.json { say_json(&what) } else { Ok(()) };
     match &arguments.command {
         Command::Run { detach: false } => daemon::run(&layout),
-        Command::Run { detach: true } => detach(&layout, arguments.verbose),
-        Command::Stop => stop(&layout),
+        Command::Run { detach: true } => {
+            detach(&layout, arguments.verbose)?;
+            done(json!({ "running": true }))
+        }
+        Command::Stop => {
+            stop(&layout)?;
+            done(json!({ "running": false }))
+        }
         Command::Status => show::status(&Console::connect(&layout)?.status()?, arguments.json),
         Command::Identify => show::identity(&Console::connect(&layout)?.status()?, arguments.json),
-        Command::Send { asr, text, lines } => send(&layout, asr, text, *lines),
+        Command::Send { asr, text, lines } => {
+            let sent = send(&layout, asr, text, *lines)?;
+            done(json!({ "sent": sent }))
+        }
         Command::Listen { asr, count, patience } => {
             follow(&layout, &Request::Listen { asr: asr.clone() }, *count, *patience, arguments.json)
         }
@@ -172,7 +190,8 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             follow(&layout, &Request::Watch { asr: asr.clone() }, *count, *patience, arguments.json)
         }
         Command::Rotate { asr } => {
-            Console::connect(&layout)?.ask(&Request::Rotate { asr: asr.clone() }).map(|_| ())
+            Console::connect(&layout)?.ask(&Request::Rotate { asr: asr.clone() })?;
+            done(json!({ "asked": true }))
         }
         Command::Enroll { prepare: true } => {
             say(&format!("akm-prepare:{}", STANDARD.encode(enrol::prepare(&layout)?.emit())))
@@ -186,7 +205,10 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             let receipt = enrol::enrol(&layout, &envelope)?;
             say(&format!("akm-receipt:{}", STANDARD.encode(receipt.expose())))
         }
-        Command::Reset { .. } => enrol::reset(&layout),
+        Command::Reset { .. } => {
+            enrol::reset(&layout)?;
+            done(json!({ "reset": true }))
+        }
     }
 }
 
@@ -266,29 +288,31 @@ fn stop(layout: &Layout) -> Result<(), NodeError> {
     }
 }
 
-fn send(layout: &Layout, asr: &str, text: &str, lines: bool) -> Result<(), NodeError> {
+/// Returns how many messages were sent.
+fn send(layout: &Layout, asr: &str, text: &str, lines: bool) -> Result<u64, NodeError> {
     let mut console = Console::connect(layout)?;
+    let mut sent = 0;
     let mut send_one = |bytes: &[u8]| {
         let request = Request::Send { asr: asr.to_owned(), data: encode(bytes) };
-        console.ask(&request).map(|_| ())
+        console.ask(&request).map(|_| sent += 1)
     };
-    if text != "-" {
-        return send_one(text.as_bytes());
-    }
     let input = std::io::stdin();
     let cannot_read = NodeError::file("cannot read", Path::new("standard input"));
-    if lines {
+    if text != "-" {
+        send_one(text.as_bytes())?;
+    } else if lines {
         for line in input.lines() {
             match line {
                 Ok(line) => send_one(line.as_bytes())?,
                 Err(error) => return Err(cannot_read(error)),
             }
         }
-        return Ok(());
+    } else {
+        let mut bytes = Vec::new();
+        input.take(INPUT_MAX).read_to_end(&mut bytes).map_err(cannot_read)?;
+        send_one(&bytes)?;
     }
-    let mut bytes = Vec::new();
-    input.take(1 << 20).read_to_end(&mut bytes).map_err(cannot_read)?;
-    send_one(&bytes)
+    Ok(sent)
 }
 
 fn follow(
@@ -305,7 +329,7 @@ fn follow(
     console.set_patience(patience.map(|seconds| Duration::from_secs(seconds.max(1))))?;
     let mut left = count;
     while left != Some(0) {
-        let reply = console.next()?;
+        let reply = console.next_reply()?;
         if !matches!(reply, Reply::Lost { .. }) {
             left = left.map(|left| left - 1);
         }
@@ -320,6 +344,10 @@ fn say(line: &str) -> Result<(), NodeError> {
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
         .map_err(NodeError::file("cannot write to", Path::new("standard output")))
+}
+
+fn say_json(value: &serde_json::Value) -> Result<(), NodeError> {
+    say(&format!("{value:#}"))
 }
 
 /// The bytes of a message as text, where they are text.

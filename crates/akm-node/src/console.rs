@@ -44,11 +44,11 @@ impl Console {
         let mut line = serde_json::to_string(request).expect("a request has no map");
         line.push('\n');
         self.reader.get_mut().write_all(line.as_bytes()).map_err(|error| self.lost(&error))?;
-        self.next()
+        self.next_reply()
     }
 
     /// The next line of the stack; a refusal is an error.
-    pub fn next(&mut self) -> Result<Reply, NodeError> {
+    pub fn next_reply(&mut self) -> Result<Reply, NodeError> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) => Err(NodeError::NotRunning("the stack has stopped".to_owned())),

@@ -20,10 +20,19 @@ use crate::layout::Layout;
 use crate::node::seal_place;
 use crate::storage::{Identity, Installed, Storage, erase_roots};
 
-/// Says what this device is and what its element needs.
+/// Says what this device is and what its element needs. While a stack runs, it only says who that is.
 pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
     let config = Config::load(layout)?;
-    let storage = Storage::open(layout)?;
+    let Some(storage) = Storage::try_open(layout)? else {
+        let element = config.element.open(&layout.state())?;
+        return Ok(Preparation {
+            stack_version: env!("CARGO_PKG_VERSION").to_owned(),
+            element: element.description(),
+            material: Vec::new(),
+            node: Storage::identity_of_running(layout)?.as_ref().map(existing),
+            leftovers: Vec::new(),
+        });
+    };
     let mut element = config.element.create(storage.state_dir())?;
     let identity = storage.identity()?;
     if identity.is_some() || storage.is_disowned() {
@@ -37,11 +46,7 @@ pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
         stack_version: env!("CARGO_PKG_VERSION").to_owned(),
         element: element.description(),
         material: element.prepare()?,
-        node: identity.map(|identity| ExistingNode {
-            node: identity.node,
-            relationship: identity.relationship,
-            provisioner: identity.provisioner,
-        }),
+        node: identity.as_ref().map(existing),
         leftovers,
     })
 }
@@ -127,6 +132,14 @@ pub fn reset(layout: &Layout) -> Result<(), NodeError> {
         erase_roots(&mut *element, relationship)?;
     }
     Ok(())
+}
+
+fn existing(identity: &Identity) -> ExistingNode {
+    ExistingNode {
+        node: identity.node,
+        relationship: identity.relationship,
+        provisioner: identity.provisioner,
+    }
 }
 
 /// The same relationship again must be the same down to the last byte.

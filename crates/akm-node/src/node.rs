@@ -194,18 +194,22 @@ impl Node {
 
     /// Seals a message of an application for every other member.
     pub fn send(&mut self, asr: &str, payload: &[u8], network: &mut dyn Network) -> Result<(), NodeError> {
-        let id = self.find(asr)?;
-        self.drive(id, Input::Send(FrameKind::Data, payload), network, &mut Vec::new())
-            .map(|_| ())
-            .map_err(|error| wish_failed(asr, error))
+        self.wish(asr, Input::Send(FrameKind::Data, payload), network)
     }
 
     /// Begins the next epoch of a relationship as soon as its policy allows.
     pub fn advance(&mut self, asr: &str, network: &mut dyn Network) -> Result<(), NodeError> {
+        self.wish(asr, Input::Advance, network)
+    }
+
+    /// What an application wants of an ASR: carried out, or an error that says why not.
+    fn wish(&mut self, asr: &str, input: Input<'_>, network: &mut dyn Network) -> Result<(), NodeError> {
         let id = self.find(asr)?;
-        self.drive(id, Input::Advance, network, &mut Vec::new())
-            .map(|_| ())
-            .map_err(|error| wish_failed(asr, error))
+        match self.drive_from(id, input, None, network, &mut Vec::new()) {
+            Ok(Outcome { not_recorded: Some(error), .. }) => Err(error),
+            Ok(_) => Ok(()),
+            Err(error) => Err(wish_failed(asr, error)),
+        }
     }
 
     /// The communication relationship that an application means, by label or ID.
@@ -338,6 +342,7 @@ impl Node {
                 Err(error) => {
                     error!(relationship = %id, %error, "nothing that rests on this record is sent");
                     outcome.verdict = Some("not-recorded");
+                    outcome.not_recorded = Some(error);
                     relationship.session.persist_failed();
                 }
             }
@@ -371,6 +376,8 @@ impl Node {
 struct Outcome {
     verdict: Option<&'static str>,
     requests: Requests,
+    /// Why a record could not be written, and what rests on it was given up.
+    not_recorded: Option<NodeError>,
 }
 
 impl Relationship {

@@ -55,6 +55,14 @@ pub struct Found {
 impl Storage {
     /// Opens the state, makes it if there is none, and locks it.
     pub fn open(layout: &Layout) -> Result<Self, NodeError> {
+        let dir = layout.dir().display();
+        Self::try_open(layout)?.ok_or_else(|| {
+            NodeError::Failed(format!("another akmd works in {dir}: stop it first (akmd stop --dir {dir})"))
+        })
+    }
+
+    /// Like [`Storage::open`]; `None` if another process holds the state.
+    pub fn try_open(layout: &Layout) -> Result<Option<Self>, NodeError> {
         let state = layout.state();
         make_private_dir(&state)?;
         let path = state.join("lock");
@@ -67,19 +75,13 @@ impl Storage {
             .map_err(NodeError::file("cannot open", &path))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(NodeError::Failed(format!(
-                    "another akmd works in {}: stop it first (akmd stop --dir {})",
-                    layout.dir().display(),
-                    layout.dir().display()
-                )));
-            }
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
             Err(fs::TryLockError::Error(source)) => {
                 return Err(NodeError::File { action: "cannot lock", path, source });
             }
         }
         make_private_dir(&state.join("nodes"))?;
-        Ok(Self { state, _lock: lock })
+        Ok(Some(Self { state, _lock: lock }))
     }
 
     /// The directory of the element, if the element keeps files.
@@ -89,17 +91,13 @@ impl Storage {
 
     /// Who this node is; `None` before enrolment and after it was erased.
     pub fn identity(&self) -> Result<Option<Identity>, NodeError> {
-        let path = self.state.join("identity");
-        match fs::read(&path) {
-            Ok(bytes) => Identity::parse(&bytes).map(Some).ok_or_else(|| NodeError::Damaged {
-                what: "damaged; provision this device again with `akm provision TARGET --again`".to_owned(),
-                path,
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(NodeError::File { action: "cannot read", path, source }),
-        }
+        read_identity(&self.state)
     }
 
+    /// Who the node is whose state another process holds; a look, nothing more.
+    pub fn identity_of_running(layout: &Layout) -> Result<Option<Identity>, NodeError> {
+        read_identity(&layout.state())
+    }
     /// Makes this the node's identity, in one step. What belongs to another is erased by `tidy`.
     pub fn adopt(&self, identity: &Identity) -> Result<(), NodeError> {
         write(&self.state.join("identity"), &identity.emit())
@@ -281,6 +279,18 @@ impl Storage {
 
     fn relationship_dir(&self, node: AkmId, relationship: RelationshipId) -> PathBuf {
         self.node_dir(node).join(relationship.to_string())
+    }
+}
+
+fn read_identity(state: &Path) -> Result<Option<Identity>, NodeError> {
+    let path = state.join("identity");
+    match fs::read(&path) {
+        Ok(bytes) => Identity::parse(&bytes).map(Some).ok_or_else(|| NodeError::Damaged {
+            what: "damaged; provision this device again with `akm provision TARGET --again`".to_owned(),
+            path,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(NodeError::File { action: "cannot read", path, source }),
     }
 }
 

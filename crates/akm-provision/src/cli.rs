@@ -121,13 +121,11 @@ fn init(arguments: &Arguments, name: Option<&str>, passphrase: bool) -> Result<(
             // Vault and store are made one after the other: a cut-off init goes on.
             let vault = open_vault(arguments, &home)?;
             match Store::open(&home, &vault) {
-                Ok(store) => {
-                    return Err(CommandError::Exists(format!(
-                        "{} is the home of module {} already",
-                        home.display(),
-                        store.module().name
-                    )));
-                }
+                Ok(store) => Err(CommandError::Exists(format!(
+                    "{} is the home of module {} already",
+                    home.display(),
+                    store.module().name
+                ))),
                 Err(StoreError::NoModule { .. }) => finish_init(&home, &vault, name, arguments.json),
                 Err(error) => Err(error.into()),
             }

@@ -7,7 +7,9 @@ use minicbor::Decoder;
 use minicbor::encode::Write;
 use zeroize::Zeroizing;
 
-use crate::cbor::{Malformed, WriteResult, read_array, read_bytes, read_map, read_map_from, write};
+use crate::cbor::{
+    Malformed, WriteResult, read_array, read_bytes, read_map, read_map_from, write, write_sized,
+};
 use crate::element::{Description, Protection};
 use crate::id::{AkmId, RelationshipId};
 use crate::sds::{HeaderKey, MEMBERS_MAX, Tag, TreeRoot};
@@ -328,7 +330,10 @@ impl Install {
     /// The body as it is sent; it holds secrets.
     pub fn emit(&self) -> Zeroizing<Vec<u8>> {
         let entries = 7 + u64::from(self.wrapped_root.is_some());
-        Zeroizing::new(write(|e| {
+        let wrapped = self.wrapped_root.as_ref().map_or(0, |wrapped| wrapped.len());
+        let texts = self.member_labels.iter().chain(&self.endpoints).map(|text| text.len() + 2);
+        let capacity = 192 + self.public_part.len() + wrapped + self.label.len() + texts.sum::<usize>();
+        Zeroizing::new(write_sized(capacity, |e| {
             e.map(entries)?.u8(0)?.bytes(&self.public_part)?;
             if let Some(wrapped) = &self.wrapped_root {
                 e.u8(1)?.bytes(wrapped)?;

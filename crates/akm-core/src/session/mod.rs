@@ -215,6 +215,11 @@ impl Pending {
     fn new(records: impl Into<VecDeque<Record>>, step: Step, now: Instant) -> Self {
         Self { records: records.into(), offered: false, step, now }
     }
+
+    fn offer(&mut self) -> Option<&Record> {
+        self.offered = true;
+        self.records.front()
+    }
 }
 
 /// The engine of one relationship at one member.
@@ -339,9 +344,8 @@ impl Session {
     /// The next thing to do.
     pub fn poll(&mut self) -> Output<'_> {
         if self.pending.is_some() {
-            let pending = self.pending.as_mut().expect("just seen");
-            pending.offered = true;
-            return Output::Persist(pending.records.front().expect("a pending step has a record to write"));
+            let record = self.pending.as_mut().and_then(Pending::offer);
+            return Output::Persist(record.expect("a pending step has a record to write"));
         }
         match self.queue.pop_front() {
             None => {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{readable, say};
+use super::{readable, say, say_json};
 use crate::error::NodeError;
 use crate::local_api::Reply;
 use crate::node::NodeStatus;
@@ -54,7 +54,7 @@ pub(super) fn identity(status: &NodeStatus, as_json: bool) -> Result<(), NodeErr
             "stack_version": status.stack_version,
             "integrity_code": status.integrity_code,
         });
-        return say(&serde_json::to_string_pretty(&identity).expect("an identity is plain data"));
+        return say_json(&identity);
     }
     say(&format!("node                {}", status.name))?;
     say(&format!("AKM ID              {}", status.akm_id))?;

@@ -7,7 +7,7 @@ use akm_transport::FrameReader;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::{COMMANDS_WAITING, Command, LINES_WAITING};
@@ -15,10 +15,14 @@ use crate::error::NodeError;
 use crate::local_api::{LINE_MAX, Reply, Request};
 
 /// Connections from the network at once; whoever comes beyond that waits.
-const STREAMS_MAX: usize = 32;
+const STREAMS_MAX: usize = 256;
 
 /// A stream that says nothing for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// A stream that has not yet said anything worth an answer has only this long: strangers must not
+/// keep the module out.
+const STRANGER: Duration = Duration::from_secs(5);
 
 /// A stream that takes longer than this for what it is sent is closed.
 const WRITE: Duration = Duration::from_secs(10);
@@ -54,8 +58,10 @@ async fn serve_stream(mut stream: TcpStream, commands: mpsc::Sender<Command>) ->
     stream.set_nodelay(true)?;
     let mut reader = FrameReader::new();
     let mut buffer = vec![0; 16_384];
+    let mut patience = STRANGER;
+    let mut until = Instant::now() + patience;
     loop {
-        let length = timeout(IDLE, stream.read(&mut buffer)).await??;
+        let length = timeout_at(until, stream.read(&mut buffer)).await??;
         if length == 0 {
             return Ok(());
         }
@@ -66,11 +72,15 @@ async fn serve_stream(mut stream: TcpStream, commands: mpsc::Sender<Command>) ->
                 return Ok(());
             }
             let Ok(frames) = answered.await else { return Ok(()) };
+            if !frames.is_empty() {
+                patience = IDLE;
+            }
             let mut out = Vec::new();
             for frame in frames {
                 akm_transport::encode(&frame, &mut out).map_err(std::io::Error::other)?;
             }
             timeout(WRITE, stream.write_all(&out)).await??;
+            until = Instant::now() + patience;
         }
     }
 }

@@ -1,4 +1,5 @@
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::fixture::*;
 use crate::frame::{FrameKind, HEADER_LENGTH, OVERHEAD, STREAM_MAX};
@@ -97,7 +98,7 @@ fn the_timer_closes_what_is_over() {
 fn at_most_four_closed_epochs_stay_open() {
     let mut network = Network::with(
         2,
-        Policy { advance_interval: MILLISECOND, rotate_after: SECOND * 0, ..Policy::default() },
+        Policy { advance_interval: MILLISECOND, rotate_after: Duration::ZERO, ..Policy::default() },
     );
     let mut held_back = Vec::new();
     for _ in 0..6 {
