@@ -50,7 +50,7 @@ pub struct Message<'a> {
     pub from: AkmId,
     /// What operators call the sender; empty if not known.
     pub from_label: &'a str,
-    /// The epoch of this node.
+    /// The epoch that it was sent in.
     pub epoch: u32,
     /// The bytes.
     pub payload: &'a [u8],
@@ -286,7 +286,6 @@ impl Node {
         let mut outcome = Outcome::default();
         let mut moved = None;
         loop {
-            let epoch = relationship.session.epoch();
             let written = match relationship.session.poll() {
                 Output::Persist(record) => {
                     write_record(&self.storage, &self.seal, self.identity.node, &relationship.sds, record)
@@ -318,7 +317,7 @@ impl Node {
                             label: &relationship.label,
                             from: delivery.from,
                             from_label: relationship.member_labels.get(at).map_or("", String::as_str),
-                            epoch,
+                            epoch: delivery.epoch,
                             payload: delivery.payload,
                         }),
                         FrameKind::Management if delivery.index == 0 => {

@@ -113,6 +113,8 @@ pub struct Delivery<'s> {
     pub from: AkmId,
     /// The index of that member.
     pub index: u16,
+    /// The epoch that it was sent in.
+    pub epoch: u32,
     /// What the payload is. A hello is delivered too, so that the host learns who is where.
     pub kind: FrameKind,
     /// Whether no later frame of this member was heard before.
@@ -178,7 +180,7 @@ pub struct Options {
 
 enum Queued {
     Transmit(Vec<u8>),
-    Deliver { index: u16, kind: FrameKind, newest: bool, buffer: Vec<u8> },
+    Deliver { index: u16, epoch: u32, kind: FrameKind, newest: bool, buffer: Vec<u8> },
     Event(Event),
 }
 
@@ -357,11 +359,11 @@ impl Session {
                 self.transmitted += 1;
                 Output::Transmit(self.hand_out(buffer))
             }
-            Some(Queued::Deliver { index, kind, newest, buffer }) => {
+            Some(Queued::Deliver { index, epoch, kind, newest, buffer }) => {
                 self.delivered += 1;
                 let from = self.membership.sds().members()[usize::from(index)];
                 let payload = &self.hand_out(buffer)[1..];
-                Output::Deliver(Delivery { from, index, kind, newest, payload })
+                Output::Deliver(Delivery { from, index, epoch, kind, newest, payload })
             }
         }
     }
@@ -516,6 +518,7 @@ impl fmt::Debug for Delivery<'_> {
         f.debug_struct("Delivery")
             .field("from", &self.from)
             .field("index", &self.index)
+            .field("epoch", &self.epoch)
             .field("kind", &self.kind)
             .field("newest", &self.newest)
             .finish_non_exhaustive()

@@ -173,7 +173,10 @@ impl Session {
         let newest = at >= *latest;
         *latest = at.max(*latest);
         match FrameKind::from_number(buffer[0]).filter(|kind| self.carries(*kind, &buffer[1..])) {
-            Some(kind) => self.queue.push_back(Queued::Deliver { index, kind, newest, buffer }),
+            Some(kind) => {
+                let epoch = header.epoch;
+                self.queue.push_back(Queued::Deliver { index, epoch, kind, newest, buffer });
+            }
             None => {
                 self.recycle(buffer);
                 self.count(Rejection::UnexpectedKind, Some(index));

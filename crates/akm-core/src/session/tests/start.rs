@@ -248,7 +248,8 @@ fn debug_texts_show_no_bytes_of_bodies_or_places() {
     let secret = [0xab; 4];
     let record = Record::Place(zeroize::Zeroizing::new(secret.to_vec()));
     let from = Network::of(2).member(0);
-    let delivery = Delivery { from, index: 0, kind: FrameKind::Management, newest: true, payload: &secret };
+    let delivery =
+        Delivery { from, index: 0, epoch: 0, kind: FrameKind::Management, newest: true, payload: &secret };
     for text in [
         format!("{:?}", Input::Send(FrameKind::Management, &secret)),
         format!("{:?}", Input::Frame(&secret)),
