@@ -18,6 +18,10 @@ use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, NewNode, Node, Store};
 use crate::target::{DirKind, Stack, Target};
 
+/// Longest directory of a target, in bytes: the path of the socket in it must fit into the 107 bytes
+/// that the system allows.
+const DIR_MAX: usize = 107 - "/run/akmd.sock".len();
+
 /// Refuses what can be refused, then does steps 1 and 2.
 pub(super) fn accept(
     store: &Store,
@@ -36,6 +40,11 @@ pub(super) fn accept(
         return Err(CommandError::Exists(format!(
             "the name {name} is taken by the node at {}: choose another with --name",
             holder.target
+        )));
+    }
+    if order.target.dir().len() > DIR_MAX {
+        return Err(CommandError::Usage(format!(
+            "the directory of the target is too long for a socket in it: at most {DIR_MAX} bytes"
         )));
     }
     let stack = Stack::load(&order.stack).map_err(|error| CommandError::Failed(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! Step 5, at any time.
 
+use akm_core::element::Description;
 use akm_core::management::Identity;
 
 use crate::error::CommandError;
@@ -46,9 +47,12 @@ pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), CommandError
         return failed("provisioning relationship", &expected, &found);
     }
     if let Some(element) = &node.element
-        && identity.element.identity() != element.identity()
+        && (identity.element.identity() != element.identity()
+            || identity.element.kind != element.kind
+            || identity.element.protection != element.protection)
     {
-        return failed("element", &element.serial, &identity.element.serial);
+        let text = |element: &Description| format!("{} {}", element.kind, element.serial);
+        return failed("element", &text(element), &text(&identity.element));
     }
     let version = node.stack_version.as_deref().and_then(|said| said.split_whitespace().last());
     if let Some(version) = version
