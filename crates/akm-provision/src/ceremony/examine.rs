@@ -79,7 +79,7 @@ pub(super) fn accept(
     {
         check_owner(store, &found, order.again)?;
     }
-    let (listen, endpoint) = addresses(order, active, &target)?;
+    let (listen, endpoint) = addresses(store, order, active, &target)?;
 
     let started_at = Timestamp::now();
     let started = Instant::now();
@@ -173,6 +173,7 @@ pub(super) fn check_owner(store: &Store, found: &Preparation, again: bool) -> Re
 
 /// Ports are chosen once and recorded; a device that becomes a new node keeps its address.
 fn addresses(
+    store: &Store,
     order: &Order,
     active: Option<&Node>,
     target: &Target,
@@ -183,12 +184,7 @@ fn addresses(
             return Err(CommandError::Usage("--listen needs a port that is not 0".to_owned()));
         }
         (Some(listen), _) | (None, Some(listen)) => listen,
-        (None, None) if order.target.is_local() => {
-            let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-            let port = akm_transport::pick_port(ip)
-                .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
-            SocketAddr::new(ip, port)
-        }
+        (None, None) if order.target.is_local() => free_address(store, IpAddr::V4(Ipv4Addr::LOCALHOST))?,
         (None, None) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT),
     };
     let kept = active.and_then(|active| active.endpoint.clone()).filter(|_| order.listen.is_none());
@@ -206,6 +202,19 @@ fn addresses(
         (None, None) => listen.to_string(),
     };
     Ok((listen, endpoint))
+}
+
+/// A port that is free now and that no node of this module was given, running or not.
+fn free_address(store: &Store, ip: IpAddr) -> Result<SocketAddr, CommandError> {
+    let given: Vec<String> = store.nodes()?.into_iter().filter_map(|node| node.listen).collect();
+    loop {
+        let port = akm_transport::pick_port(ip)
+            .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
+        let address = SocketAddr::new(ip, port);
+        if !given.contains(&address.to_string()) {
+            return Ok(address);
+        }
+    }
 }
 
 /// The last part of the directory of a local target, or the host.
