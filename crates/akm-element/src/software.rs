@@ -114,6 +114,11 @@ impl SoftwareElement {
         Ok(Self { file, seal, content })
     }
 
+    /// Removes the file of an element that cannot be opened any more. Repeating changes nothing.
+    pub fn discard(state_dir: &Path) -> Result<(), ElementError> {
+        DurableFile::new(state_dir, FILE_NAME).remove()
+    }
+
     /// Makes a change on a copy, and the copy the content once it is durable.
     fn change(&mut self, edit: impl FnOnce(&mut Content)) -> Result<(), ElementError> {
         let mut next = self.content.duplicate();

@@ -68,6 +68,16 @@ impl ElementSpec {
     }
 }
 
+impl ElementSpec {
+    /// Throws away an element that cannot be opened any more, with all that it holds. Repeating changes
+    /// nothing.
+    pub fn discard(&self, state_dir: &Path) -> Result<(), ElementError> {
+        match self {
+            Self::Software { .. } => SoftwareElement::discard(state_dir),
+        }
+    }
+}
+
 impl FromStr for ElementSpec {
     type Err = InvalidElementSpec;
 

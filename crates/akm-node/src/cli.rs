@@ -19,6 +19,7 @@ use crate::enrol;
 use crate::error::{FAILED, NodeError};
 use crate::layout::Layout;
 use crate::local_api::{Reply, Request, decode, encode};
+use crate::storage::Storage;
 
 /// Longest envelope that `enroll` reads, in bytes.
 const ENVELOPE_MAX: u64 = 1 << 20;
@@ -26,8 +27,11 @@ const ENVELOPE_MAX: u64 = 1 << 20;
 /// Most bytes that `send -` reads; far more than fits into any frame.
 const INPUT_MAX: u64 = 1 << 18;
 
-/// How long `run --detach` waits for the stack to answer.
+/// How long `run --detach` waits for the stack to answer, and `stop` for its end.
 const READY: Duration = Duration::from_secs(120);
+
+/// How often they look.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Parser)]
 #[command(
@@ -133,8 +137,9 @@ pub fn main() -> u8 {
         Ok(()) => 0,
         Err(error) => {
             if arguments.json {
-                // If nobody reads the JSON, the exit code still tells.
-                let _ = say_json(&json!({ "error": error.to_string(), "exit_code": error.exit_code() }));
+                // One line, as all that `listen` and `watch` print. If nobody reads it, the exit code tells.
+                let failed = Reply::Failed { exit_code: error.exit_code(), error: error.to_string() };
+                let _ = say(failed.line().trim_end());
             }
             eprintln!("akmd: {error}");
             error.exit_code()
@@ -197,7 +202,8 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             say(&format!("akm-prepare:{}", STANDARD.encode(enrol::prepare(&layout)?.emit())))
         }
         Command::Enroll { prepare: false } => {
-            let mut envelope = Zeroizing::new(Vec::new());
+            // As large as it may get: a vector that grows leaves copies of the root behind.
+            let mut envelope = Zeroizing::new(Vec::with_capacity(ENVELOPE_MAX as usize + 1));
             std::io::stdin()
                 .take(ENVELOPE_MAX)
                 .read_to_end(&mut envelope)
@@ -217,10 +223,7 @@ fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     use std::os::unix::process::CommandExt;
     if Console::connect(layout).is_ok() {
-        return Err(NodeError::AlreadyProvisioned(format!(
-            "a stack runs in {} already",
-            layout.dir().display()
-        )));
+        return Err(NodeError::NothingToDo(format!("a stack runs in {} already", layout.dir().display())));
     }
     let run = layout.run();
     std::fs::DirBuilder::new()
@@ -258,7 +261,10 @@ fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
         {
             return Ok(());
         }
-        if let Some(status) = child.try_wait().map_err(cannot_start)? {
+        // Where another akmd holds the state, that one may be a stack that is about to answer.
+        if let Some(status) = child.try_wait().map_err(cannot_start)?
+            && !Storage::is_held(layout)?
+        {
             let log = std::fs::read(&path).unwrap_or_default();
             let said = String::from_utf8_lossy(log.get(begins as usize..).unwrap_or_default()).into_owned();
             let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
@@ -271,20 +277,29 @@ fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
                 layout.log().display()
             )));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Stops the running stack, if there is one, and waits until it has let go of its state.
+/// Stops the running stack, if there is one, and waits until nobody works in its state: a stack that is
+/// just starting is stopped once it listens, an enrolment that was left behind comes to its end.
 fn stop(layout: &Layout) -> Result<(), NodeError> {
-    let mut console = match Console::connect(layout) {
-        Ok(console) => console,
-        Err(NodeError::NotRunning(_)) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    match console.ask(&Request::Stop) {
-        Ok(_) | Err(NodeError::NotRunning(_)) => Ok(()),
-        Err(error) => Err(error),
+    let started = Instant::now();
+    loop {
+        match Console::connect(layout).and_then(|mut console| console.ask(&Request::Stop)) {
+            Ok(_) | Err(NodeError::NotRunning(_)) => {}
+            Err(error) => return Err(error),
+        }
+        if !Storage::is_held(layout)? {
+            return Ok(());
+        }
+        if started.elapsed() > READY {
+            return Err(NodeError::Failed(format!(
+                "another akmd works in {} and does not come to its end",
+                layout.dir().display()
+            )));
+        }
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

@@ -83,7 +83,7 @@ fn refused(exit_code: u8, error: String) -> NodeError {
     use crate::error::{ELEMENT, NOT_RUNNING, NOTHING_TO_DO, USAGE};
     match exit_code {
         USAGE => NodeError::Usage(error),
-        NOTHING_TO_DO => NodeError::AlreadyProvisioned(error),
+        NOTHING_TO_DO => NodeError::NothingToDo(error),
         ELEMENT => NodeError::Element(akm_core::element::ElementError::Refused(error)),
         NOT_RUNNING => NodeError::NotRunning(error),
         _ => NodeError::Failed(error),

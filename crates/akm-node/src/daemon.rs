@@ -54,7 +54,7 @@ async fn serve(layout: &Layout) -> Result<(), NodeError> {
     let tcp = TcpListener::from_std(tcp).map_err(cannot_listen)?;
     let applications = listen_locally(layout)?;
     let (commands, mut waiting) = mpsc::channel(COMMANDS_WAITING);
-    tokio::spawn(connections::accept_streams(tcp, commands.clone()));
+    let streams = tokio::spawn(connections::accept_streams(tcp, commands.clone()));
     tokio::spawn(connections::accept_applications(applications, commands));
     let failed = |error| NodeError::Failed(format!("cannot watch for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -64,7 +64,7 @@ async fn serve(layout: &Layout) -> Result<(), NodeError> {
     // Under systemd this says that the service is ready; elsewhere it does nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!(%listen, "ready");
-    loop {
+    let asked_by = loop {
         let timeout = node.timeout();
         let due = async {
             match timeout {
@@ -96,23 +96,27 @@ async fn serve(layout: &Layout) -> Result<(), NodeError> {
                         return Ok(());
                     }
                 }
-                Command::Application { request: Request::Stop, lines } => {
-                    info!("stopping as asked");
-                    drop(node);
-                    let _ = std::fs::remove_file(layout.socket());
-                    let _ = lines.send(Reply::Done.line()).await;
-                    drop(lines);
-                    tokio::time::sleep(connections::LAST_WORDS).await;
-                    return Ok(());
-                }
+                Command::Application { request: Request::Stop, lines } => break Some(lines),
                 Command::Application { request, lines } => hub.serve(&mut node, request, lines),
             },
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
         }
-    }
+    };
     info!("stopping");
+    // Whoever sees the lock of the state free, or is told that this is done, can start the next stack at
+    // once: the port is free before.
+    streams.abort();
+    let _ = streams.await;
+    drop(hub);
+    drop(udp);
     let _ = std::fs::remove_file(layout.socket());
+    drop(node);
+    if let Some(lines) = asked_by {
+        let _ = lines.send(Reply::Done.line()).await;
+        drop(lines);
+        tokio::time::sleep(connections::LAST_WORDS).await;
+    }
     Ok(())
 }
 

@@ -78,10 +78,7 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
             return Ok(install_receipt(&mut *element, root, envelope_bytes)?);
         }
         if envelope.replaces != Some(existing.relationship) {
-            return Err(NodeError::AlreadyProvisioned(format!(
-                "this device is node {} already",
-                existing.node
-            )));
+            return Err(NodeError::NothingToDo(format!("this device is node {} already", existing.node)));
         }
     } else {
         storage.tidy(None, &mut *element)?;
@@ -125,8 +122,15 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
 pub fn reset(layout: &Layout) -> Result<(), NodeError> {
     let config = Config::load(layout)?;
     let storage = Storage::open(layout)?;
-    let mut element = config.element.create(storage.state_dir())?;
     storage.disown()?;
+    let mut element = match config.element.create(storage.state_dir()) {
+        // Nobody can use what it holds any more.
+        Err(ElementError::Damaged(_) | ElementError::Refused(_)) => {
+            config.element.discard(storage.state_dir())?;
+            config.element.create(storage.state_dir())?
+        }
+        opened => opened?,
+    };
     storage.tidy(None, &mut *element)?;
     for relationship in relationships_of(&mut *element)? {
         erase_roots(&mut *element, relationship)?;
@@ -149,7 +153,7 @@ fn check_same(storage: &Storage, existing: &Identity, sds: &SynchronizedDataSet)
     match held.map(|found| found.installed) {
         Some(Ok(installed)) if installed.sds.digest() == sds.digest() => Ok(()),
         Some(Err(error)) => Err(error),
-        _ => Err(NodeError::AlreadyProvisioned(
+        _ => Err(NodeError::NothingToDo(
             "this device holds another content under this provisioning relationship".to_owned(),
         )),
     }

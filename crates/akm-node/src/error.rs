@@ -43,9 +43,9 @@ pub enum NodeError {
     /// The request cannot be met as it is; the text says what to do.
     #[error("{0}")]
     Usage(String),
-    /// The target is a node already.
+    /// It is as asked already, or there is nothing that could be done.
     #[error("{0}")]
-    AlreadyProvisioned(String),
+    NothingToDo(String),
     /// The stack does not run, or does not answer.
     #[error("{0}")]
     NotRunning(String),
@@ -60,7 +60,7 @@ impl NodeError {
         match self {
             Self::File { .. } | Self::Damaged { .. } | Self::Failed(_) => FAILED,
             Self::Usage(_) => USAGE,
-            Self::AlreadyProvisioned(_) => NOTHING_TO_DO,
+            Self::NothingToDo(_) => NOTHING_TO_DO,
             Self::Element(_) => ELEMENT,
             Self::NotRunning(_) => NOT_RUNNING,
         }

@@ -54,7 +54,8 @@ impl Layout {
         self.run().join("akmd.log")
     }
 
-    /// The files of the stack as they are on the disk at this moment.
+    /// The files of the stack as they are on the disk at this moment. What is no regular file counts as an
+    /// empty one: no stack is installed with such a thing in it, so it shows in the integrity code.
     pub fn stack_files(&self) -> Result<Vec<StackFile>, NodeError> {
         use std::os::unix::fs::PermissionsExt;
         let stack = self.stack();
@@ -62,7 +63,11 @@ impl Layout {
         for entry in std::fs::read_dir(&stack).map_err(NodeError::file("cannot read", &stack))? {
             let path = entry.map_err(NodeError::file("cannot read", &stack))?.path();
             let metadata = path.symlink_metadata().map_err(NodeError::file("cannot read", &path))?;
-            let content = std::fs::read(&path).map_err(NodeError::file("cannot read", &path))?;
+            let content = if metadata.is_file() {
+                std::fs::read(&path).map_err(NodeError::file("cannot read", &path))?
+            } else {
+                Vec::new()
+            };
             files.push(StackFile {
                 path: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 mode: metadata.permissions().mode() & 0o7777,

@@ -466,7 +466,7 @@ fn wish_failed(asr: &str, error: SessionError) -> NodeError {
              are reachable"
         )),
         SessionError::NotActive(phase) => {
-            NodeError::Failed(format!("{asr} rests here ({phase:?}): its module has to issue it again"))
+            NodeError::Failed(format!("{asr} rests here ({phase:?}): make a new ASR at its module"))
         }
         SessionError::Element(error) => NodeError::Element(error),
         other => NodeError::Failed(format!("{asr}: {other}")),

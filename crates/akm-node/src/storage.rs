@@ -84,6 +84,23 @@ impl Storage {
         Ok(Some(Self { state, _lock: lock }))
     }
 
+    /// Whether an `akmd` works on the state at this moment.
+    pub fn is_held(layout: &Layout) -> Result<bool, NodeError> {
+        let path = layout.state().join("lock");
+        let lock = match fs::OpenOptions::new().write(true).open(&path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(NodeError::File { action: "cannot open", path, source }),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(source)) => {
+                Err(NodeError::File { action: "cannot lock", path, source })
+            }
+        }
+    }
+
     /// The directory of the element, if the element keeps files.
     pub fn state_dir(&self) -> &Path {
         &self.state
@@ -105,8 +122,9 @@ impl Storage {
 
     /// Gives the identity up; the rest is erased by `tidy`. Repeating changes nothing.
     pub fn disown(&self) -> Result<(), NodeError> {
-        durable::remove_file(&self.state.join("identity"))?;
-        write(&self.state.join("disowned"), b"")
+        // In this order: an element with roots, and neither identity nor mark, would be a stranger's.
+        write(&self.state.join("disowned"), b"")?;
+        durable::remove_file(&self.state.join("identity"))
     }
 
     /// All relationships of a node.
@@ -138,7 +156,19 @@ impl Storage {
         if installed.active {
             write(&staging.join(format!("g{generation}.active")), b"")?;
         }
-        rename(&staging, &self.relationship_dir(node, relationship))
+        // Left by a write that failed after it had been done.
+        let place = self.relationship_dir(node, relationship);
+        if place.exists() {
+            let erased = node_dir.join(format!("{ERASED}{relationship}"));
+            remove_dir(&erased)?;
+            rename(&place, &erased)?;
+        }
+        rename(&staging, &place)
+    }
+
+    /// Whether the disk holds something under this relationship.
+    pub fn holds(&self, node: AkmId, relationship: RelationshipId) -> bool {
+        self.relationship_dir(node, relationship).exists()
     }
 
     /// Removes what an enrolment that was cut off left of a node that is not the identity.
@@ -286,7 +316,9 @@ fn read_identity(state: &Path) -> Result<Option<Identity>, NodeError> {
     let path = state.join("identity");
     match fs::read(&path) {
         Ok(bytes) => Identity::parse(&bytes).map(Some).ok_or_else(|| NodeError::Damaged {
-            what: "damaged; provision this device again with `akm provision TARGET --again`".to_owned(),
+            what: "damaged; run akmd reset --force on this device, then provision it again (akm provision TARGET \
+                   --again)"
+                .to_owned(),
             path,
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

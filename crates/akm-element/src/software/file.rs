@@ -83,6 +83,20 @@ impl DurableFile {
             .map_err(|error| unavailable(&self.directory, &error))
     }
 
+    /// Removes the file and what a crash may have left beside it. Repeating changes nothing.
+    pub(super) fn remove(&self) -> Result<(), ElementError> {
+        self.remove_temporary()?;
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(unavailable(&self.path, &error));
+            }
+            _ => {}
+        }
+        File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| unavailable(&self.directory, &error))
+    }
+
     fn remove_temporary(&self) -> Result<(), ElementError> {
         match fs::remove_file(&self.temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

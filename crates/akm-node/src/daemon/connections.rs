@@ -58,8 +58,7 @@ async fn serve_stream(mut stream: TcpStream, commands: mpsc::Sender<Command>) ->
     stream.set_nodelay(true)?;
     let mut reader = FrameReader::new();
     let mut buffer = vec![0; 16_384];
-    let mut patience = STRANGER;
-    let mut until = Instant::now() + patience;
+    let mut until = Instant::now() + STRANGER;
     loop {
         let length = timeout_at(until, stream.read(&mut buffer)).await??;
         if length == 0 {
@@ -72,15 +71,16 @@ async fn serve_stream(mut stream: TcpStream, commands: mpsc::Sender<Command>) ->
                 return Ok(());
             }
             let Ok(frames) = answered.await else { return Ok(()) };
-            if !frames.is_empty() {
-                patience = IDLE;
+            // Only what was worth an answer buys time.
+            if frames.is_empty() {
+                continue;
             }
             let mut out = Vec::new();
             for frame in frames {
                 akm_transport::encode(&frame, &mut out).map_err(std::io::Error::other)?;
             }
             timeout(WRITE, stream.write_all(&out)).await??;
-            until = Instant::now() + patience;
+            until = Instant::now() + IDLE;
         }
     }
 }

@@ -140,8 +140,10 @@ impl Node {
                 active: false,
             };
             if let Err(error) = self.storage.install(self.identity.node, &installed, &sealed) {
-                // Best effort: what stays behind is erased at the next start.
-                let _ = self.element.erase(root);
+                // Best effort: what stays behind alone is erased at the next start.
+                if !self.storage.holds(self.identity.node, id) {
+                    let _ = self.element.erase(root);
+                }
                 return Err(node_failed(error));
             }
             info!(relationship = %id, label = installed.label, "installed");

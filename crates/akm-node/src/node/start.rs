@@ -22,6 +22,8 @@ enum FoundPlace {
     Good(Place),
     Lost,
     RolledBack,
+    /// Good, but it could not be written under this start: using it would break the next one.
+    NotRecorded(NodeError),
 }
 
 impl Node {
@@ -36,7 +38,7 @@ impl Node {
         let identity = storage.identity()?;
         storage.tidy(identity.as_ref(), &mut *element)?;
         let identity = identity.ok_or_else(|| {
-            NodeError::Failed(
+            NodeError::NothingToDo(
                 "this device is not an AKM node: provision it from its module (akm provision)".to_owned(),
             )
         })?;
@@ -82,6 +84,7 @@ impl Node {
         let standing = match place {
             FoundPlace::Lost => Standing::WithoutPlace,
             FoundPlace::RolledBack => Standing::RolledBack,
+            FoundPlace::NotRecorded(error) => return Err(error),
             FoundPlace::Good(place) if installed.active => Standing::Active(place),
             FoundPlace::Good(place) => Standing::Staged(place),
         };
@@ -127,15 +130,22 @@ fn take_up_places(
     let mut places = Vec::with_capacity(installed.len());
     for content in installed {
         let sds = &content.sds;
-        let sealed = storage.load_place(node, sds.relationship(), sds.generation())?;
-        let place = open_place(&seals, sds, sealed.as_deref());
-        if let FoundPlace::Good(place) = &place
-            && counted.is_some()
-        {
-            let sealed = seal_place(&seals[1], sds, &place.emit());
-            storage.save_place(node, sds.relationship(), sds.generation(), &sealed)?;
-        }
-        places.push(place);
+        let (relationship, generation) = (sds.relationship(), sds.generation());
+        let found = match storage.load_place(node, relationship, generation) {
+            Ok(sealed) => open_place(&seals, sds, sealed.as_deref()),
+            Err(error) => {
+                error!(%relationship, %error, "the place cannot be read");
+                FoundPlace::Lost
+            }
+        };
+        let written = match &found {
+            FoundPlace::Good(place) if counted.is_some() => {
+                let sealed = seal_place(&seals[1], sds, &place.emit());
+                storage.save_place(node, relationship, generation, &sealed)
+            }
+            _ => Ok(()),
+        };
+        places.push(written.map_or_else(FoundPlace::NotRecorded, |()| found));
     }
     if let Some(counter) = element.counter() {
         let value = counter.count_up()?;

@@ -31,8 +31,10 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), NodeError> {
     sync_parent(to)
 }
 
-/// Removes a file durably. One that is not there changes nothing.
+/// Removes a file durably, and what a write that was cut off left beside it. One that is not there
+/// changes nothing.
 pub(super) fn remove_file(path: &Path) -> Result<(), NodeError> {
+    let _ = fs::remove_file(path.with_added_extension("new"));
     match fs::remove_file(path) {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -132,8 +132,8 @@ impl Installed {
         };
         let mut installed = read("installed").or_else(|| read("copy")).ok_or_else(|| NodeError::Damaged {
             path: dir.to_owned(),
-            what: "both copies of what was installed are damaged; the relationship rests until its module \
-                   issues it again"
+            what: "both copies of what was installed are damaged; the relationship rests: make a new one at \
+                   its module"
                 .to_owned(),
         })?;
         installed.active = dir.join(format!("g{}.active", installed.sds.generation())).exists();
