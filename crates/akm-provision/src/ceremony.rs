@@ -17,8 +17,10 @@ mod removal;
 mod steps;
 mod verification;
 
+pub use examine::stack_beside_us;
 pub use removal::{Removal, remove};
 pub(crate) use steps::wrap;
+pub(crate) use verification::not_active;
 pub use verification::{Verified, verify};
 
 use std::net::SocketAddr;
@@ -30,7 +32,7 @@ use akm_element::ElementSpec;
 use crate::error::CommandError;
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
-use crate::store::{JournalEntry, Node, NodeStatus, Store};
+use crate::store::{JournalEntry, Node, NodeStatus, STEPS, Store};
 use crate::target::{Target, TargetUrl};
 
 /// UDP and TCP port of a node, unless the operator says otherwise (local targets: a free one).
@@ -38,6 +40,9 @@ pub const DEFAULT_PORT: u16 = 47_100;
 
 /// How long to wait for another command at the same target.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The first step that does something at the target.
+const FIRST_AT_TARGET: u8 = 3;
 
 /// The names of the steps, in their order.
 pub const STEP_NAMES: [&str; 5] = ["create", "save", "install", "store", "verify"];
@@ -49,10 +54,10 @@ pub struct Order {
     pub target: TargetUrl,
     /// What the node shall be called; otherwise a name is made from the target.
     pub name: Option<Name>,
-    /// The node's element.
-    pub element: ElementSpec,
-    /// The program to install.
-    pub stack: PathBuf,
+    /// The node's element; otherwise the one that the device has, or the software element.
+    pub element: Option<ElementSpec>,
+    /// The program to install; otherwise the `akmd` beside this program.
+    pub stack: Option<PathBuf>,
     /// Where the stack shall listen.
     pub listen: Option<SocketAddr>,
     /// Where the module and other nodes reach it, as `host:port`.
@@ -98,7 +103,8 @@ pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> R
             )));
         }
         observer.note(&format!("going on with the ceremony of node {}", unfinished.name));
-        return run_from(store, unfinished, observer);
+        let revised = revise(store, unfinished, order)?;
+        return run_from(store, &revised, observer);
     }
     if let Some(removing) = here.iter().find(|node| node.status == NodeStatus::Removing) {
         return Err(CommandError::Exists(format!(
@@ -150,20 +156,47 @@ pub fn resume(store: &Store, name: Option<&Name>, observer: &mut dyn Observer) -
     }
 }
 
-/// The steps that are still to be done.
+/// What was given anew with the command that goes on counts: the port may be what failed.
+fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandError> {
+    if let Some(element) = &order.element
+        && element.to_string() != node.element_spec
+    {
+        return Err(CommandError::Usage(format!(
+            "this ceremony began with the element {}: to take another, give it up first (akm node remove {})",
+            node.element_spec, node.name
+        )));
+    }
+    let listen = order.listen.map(|listen| listen.to_string());
+    let endpoint = match (&order.endpoint, order.listen) {
+        (Some(endpoint), _) => Some(endpoint.clone()),
+        (None, Some(listen)) => Some(examine::endpoint_of(listen, &target_of(node)?)?),
+        (None, None) => None,
+    };
+    store.revise_node(node.id, listen.as_deref(), endpoint.as_deref(), order.stack.as_deref())?;
+    store
+        .node_by_id(node.id)?
+        .ok_or_else(|| CommandError::Failed(format!("node {} is gone from the store", node.name)))
+}
+
+/// The steps at the target. They are all done again when a ceremony goes on: what is there already is
+/// found there, and what was lost meanwhile is put there again.
 fn run_from(store: &Store, node: &Node, observer: &mut dyn Observer) -> Result<Node, CommandError> {
-    let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
+    if store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
+        return Err(CommandError::Failed("the store lost the first two steps of this ceremony".to_owned()));
+    }
     let target = target_of(node)?;
     let hint = format!("when that is mended: akm provision --resume {}", node.name);
     let mut steps = steps::Steps::new(store, node.id, &target);
-    for number in completed + 1..=5 {
-        let result = timed(store, node, number, observer, || match number {
-            3 => steps.install(),
-            4 => steps.store(),
-            5 => steps.verify(),
-            _ => Err(CommandError::Failed("the store lost the first two steps of this ceremony".to_owned())),
+    catch_up_journal(store, node)?;
+    for number in FIRST_AT_TARGET..=STEPS {
+        let result = timed(store, node, number, || match number {
+            FIRST_AT_TARGET => steps.install(),
+            STEPS => steps.verify(),
+            _ => steps.store(),
         });
-        if let Err(error) = result {
+        // In this order: a step that counts is in the journal.
+        let concluded = result.and_then(|report| steps.conclude(number).map(|()| observer.step(&report)));
+        if let Err(error) = concluded {
             // The store may be what failed: the error of the step counts.
             let _ = store.fail_step(node.id, &error.to_string());
             return Err(error.resumable(&hint));
@@ -177,14 +210,31 @@ fn run_from(store: &Store, node: &Node, observer: &mut dyn Observer) -> Result<N
         .ok_or_else(|| CommandError::Failed(format!("node {} is gone from the store", node.name)))
 }
 
-/// Runs a step, writes it into the journal, and reports it.
+/// Enters steps 1 and 2 if the ceremony was cut off between their transaction and the journal.
+fn catch_up_journal(store: &Store, node: &Node) -> Result<(), CommandError> {
+    let journal = store.journal_of(node.id)?;
+    for (number, name) in (1..=2).zip(STEP_NAMES) {
+        if journal.iter().all(|entry| entry.step != number) {
+            store.journal(&JournalEntry {
+                node: node.id,
+                step: number,
+                name: name.to_owned(),
+                started_at: node.created_at,
+                duration: Duration::ZERO,
+                outcome: "done; cut off before its duration was noted".to_owned(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a step and writes it into the journal.
 fn timed(
     store: &Store,
     node: &Node,
     number: u8,
-    observer: &mut dyn Observer,
     step: impl FnOnce() -> Result<String, CommandError>,
-) -> Result<(), CommandError> {
+) -> Result<StepReport, CommandError> {
     let started_at = Timestamp::now();
     let started = Instant::now();
     let result = step();
@@ -203,11 +253,9 @@ fn timed(
         outcome: outcome.clone(),
     };
     let journalled = store.journal(&entry);
-    if result.is_ok() {
-        journalled?;
-        observer.step(&StepReport { number, name, duration, outcome });
-    }
-    result.map(|_| ())
+    result?;
+    journalled?;
+    Ok(StepReport { number, name, duration, outcome })
 }
 
 /// The target of a node.

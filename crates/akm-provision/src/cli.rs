@@ -1,7 +1,7 @@
 //! The command line of `akm`: reads what is asked, calls the library, prints what came of it.
 
 mod arguments;
-mod show;
+pub(crate) mod show;
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub fn main() -> u8 {
     protect_memory();
     start_log(arguments.verbose);
     match carry_out(&arguments) {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(error) => {
             if arguments.json {
                 show::error(&error);
@@ -71,11 +71,12 @@ fn start_log(verbose: u8) {
         .init();
 }
 
-fn carry_out(arguments: &Arguments) -> Result<(), CommandError> {
+/// Returns the exit code; what an error would say has been said where that is not 0.
+fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
     match &arguments.command {
         Command::Init { name, passphrase } => init(arguments, name.as_deref(), *passphrase),
         Command::Provision(provision) => self::provision(arguments, provision),
-        Command::Verify { node, all } => verify(arguments, node.as_deref(), *all),
+        Command::Verify { node, all } => return verify(arguments, node.as_deref(), *all),
         Command::Node(NodeCommand::List) => show::nodes(&open_store(arguments)?, arguments.json),
         Command::Node(NodeCommand::Show { node }) => {
             let store = open_store(arguments)?;
@@ -108,6 +109,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), CommandError> {
         }
         Command::Demo { keep } => crate::demo::run(*keep, arguments.json),
     }
+    .map(|()| 0)
 }
 
 fn init(arguments: &Arguments, name: Option<&str>, passphrase: bool) -> Result<(), CommandError> {
@@ -129,6 +131,12 @@ fn init(arguments: &Arguments, name: Option<&str>, passphrase: bool) -> Result<(
                 Err(StoreError::NoModule { .. }) => finish_init(&home, &vault, name, arguments.json),
                 Err(error) => Err(error.into()),
             }
+        }
+        Ok(None) | Err(VaultError::Missing { .. }) if Store::exists(&home) => {
+            Err(CommandError::Failed(format!(
+                "there is a module in {}, but its vault is gone: restore vault.key or vault.json from your backup",
+                home.display()
+            )))
         }
         Ok(None) | Err(VaultError::Missing { .. }) => {
             let vault = if passphrase || arguments.passphrase_file.is_some() {
@@ -175,7 +183,10 @@ fn order(provision: &ProvisionArguments) -> Result<Order, CommandError> {
         CommandError::Usage("name a target: local:DIR or ssh://user@host[:port] (or use --resume)".to_owned())
     })?;
     let target: TargetUrl = text.parse().map_err(|error| usage(&error))?;
-    let element = provision.element.parse().map_err(|error| usage(&error))?;
+    let element = match &provision.element {
+        Some(text) => Some(text.parse().map_err(|error| usage(&error))?),
+        None => None,
+    };
     let listen = match &provision.listen {
         Some(text) => Some(text.parse().map_err(|_| {
             CommandError::Usage(format!("--listen {text}: an address and a port, as in 192.0.2.7:47100"))
@@ -192,10 +203,7 @@ fn order(provision: &ProvisionArguments) -> Result<Order, CommandError> {
     let absolute = |path: &Path| {
         std::path::absolute(path).map_err(|error| CommandError::Usage(format!("{}: {error}", path.display())))
     };
-    let stack = match &provision.stack {
-        Some(path) => absolute(path)?,
-        None => stack_beside_us()?,
-    };
+    let stack = provision.stack.as_deref().map(absolute).transpose()?;
     Ok(Order {
         target,
         name: provision.name.as_deref().map(name).transpose()?,
@@ -216,22 +224,7 @@ fn is_endpoint(text: &str) -> bool {
     })
 }
 
-/// The `akmd` beside this program.
-pub(crate) fn stack_beside_us() -> Result<PathBuf, CommandError> {
-    let own = std::env::current_exe()
-        .map_err(|error| CommandError::Failed(format!("cannot find this program: {error}")))?;
-    let akmd = own.with_file_name("akmd");
-    if akmd.is_file() {
-        Ok(akmd)
-    } else {
-        Err(CommandError::Failed(format!(
-            "there is no akmd beside this program ({}): build it (cargo build --bins) or name one with --stack",
-            akmd.display()
-        )))
-    }
-}
-
-fn verify(arguments: &Arguments, node: Option<&str>, all: bool) -> Result<(), CommandError> {
+fn verify(arguments: &Arguments, node: Option<&str>, all: bool) -> Result<u8, CommandError> {
     let store = open_store(arguments)?;
     let nodes = match node {
         Some(text) => vec![node_named(&store, &name(text)?)?],
@@ -245,12 +238,9 @@ fn verify(arguments: &Arguments, node: Option<&str>, all: bool) -> Result<(), Co
         nodes.into_iter().map(|node| (node.clone(), ceremony::verify(&store, &node))).collect();
     show::verified(&results, arguments.json)?;
     // The worst tells: who is not what it should be counts more than who cannot be reached.
-    let mut errors: Vec<_> = results.into_iter().filter_map(|(_, result)| result.err()).collect();
+    let mut errors: Vec<_> = results.iter().filter_map(|(_, result)| result.as_ref().err()).collect();
     errors.sort_by_key(|error| !matches!(error, CommandError::Verification(_)));
-    match errors.into_iter().next() {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    Ok(errors.first().map_or(0, |error| error.exit_code()))
 }
 
 fn name(text: &str) -> Result<Name, CommandError> {
@@ -290,6 +280,10 @@ fn open_vault(arguments: &Arguments, home: &Path) -> Result<Vault, CommandError>
     match Vault::open(home, || {
         read_passphrase(arguments, false).map_err(|error| std::io::Error::other(error.to_string()))
     }) {
+        Err(VaultError::Missing { .. }) if Store::exists(home) => Err(CommandError::Failed(format!(
+            "the vault of the module in {} is gone: restore vault.key or vault.json from your backup",
+            home.display()
+        ))),
         Err(VaultError::Missing { .. }) => Err(CommandError::Failed(format!(
             "no module here: run `akm init` (nothing in {})",
             home.display()
@@ -304,7 +298,8 @@ fn read_passphrase(arguments: &Arguments, twice: bool) -> Result<Zeroizing<Vec<u
         let unreadable = |error| {
             CommandError::Failed(format!("cannot read the passphrase from {}: {error}", path.display()))
         };
-        let mut bytes = Zeroizing::new(Vec::new());
+        // As large as it may get: a vector that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(PASSPHRASE_MAX as usize + 1));
         let file = std::fs::File::open(path).map_err(unreadable)?;
         file.take(PASSPHRASE_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
         while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {

@@ -136,7 +136,16 @@ pub struct Link<'a> {
 impl<'a> Link<'a> {
     /// Takes the node's lock and connects to it.
     pub fn open(store: &'a Store, node: &Node) -> Result<Self, LinkError> {
-        let lock = Lock::acquire(store.home(), LockKey::Node(node.id), PATIENCE)?;
+        Self::connect(store, node, Self::lock(store, node)?)
+    }
+
+    /// Takes the node's lock, for whoever needs several before it connects.
+    pub fn lock(store: &Store, node: &Node) -> Result<Lock, LinkError> {
+        Ok(Lock::acquire(store.home(), LockKey::Node(node.id), PATIENCE)?)
+    }
+
+    /// Connects to the node whose lock is held.
+    pub fn connect(store: &'a Store, node: &Node, lock: Lock) -> Result<Self, LinkError> {
         let gone = || LinkError::NoCredentials { node: node.name.to_string() };
         let relationship = store.relationship(node.relationship)?.ok_or_else(gone)?;
         let sds = relationship.sds;
@@ -279,17 +288,18 @@ impl<'a> Link<'a> {
     ) -> Result<Vec<u8>, LinkError> {
         let id = u64::from_be_bytes(random());
         let request = zeroize::Zeroizing::new(Request { id, operation: operation as u8, body }.emit());
+        let mut lost = None;
         for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
+            if lost.take().is_some() {
+                // A node closes a stream that was silent for a while.
+                self.stream = connect(&self.node, &self.endpoint)?;
+            } else if attempt > 0 {
                 // After a restore the first epoch of this start may be one that the node knows with another
                 // salt of the module, and drops without a word. The next one is new to it.
                 self.drive(Input::Advance)?;
             }
-            self.send(&request)?;
-            let deadline = Instant::now() + ANSWER;
-            while let Some(frame) = self.stream.receive(deadline).map_err(|error| self.lost(&error))? {
-                let heard = self.receive(&frame)?;
-                if let Some(response) = heard.responses.into_iter().find(|response| response.id == id) {
+            match self.ask(id, &request) {
+                Ok(Some(response)) => {
                     return match response.outcome {
                         Outcome::Done => Ok(response.body),
                         outcome => Err(LinkError::Refused {
@@ -300,16 +310,35 @@ impl<'a> Link<'a> {
                         }),
                     };
                 }
-                if heard.was_behind {
-                    self.send(&request)?;
-                }
+                Ok(None) => {}
+                Err(error @ LinkError::Unreachable { .. }) => lost = Some(error),
+                Err(error) => return Err(error),
             }
+        }
+        if let Some(error) = lost {
+            return Err(error);
         }
         Err(LinkError::Silent {
             node: self.node.name.to_string(),
             endpoint: self.endpoint.clone(),
             reason: "no authentic answer came".to_owned(),
         })
+    }
+
+    /// Sends a request once and waits for its response; `None` if none comes in time.
+    fn ask(&mut self, id: u64, request: &[u8]) -> Result<Option<Response>, LinkError> {
+        self.send(request)?;
+        let deadline = Instant::now() + ANSWER;
+        while let Some(frame) = self.stream.receive(deadline).map_err(|error| self.lost(&error))? {
+            let heard = self.receive(&frame)?;
+            if let Some(response) = heard.responses.into_iter().find(|response| response.id == id) {
+                return Ok(Some(response));
+            }
+            if heard.was_behind {
+                self.send(request)?;
+            }
+        }
+        Ok(None)
     }
 
     fn send(&mut self, request: &[u8]) -> Result<(), LinkError> {
@@ -325,6 +354,8 @@ impl<'a> Link<'a> {
         let mut surroundings = Surroundings { now, element: &mut self.element, random: &mut SystemRandom };
         self.session.handle(input, &mut surroundings)?;
         let mut heard = Heard::default();
+        let mut unsent = None;
+        let mut unsaved = None;
         loop {
             match self.session.poll() {
                 Output::Persist(record) => {
@@ -341,14 +372,16 @@ impl<'a> Link<'a> {
                             self.store.save_place(self.sds.relationship(), generation, &sealed)
                         {
                             self.session.persist_failed();
-                            return Err(error.into());
+                            unsaved = Some(error);
+                            continue;
                         }
                     }
                     self.session.persisted();
                 }
+                // What is queued behind it is still to be taken: the session must not stand half-way.
                 Output::Transmit(frame) => {
                     if let Err(error) = self.stream.send(frame) {
-                        return Err(self.lost(&error));
+                        unsent = Some(error);
                     }
                 }
                 Output::Deliver(delivery) => {
@@ -360,8 +393,13 @@ impl<'a> Link<'a> {
                 }
                 Output::Event(Event::EpochBegan { cause: Cause::Followed, .. }) => heard.was_behind = true,
                 Output::Event(event) => tracing::trace!(node = %self.node.name, ?event, "link"),
-                Output::Idle => return Ok(heard),
+                Output::Idle => break,
             }
+        }
+        match (unsaved, unsent) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(error)) => Err(self.lost(&error)),
+            (None, None) => Ok(heard),
         }
     }
 

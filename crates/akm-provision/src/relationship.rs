@@ -20,9 +20,9 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Generation, Kind, MEMBERS_MAX, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 
-use crate::ceremony::wrap;
+use crate::ceremony::{not_active, wrap};
 use crate::error::CommandError;
-use crate::link::{Link, LinkError, random, resolve};
+use crate::link::{Link, random, resolve};
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{MemberState, Node, NodeStatus, Relationship, RelationshipStatus, Store};
@@ -54,7 +54,8 @@ pub fn create(
 ) -> Result<Vec<MemberReport>, CommandError> {
     let nodes = members_named(store, members)?;
     let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), std::time::Duration::from_secs(2))?;
-    let asr = match store.asr_by_name(name)? {
+    let parked = give_up_if_member_is_gone(store, name, note)?;
+    let asr = match parked {
         Some(asr) => {
             let mut wanted: Vec<AkmId> = nodes.iter().map(|node| node.id).collect();
             wanted.sort_unstable();
@@ -94,6 +95,33 @@ pub fn create(
     issue(store, name, &asr, &nodes)
 }
 
+/// The ASR of this name; `None` if there is none. One that was parked and has lost a member can never
+/// become active: it is ended, and erased at the members that answer.
+fn give_up_if_member_is_gone(
+    store: &Store,
+    name: &Name,
+    note: &mut dyn FnMut(&str),
+) -> Result<Option<Relationship>, CommandError> {
+    let Some(asr) = store.asr_by_name(name)? else { return Ok(None) };
+    let mut present = Vec::new();
+    for member in &asr.members {
+        let node = store.node_by_id(member.node)?;
+        present.extend(node.filter(|node| node.status == NodeStatus::Active));
+    }
+    if asr.status == RelationshipStatus::Active || present.len() == asr.members.len() {
+        return Ok(Some(asr));
+    }
+    note(&format!("ASR {name} was parked, and a member of it is gone: it is given up and made anew"));
+    for node in present {
+        let erased = Link::open(store, &node).and_then(|mut link| link.erase(asr.id()));
+        if let Err(error) = erased {
+            note(&format!("{error}; what it holds of the ASR that was given up is of no use to anybody"));
+        }
+    }
+    store.end_relationship(asr.id())?;
+    Ok(None)
+}
+
 /// Asks every member of an ASR how it stands.
 pub fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, CommandError> {
     let mut nodes = Vec::new();
@@ -129,9 +157,6 @@ fn members_named(store: &Store, names: &[Name]) -> Result<Vec<Node>, CommandErro
         let node = store.node_by_name(name)?;
         let node = match node {
             Some(node) => node,
-            None if store.unfinished_ceremonies()?.iter().any(|(node, _)| node.name == *name) => {
-                return Err(not_active(name));
-            }
             None => {
                 return Err(CommandError::Usage(format!(
                     "there is no node {name} (akm node list shows all)"
@@ -139,7 +164,7 @@ fn members_named(store: &Store, names: &[Name]) -> Result<Vec<Node>, CommandErro
             }
         };
         if node.status != NodeStatus::Active {
-            return Err(not_active(name));
+            return Err(not_active(&node));
         }
         if nodes.iter().any(|other| other.id == node.id) {
             return Err(CommandError::Usage(format!("{name} is named twice: each member once")));
@@ -147,12 +172,6 @@ fn members_named(store: &Store, names: &[Name]) -> Result<Vec<Node>, CommandErro
         nodes.push(node);
     }
     Ok(nodes)
-}
-
-fn not_active(name: &Name) -> CommandError {
-    CommandError::Usage(format!(
-        "node {name} is not active: finish its ceremony first (akm provision --resume {name})"
-    ))
 }
 
 /// The nodes in the order of the SDS.
@@ -195,17 +214,14 @@ fn issue(
     // Nodes are locked in one order by all commands, so that no two wait for each other.
     let mut by_id: Vec<&Node> = nodes.iter().collect();
     by_id.sort_by_key(|node| node.id);
-    let mut opened: Vec<(AkmId, Result<Link<'_>, LinkError>)> = Vec::new();
+    let mut held = Vec::new();
     for node in by_id {
-        let link = Link::open(store, node);
-        if let Err(LinkError::Lock(_)) = link {
-            return Err(link.err().map_or_else(|| CommandError::Held(String::new()), CommandError::from));
-        }
-        opened.push((node.id, link));
+        held.push((node, Link::lock(store, node)?));
     }
     let state_of = |id: AkmId| asr.members.iter().find(|member| member.node == id).map(|member| member.state);
-    let installed = for_each(opened, |(id, link)| {
-        let result = link.map_err(CommandError::from).and_then(|mut link| {
+    let installed = for_each(held, |(node, lock)| {
+        let id = node.id;
+        let result = Link::connect(store, node, lock).map_err(CommandError::from).and_then(|mut link| {
             if state_of(id) == Some(MemberState::Pending) {
                 install_at(store, &mut link, asr, name, &labels, &endpoints)?;
                 store.set_member_state(asr.id(), id, MemberState::Installed)?;

@@ -1,6 +1,7 @@
 //! What is looked at before step 1, and steps 1 and 2.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use akm_core::crypto::Suite;
@@ -9,6 +10,7 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, Kind, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
+use akm_element::ElementSpec;
 
 use super::steps::read_preparation;
 use super::{DEFAULT_PORT, Observer, Order, StepReport};
@@ -16,7 +18,7 @@ use crate::error::CommandError;
 use crate::link::random;
 use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, NewNode, Node, Store};
-use crate::target::{DirKind, Stack, Target};
+use crate::target::{Stack, Target};
 
 /// Longest directory of a target, in bytes: the path of the socket in it must fit into the 107 bytes
 /// that the system allows.
@@ -47,38 +49,22 @@ pub(super) fn accept(
             "the directory of the target is too long for a socket in it: at most {DIR_MAX} bytes"
         )));
     }
-    let stack = Stack::load(&order.stack).map_err(|error| CommandError::Failed(error.to_string()))?;
+    let path = match &order.stack {
+        Some(path) => path.clone(),
+        None => stack_beside_us()?,
+    };
+    let stack = Stack::load(&path).map_err(|error| CommandError::Failed(error.to_string()))?;
     let target = Target::new(order.target.clone(), order.ssh_config.as_deref());
     let probe = target.probe()?;
-    if !stack.architecture().may_run_on(&probe.system, &probe.machine) {
-        return Err(crate::target::TargetError::WrongArchitecture {
-            target: order.target.to_string(),
-            stack: stack.architecture().to_string(),
-            machine: format!("{} {}", probe.system, probe.machine),
-        }
-        .into());
-    }
-    match probe.dir {
-        DirKind::Foreign => {
-            return Err(crate::target::TargetError::Occupied {
-                target: order.target.to_string(),
-                dir: target.dir().to_owned(),
-            }
-            .into());
-        }
-        DirKind::Blocked => {
-            return Err(CommandError::Failed(format!(
-                "{} is not a directory: {}",
-                probe.place, order.target
-            )));
-        }
-        DirKind::Absent | DirKind::Empty | DirKind::Ours => {}
-    }
+    // The configuration is not known yet, but what counts here is the program.
+    target.admit(&probe, &stack.release("", target.dir()), false)?;
     if probe.release.is_some()
-        && let Some(found) = ask_whoever_is_there(&target)?
+        && let Some(found) = ask_whoever_is_there(&target, probe.has_state)?
     {
+        check_element(store, &found, active.map(|active| active.id).as_slice())?;
         check_owner(store, &found, order.again)?;
     }
+    let element = element(order, active)?;
     let (listen, endpoint) = addresses(store, order, active, &target)?;
 
     let started_at = Timestamp::now();
@@ -107,10 +93,10 @@ pub(super) fn accept(
             name,
             target: order.target.to_string(),
             ssh_config: order.ssh_config.clone(),
-            element_spec: order.element.to_string(),
+            element_spec: element.to_string(),
             listen: Some(listen.to_string()),
             endpoint: Some(endpoint),
-            stack: Some(order.stack.clone()),
+            stack: Some(path),
             replaces: active.map(|active| active.id),
             created_at: started_at,
         },
@@ -137,8 +123,42 @@ pub(super) fn accept(
     store.node_by_id(id)?.ok_or_else(|| CommandError::Failed("the node is gone from the store".to_owned()))
 }
 
-/// Asks a stack that is there already who it is; `None` if it does not say.
-fn ask_whoever_is_there(target: &Target) -> Result<Option<Preparation>, CommandError> {
+/// The `akmd` beside this program.
+pub fn stack_beside_us() -> Result<PathBuf, CommandError> {
+    let own = std::env::current_exe()
+        .map_err(|error| CommandError::Failed(format!("cannot find this program: {error}")))?;
+    let akmd = own.with_file_name("akmd");
+    if akmd.is_file() {
+        Ok(akmd)
+    } else {
+        Err(CommandError::Failed(format!(
+            "there is no akmd beside this program ({}): build it (cargo build --bins) or name one with --stack",
+            akmd.display()
+        )))
+    }
+}
+
+/// A device keeps its element when it becomes a new node.
+fn element(order: &Order, active: Option<&Node>) -> Result<ElementSpec, CommandError> {
+    let kept = active.map(|active| active.element_spec.as_str());
+    match (&order.element, kept) {
+        (Some(element), Some(kept)) if element.to_string() != kept => Err(CommandError::Usage(format!(
+            "the element of this device is {kept}: to take another, remove the node first (akm node remove)"
+        ))),
+        (Some(element), _) => Ok(element.clone()),
+        (None, kept) => kept
+            .unwrap_or("software")
+            .parse()
+            .map_err(|error| CommandError::Failed(format!("the element of this device: {error}"))),
+    }
+}
+
+/// Asks a stack that is there already who it is; `None` if it does not even run. A device with state
+/// whose stack runs, but does not say, may be anybody's: it is left alone.
+pub(super) fn ask_whoever_is_there(
+    target: &Target,
+    has_state: bool,
+) -> Result<Option<Preparation>, CommandError> {
     let output = target.akmd(&["enroll", "--prepare"], &[])?;
     match output.code {
         Some(0) => read_preparation(&output.stdout).map(Some),
@@ -147,13 +167,43 @@ fn ask_whoever_is_there(target: &Target) -> Result<Option<Preparation>, CommandE
             target.url(),
             output.last_words()
         ))),
-        // A stack that does not even run says nothing; step 3 puts a whole one there.
-        _ => Ok(None),
+        // Step 3 puts a whole one there.
+        Some(126 | 127) | None => Ok(None),
+        Some(_) if !has_state => Ok(None),
+        Some(_) => Err(CommandError::Failed(format!(
+            "the stack that is at {} already does not say whose node it is: {}",
+            target.url(),
+            output.last_words()
+        ))),
     }
 }
 
+/// Whether a device's element is one that this module may use: it is not the element of any node but
+/// `own`, and holds no root of which this module knows nothing.
+pub(super) fn check_element(store: &Store, found: &Preparation, own: &[AkmId]) -> Result<(), CommandError> {
+    let element = &found.element;
+    if let Some(holder) = store.node_by_element_identity(&element.manufacturer, &element.serial)?
+        && !own.contains(&holder.id)
+    {
+        return Err(CommandError::Element(format!(
+            "this element ({} {}) belongs to node {} at {}: a device must not be copied; use that target if it is \
+             the same device, else reset this one",
+            element.manufacturer, element.serial, holder.name, holder.target
+        )));
+    }
+    for leftover in &found.leftovers {
+        if store.relationship(*leftover)?.is_none() {
+            return Err(CommandError::Element(format!(
+                "the element holds a root of relationship {leftover}, which is not of this module; if it may go, \
+                 run akmd reset --force at the device"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Whose node a device is that was provisioned before.
-pub(super) fn check_owner(store: &Store, found: &Preparation, again: bool) -> Result<(), CommandError> {
+fn check_owner(store: &Store, found: &Preparation, again: bool) -> Result<(), CommandError> {
     let Some(existing) = found.node else { return Ok(()) };
     if existing.provisioner != store.module().root {
         return Err(CommandError::Failed(format!(
@@ -191,17 +241,27 @@ fn addresses(
     let endpoint = match (&order.endpoint, kept) {
         (Some(endpoint), _) => endpoint.clone(),
         (None, Some(endpoint)) => endpoint,
-        (None, None) if listen.ip().is_unspecified() => {
-            let host = target.network_host()?;
-            if host.contains(':') {
-                format!("[{host}]:{}", listen.port())
-            } else {
-                format!("{host}:{}", listen.port())
-            }
-        }
-        (None, None) => listen.to_string(),
+        (None, None) => endpoint_of(listen, target)?,
     };
+    let mut others =
+        store.nodes()?.into_iter().filter(|node| active.is_none_or(|active| active.id != node.id));
+    if let Some(other) = others.find(|node| node.endpoint.as_ref() == Some(&endpoint)) {
+        return Err(CommandError::Usage(format!(
+            "{endpoint} is where node {} is reached: give this one another port with --listen",
+            other.name
+        )));
+    }
     Ok((listen, endpoint))
+}
+
+/// Where a node that listens there is reached, unless the operator says otherwise.
+pub(super) fn endpoint_of(listen: SocketAddr, target: &Target) -> Result<String, CommandError> {
+    if !listen.ip().is_unspecified() {
+        return Ok(listen.to_string());
+    }
+    let host = target.network_host()?;
+    let port = listen.port();
+    Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
 }
 
 /// A port that is free now and that no node of this module was given, running or not.

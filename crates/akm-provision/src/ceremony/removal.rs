@@ -1,10 +1,15 @@
 //! How a node leaves the module.
 
+use akm_core::enrolment::Preparation;
+use akm_core::id::AkmId;
+use akm_element::ElementSpec;
+
+use super::examine::ask_whoever_is_there;
 use crate::error::CommandError;
 use crate::link::Link;
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
-use crate::store::{NodeStatus, Store};
+use crate::store::{Node, NodeStatus, Store};
 
 /// What a removal did at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,16 +25,26 @@ pub struct Removal {
 /// is a member of ASRs.
 pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, CommandError> {
     let unknown = || CommandError::Usage(format!("there is no node {name} (akm node list shows all)"));
-    let node = match store.node_by_name(name)? {
-        Some(node) => node,
-        None => store
-            .unfinished_ceremonies()?
-            .into_iter()
-            .map(|(node, _)| node)
-            .find(|node| node.name == *name)
-            .ok_or_else(unknown)?,
+    let being_made =
+        store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node).find(|node| node.name == *name);
+    let node = match (store.node_by_name(name)?, being_made) {
+        // Both rows are one device: the ceremony decides which of the two it is.
+        (Some(node), Some(new)) if new.id != node.id => {
+            if !force {
+                return Err(CommandError::Usage(format!(
+                    "node {name} is being made anew: finish that first (akm provision --resume {name}), or give up \
+                     both with --force"
+                )));
+            }
+            store.remove_node(new.id, Timestamp::now())?;
+            node
+        }
+        (Some(node), _) | (None, Some(node)) => node,
+        (None, None) => return Err(unknown()),
     };
     let _held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), super::PATIENCE)?;
+    // Another command may have changed it while this one waited for the lock.
+    let node = store.node_by_id(node.id)?.filter(|node| node.status.is_in_force()).ok_or_else(unknown)?;
     let asrs: Vec<String> = store
         .asrs_of_node(node.id)?
         .iter()
@@ -51,47 +66,104 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
         ));
     }
     if node.status == NodeStatus::Active {
-        store.begin_removal(node.id)?;
+        store.begin_removal(node.id, force)?;
     }
+    // Before step 4 nothing of the node can be anywhere.
+    let never_stored = node.status == NodeStatus::Provisioning
+        && store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < 3);
     // The node erases itself if it can be reached; the installer's channel does the rest.
     let over_network = Link::open(store, &node).and_then(|mut link| link.erase(node.relationship)).is_ok();
-    let at_target = erase_at_target(&node);
-    let erased = over_network || at_target.is_ok();
-    if let Err(error) = at_target {
-        if !erased && !force {
+    let at_target = erase_at_target(&node, force);
+    let mut erased = over_network;
+    let not_erased = match at_target {
+        Ok(AtTarget::Erased) => {
+            erased = true;
+            None
+        }
+        Ok(AtTarget::Nothing) if never_stored => {
+            erased = true;
+            None
+        }
+        Ok(AtTarget::Nothing) => Some(CommandError::Unreachable(format!(
+            "nothing of node {name} is at {}: was the device moved, or wiped?",
+            node.target
+        ))),
+        Ok(AtTarget::Another(other)) => Some(CommandError::Failed(format!(
+            "the device at {} is left as it is: it is node {other} now",
+            node.target
+        ))),
+        Err(error) => Some(error),
+    };
+    match not_erased {
+        Some(error) if !erased && !force => {
             let text = format!(
-                "{error}; node {name} still holds its credentials: try again when it can be reached, or forget it \
+                "{error}; node {name} may still hold its credentials: try again when it can be reached, or forget it \
                  with --force"
             );
             return Err(match error {
                 CommandError::Unreachable(_) => CommandError::Unreachable(text),
+                CommandError::Element(_) => CommandError::Element(text),
                 _ => CommandError::Failed(text),
             });
         }
-        notes.push(if erased {
-            format!("the credentials are erased, but the stack could not be taken off: {error}")
-        } else {
-            format!("the device was not reached and still holds its credentials: {error}")
-        });
+        Some(error) if erased => {
+            notes.push(format!("the credentials are erased, but the stack could not be taken off: {error}"));
+        }
+        Some(error) => notes.push(format!("the device may still hold its credentials: {error}")),
+        None => {}
     }
     store.remove_node(node.id, Timestamp::now())?;
     Ok(Removal { erased, notes })
 }
 
-fn erase_at_target(node: &crate::store::Node) -> Result<(), CommandError> {
+/// What was found at the target of a node that is to go.
+enum AtTarget {
+    /// The node, which is erased.
+    Erased,
+    /// No node.
+    Nothing,
+    /// Another node, which is not touched.
+    Another(AkmId),
+}
+
+/// Erases a node through the installer's channel, and nobody else.
+fn erase_at_target(node: &Node, force: bool) -> Result<AtTarget, CommandError> {
     let target = super::target_of(node)?;
     let probe = target.probe()?;
+    let mut was_here = false;
     if probe.release.is_some() {
+        match ask_whoever_is_there(&target, probe.has_state) {
+            Ok(Some(Preparation { node: Some(found), .. })) if found.node != node.id => {
+                return Ok(AtTarget::Another(found.node));
+            }
+            // Our stack, and nobody's node yet: that is how a ceremony that was cut off leaves it.
+            Ok(found) => {
+                was_here = node.status == NodeStatus::Provisioning
+                    || found.is_some_and(|found| {
+                        found.node.is_some() || found.leftovers.contains(&node.relationship)
+                    });
+            }
+            // A stack that does not say whose node it is goes only if the operator insists.
+            Err(error) if !force => return Err(error),
+            Err(_) => was_here = true,
+        }
         target.stop()?;
-        let output = target.akmd(&["reset", "--force"], &[])?;
-        if output.code != Some(0) {
-            return Err(CommandError::Failed(format!(
-                "the element at {} could not be erased: {}",
-                target.url(),
-                output.last_words()
-            )));
+        let output = match target.akmd(&["reset", "--force"], &[]) {
+            // A removal that was left behind has taken the stack off, after it had erased the element.
+            Err(_) if target.probe()?.release.is_none() => return Ok(AtTarget::Erased),
+            output => output?,
+        };
+        // A software element is a file of the state, and goes with it.
+        let goes_with_state = matches!(node.element_spec.parse(), Ok(ElementSpec::Software { .. }));
+        if output.code != Some(0) && !goes_with_state {
+            let text =
+                format!("the element at {} could not be erased: {}", target.url(), output.last_words());
+            return Err(match output.code {
+                Some(4) => CommandError::Element(text),
+                _ => CommandError::Failed(text),
+            });
         }
     }
     target.uninstall()?;
-    Ok(())
+    Ok(if was_here { AtTarget::Erased } else { AtTarget::Nothing })
 }

@@ -13,11 +13,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::examine::check_element;
 use super::verification;
 use crate::error::CommandError;
 use crate::link::Link;
 use crate::names::Timestamp;
-use crate::store::{MemberState, Node, NodeStatus, Store};
+use crate::store::{MemberState, Node, NodeStatus, STEPS, Store};
 use crate::target::{Release, Stack, Target};
 
 /// Works on one node, step by step.
@@ -25,12 +26,14 @@ pub(super) struct Steps<'a> {
     store: &'a Store,
     id: AkmId,
     target: &'a Target,
+    /// What step 3 installed.
+    release: Option<Release>,
     notes: Vec<String>,
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn new(store: &'a Store, id: AkmId, target: &'a Target) -> Self {
-        Self { store, id, target, notes: Vec::new() }
+        Self { store, id, target, release: None, notes: Vec::new() }
     }
 
     /// What the operator should know when it is all done.
@@ -55,7 +58,7 @@ impl<'a> Steps<'a> {
         if let Some(stack) = &node.stack {
             self.store.save_stack(self.id, stack, staged.version())?;
         }
-        self.store.complete_step(self.id, 3)?;
+        self.release = Some(release);
         let how = if staged.uploaded() { "sent and proved" } else { "was there, proved" };
         Ok(format!("{}, release {} {how}", staged.version(), staged.release()))
     }
@@ -66,20 +69,23 @@ impl<'a> Steps<'a> {
         self.target.stop()?;
         let preparation = self.prepare()?;
         let element = &preparation.element;
-        if let Some(holder) = self.store.node_by_element_identity(&element.manufacturer, &element.serial)?
-            && holder.id != node.id
-            && node.replaces != Some(holder.id)
-        {
-            return Err(CommandError::Element(format!(
-                "this element ({} {}) belongs to node {} at {}: a device must not be copied; remove that node or \
-                 reset this device",
-                element.manufacturer, element.serial, holder.name, holder.target
-            )));
-        }
+        let own: Vec<AkmId> = std::iter::once(node.id).chain(node.replaces).collect();
+        check_element(self.store, &preparation, &own)?;
         let relationship = self
             .store
             .relationship(node.relationship)?
             .ok_or_else(|| CommandError::Failed("the relationship is gone from the store".to_owned()))?;
+        let release = self
+            .release
+            .as_ref()
+            .ok_or_else(|| CommandError::Failed("nothing was installed in step 3".to_owned()))?;
+        let code = expected_integrity(release, element);
+        let holds_it = preparation.node.is_some_and(|existing| existing.relationship == node.relationship);
+        let acknowledged = self.store.ceremony(self.id)?.is_some_and(|ceremony| ceremony.completed >= 4);
+        if holds_it && acknowledged {
+            self.store.save_integrity_code(self.id, &code)?;
+            return Ok(format!("element {} {} holds it already", element.kind, element.serial));
+        }
         let (envelope, root) = self.envelope(&node, &relationship.sds, &preparation)?;
         let output = self.target.akmd(&["enroll"], &envelope)?;
         match output.code {
@@ -99,12 +105,10 @@ impl<'a> Steps<'a> {
                 "the receipt of the element is wrong: it does not hold what was sent".to_owned(),
             ));
         }
-        let code = expected_integrity(&release_of(&node, self.target)?, element);
         self.store.save_element(self.id, element)?;
         self.store.save_integrity_code(self.id, &code)?;
         self.store.set_member_state(node.relationship, self.store.module().root, MemberState::Installed)?;
         self.store.set_member_state(node.relationship, self.id, MemberState::Installed)?;
-        self.store.complete_step(self.id, 4)?;
         if element.protection == akm_core::element::Protection::Software {
             self.notes.push(format!(
                 "the element of {} is software: it protects nothing from root on that machine",
@@ -122,6 +126,29 @@ impl<'a> Steps<'a> {
         let identity = link.identify()?;
         verification::check(&node, &identity)?;
         drop(link);
+        if supervision == crate::target::Supervision::Background {
+            self.notes.push(format!(
+                "nobody restarts the stack of {name} after a reboot; start it with {dir}/current/akmd run --dir \
+                 {dir} --detach",
+                name = node.name,
+                dir = self.target.dir()
+            ));
+        }
+        Ok(format!(
+            "AKM ID and provisioning relationship proved at {}",
+            node.endpoint.as_deref().unwrap_or_default()
+        ))
+    }
+
+    /// Makes a step that was done count: what was cut off before is done again.
+    pub(super) fn conclude(&mut self, number: u8) -> Result<(), CommandError> {
+        if number < STEPS { Ok(self.store.complete_step(self.id, number)?) } else { self.activate() }
+    }
+
+    fn activate(&mut self) -> Result<(), CommandError> {
+        let node = self.node()?;
+        // First: once the node is active no command comes back to this.
+        self.store.erase_secrets(node.relationship)?;
         let now = Timestamp::now();
         match node.replaces {
             Some(old) if self.is_in_force(old)? => {
@@ -139,19 +166,7 @@ impl<'a> Steps<'a> {
             }
             _ => self.store.activate_node(self.id, now)?,
         }
-        self.store.erase_secrets(node.relationship)?;
-        if supervision == crate::target::Supervision::Background {
-            self.notes.push(format!(
-                "nobody restarts the stack of {name} after a reboot; start it with {dir}/current/akmd run --dir \
-                 {dir} --detach",
-                name = node.name,
-                dir = self.target.dir()
-            ));
-        }
-        Ok(format!(
-            "AKM ID and provisioning relationship proved at {}; active",
-            node.endpoint.as_deref().unwrap_or_default()
-        ))
+        Ok(())
     }
 
     fn is_in_force(&self, id: AkmId) -> Result<bool, CommandError> {
@@ -192,16 +207,7 @@ impl<'a> Steps<'a> {
             }
             replaces = Some(existing.relationship).filter(|id| *id != sds.relationship());
         }
-        let mut erase = Vec::new();
-        for leftover in preparation.leftovers.iter().filter(|id| **id != sds.relationship()) {
-            if self.store.relationship(*leftover)?.is_none() {
-                return Err(CommandError::Element(format!(
-                    "the element holds a root of relationship {leftover}, which is not of this module; if it may go, \
-                     run akmd reset --force at the device"
-                )));
-            }
-            erase.push(*leftover);
-        }
+        let erase = preparation.leftovers.iter().copied().filter(|id| *id != sds.relationship()).collect();
         let gone = || {
             CommandError::Failed(
                 "the secrets of this ceremony are gone: give it up with akm node remove and begin anew"

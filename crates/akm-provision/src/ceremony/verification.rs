@@ -20,15 +20,23 @@ pub struct Verified {
 /// Asks an active node who it is, and compares.
 pub fn verify(store: &Store, node: &Node) -> Result<Verified, CommandError> {
     if node.status != NodeStatus::Active {
-        return Err(CommandError::Usage(format!(
-            "node {name} is not active: finish its ceremony first (akm provision --resume {name})",
-            name = node.name
-        )));
+        return Err(not_active(node));
     }
     let identity = Link::open(store, node)?.identify()?;
     check(node, &identity)?;
     store.mark_verified(node.id, Timestamp::now())?;
     Ok(Verified { node: node.clone(), identity })
+}
+
+/// Says what has to be done before a node can take part in anything.
+pub(crate) fn not_active(node: &Node) -> CommandError {
+    let name = &node.name;
+    CommandError::Usage(match node.status {
+        NodeStatus::Removing => {
+            format!("node {name} is being removed: finish that first (akm node remove {name})")
+        }
+        _ => format!("node {name} is not active: finish its ceremony first (akm provision --resume {name})"),
+    })
 }
 
 /// Whether what a node says of itself is what the module knows of it.

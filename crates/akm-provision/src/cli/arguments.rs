@@ -83,9 +83,10 @@ pub(super) struct ProvisionArguments {
     /// What the node is called; otherwise a name is made from the target
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// The node's element: software, or software:passphrase-file=PATH (a path on the target)
-    #[arg(long, default_value = "software")]
-    pub(super) element: String,
+    /// The node's element: software, or software:passphrase-file=PATH (a path on the target); otherwise the
+    /// one that the device has, or software
+    #[arg(long)]
+    pub(super) element: Option<String>,
     /// The akmd to install; otherwise the one beside this program
     #[arg(long, value_name = "PATH")]
     pub(super) stack: Option<PathBuf>,
@@ -106,7 +107,7 @@ pub(super) struct ProvisionArguments {
         long,
         value_name = "NODE",
         num_args = 0..=1,
-        conflicts_with_all = ["name", "stack", "listen", "endpoint", "ssh_config", "again"]
+        conflicts_with_all = ["name", "element", "stack", "listen", "endpoint", "ssh_config", "again"]
     )]
     pub(super) resume: Option<Option<String>>,
 }

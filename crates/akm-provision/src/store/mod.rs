@@ -191,6 +191,11 @@ impl Store {
         Self::open(home, vault)
     }
 
+    /// Whether there is a store, of whatever form.
+    pub fn exists(home: &Path) -> bool {
+        home.join(FILE).exists()
+    }
+
     /// Opens the store, and brings its form up to date if an earlier version wrote it.
     pub fn open(home: &Path, vault: &Vault) -> Result<Self, StoreError> {
         Self::open_with(home, vault, PATIENCE)

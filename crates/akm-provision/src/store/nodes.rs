@@ -169,6 +169,21 @@ impl Store {
         self.update(id, "listen = ?, endpoint = ?", &[&listen, &endpoint])
     }
 
+    /// Takes over what the operator gave anew for a ceremony that goes on.
+    pub fn revise_node(
+        &self,
+        id: AkmId,
+        listen: Option<&str>,
+        endpoint: Option<&str>,
+        stack: Option<&Path>,
+    ) -> Result<(), StoreError> {
+        self.update(
+            id,
+            "listen = COALESCE(?, listen), endpoint = COALESCE(?, endpoint), stack = COALESCE(?, stack)",
+            &[&listen, &endpoint, &stack.map(columns::path_bytes)],
+        )
+    }
+
     /// Records the stack that is installed.
     pub fn save_stack(&self, id: AkmId, stack: &Path, version: &str) -> Result<(), StoreError> {
         self.update(id, "stack = ?, stack_version = ?", &[&columns::path_bytes(stack), &version])
@@ -238,10 +253,15 @@ impl Store {
     }
 
     /// The removal of a node has begun; it takes part in nothing new. Repeating it changes nothing.
-    pub fn begin_removal(&self, id: AkmId) -> Result<(), StoreError> {
+    ///
+    /// Refused if the node is a member of an ASR, unless `as_member`.
+    pub fn begin_removal(&self, id: AkmId, as_member: bool) -> Result<(), StoreError> {
         self.write(|transaction| {
             let node = require(transaction, id)?;
             match node.status {
+                NodeStatus::Active if !as_member && relationships::is_in_asr(transaction, id)? => {
+                    Err(StoreError::refused(format!("node {} became a member of an ASR", node.name)))
+                }
                 NodeStatus::Active | NodeStatus::Removing => {
                     set_status(transaction, id, NodeStatus::Removing)
                 }
@@ -663,7 +683,7 @@ mod tests {
         let node = fixture.active_node("a");
         store.save_place(node.relationship, 1, b"place").unwrap();
         for _ in 0..2 {
-            store.begin_removal(node.id).unwrap();
+            store.begin_removal(node.id, false).unwrap();
         }
         assert_eq!(store.node_by_id(node.id).unwrap().unwrap().status, NodeStatus::Removing);
         for _ in 0..2 {
@@ -674,7 +694,7 @@ mod tests {
         assert!(store.secrets(node.relationship).unwrap().element_root.is_none());
         assert_eq!(store.load_place(node.relationship, 1).unwrap(), None);
         let late = store.save_place(node.relationship, 1, b"place");
-        for refused in [store.activate_node(node.id, LATER), store.begin_removal(node.id), late] {
+        for refused in [store.activate_node(node.id, LATER), store.begin_removal(node.id, true), late] {
             assert!(matches!(refused, Err(StoreError::Refused { .. })));
         }
     }

@@ -354,6 +354,14 @@ pub(super) fn end(transaction: &Transaction<'_>, id: RelationshipId) -> Result<(
     Ok(())
 }
 
+/// Whether a node is a member of an ASR that has not ended.
+pub(super) fn is_in_asr(transaction: &Transaction<'_>, node: AkmId) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM relationship_members m JOIN relationships r
+                   ON r.id = m.relationship AND r.generation = m.generation
+               WHERE m.node = ? AND r.kind = 2 AND r.status <> 'ended'";
+    Ok(first(transaction, sql, [node.as_bytes()], |_| Ok(()))?.is_some())
+}
+
 /// Sets the state of every member.
 pub(super) fn set_all_members(
     transaction: &Transaction<'_>,

@@ -256,8 +256,8 @@ impl Target {
         Ok((probe, filled(&fields, "version").filter(|_| whole)))
     }
 
-    /// Refuses what cannot end well, before anything is sent.
-    fn admit(&self, probe: &Probe, release: &Release, held: bool) -> Result<(), TargetError> {
+    /// Refuses what cannot end well, before anything is sent. `held`: the release is there already.
+    pub fn admit(&self, probe: &Probe, release: &Release, held: bool) -> Result<(), TargetError> {
         let target = self.url.to_string();
         if !release.architecture().may_run_on(&probe.system, &probe.machine) {
             return Err(TargetError::WrongArchitecture {

@@ -26,17 +26,43 @@ kind_of() {
         [ -d "$above" ] && printf absent || printf blocked
     elif [ ! -d "$1" ]; then
         printf blocked
-    elif [ -d "$1/releases" ] || [ -L "$1/current" ]; then
-        printf ours
     else
+        found=empty
         for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-            if [ -e "$entry" ] || [ -L "$entry" ]; then
+            [ -e "$entry" ] || [ -L "$entry" ] || continue
+            case ${entry##*/} in
+            releases | current | state | run | .current-*) found=ours ;;
+            *)
                 printf foreign
                 return
-            fi
+                ;;
+            esac
         done
-        printf empty
+        # Others have directories of these names too: ours holds nothing but releases of ours.
+        for entry in "$1"/releases/* "$1"/releases/.[!.]*; do
+            [ -e "$entry" ] || [ -L "$entry" ] || continue
+            is_release "${entry##*/}" || found=foreign
+        done
+        case $(readlink "$1/current" 2>/dev/null) in
+        '') [ ! -e "$1/current" ] || found=foreign ;;
+        releases/*) ;;
+        *) found=foreign ;;
+        esac
+        if [ "$found" = ours ] && [ ! -d "$1/releases" ]; then
+            found=foreign
+        fi
+        printf '%s' "$found"
     fi
+}
+
+# Whether a name is one that we give: sixteen hexadecimal digits, or a staging place.
+is_release() {
+    case $1 in
+    .staging-*) ;;
+    *[!0-9a-f]*) return 1 ;;
+    ????????????????) ;;
+    *) return 1 ;;
+    esac
 }
 
 # The path itself or the nearest of its parents that exists.

@@ -10,7 +10,7 @@ with_systemd() { [ -n "$systemd" ] && [ -d "$systemd" ] && has systemctl; }
 # akmd_quietly COMMAND OPTION...: the program may leave itself in the background, and must not hold this script's own
 # output then.
 akmd_quietly() {
-    said=$dir/run/.said.$$
+    said=$dir/run/.said
     command=$1
     shift
     "$dir/current/akmd" "$command" --dir "$dir" "$@" >"$said" 2>&1 </dev/null

@@ -55,7 +55,9 @@ if [ -d "$releases/$id" ]; then
     rm -rf "$stage"
     is_good "$releases/$id" "$manifest" || fail damaged "$damage"
 else
-    mv -T "$stage" "$releases/$id" || fail unwritable "$releases/$id"
+    # A try that was left behind may have come first.
+    mv -T "$stage" "$releases/$id" || is_good "$releases/$id" "$manifest" || fail unwritable "$releases/$id"
+    rm -rf "$stage"
 fi
 make_durable "$releases/$id" "$releases" "$dir" "$dir/.."
 say version "$version"

@@ -18,5 +18,7 @@ if with_systemd; then
     say unit "$unit"
 else
     stop_program
-    akmd_quietly run --detach || fail failed "akmd run --dir $dir --detach"
+    # A start that was left behind may have come first, with the same program.
+    akmd_quietly run --detach || { [ $? = 3 ] && akmd_quietly status; } ||
+        fail failed "akmd run --dir $dir --detach"
 fi

@@ -19,6 +19,7 @@ mv -fT "$next" "$dir/current" || {
 make_durable "$dir"
 
 for release in "$dir/releases"/*; do
+    is_release "${release##*/}" || continue
     case releases/${release##*/} in
     "releases/$id" | "$old") ;;
     *) rm -rf "$release" ;;
