@@ -33,8 +33,9 @@ use crate::vault::VaultElement;
 /// How long a node has to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long a node has for an answer before it is asked again.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long a node has for an answer before it is asked again: less than it keeps a stream open on which
+/// nothing worth an answer came.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// How often a node is asked.
 const ATTEMPTS: u32 = 3;
@@ -293,12 +294,15 @@ impl<'a> Link<'a> {
             if lost.take().is_some() {
                 // A node closes a stream that was silent for a while.
                 self.stream = connect(&self.node, &self.endpoint)?;
-            } else if attempt > 0 {
+            }
+            let answered = if attempt == 0 {
+                self.ask(id, &request)
+            } else {
                 // After a restore the first epoch of this start may be one that the node knows with another
                 // salt of the module, and drops without a word. The next one is new to it.
-                self.drive(Input::Advance)?;
-            }
-            match self.ask(id, &request) {
+                self.drive(Input::Advance).and_then(|_| self.ask(id, &request))
+            };
+            match answered {
                 Ok(Some(response)) => {
                     return match response.outcome {
                         Outcome::Done => Ok(response.body),

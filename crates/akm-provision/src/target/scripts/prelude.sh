@@ -26,28 +26,26 @@ kind_of() {
         [ -d "$above" ] && printf absent || printf blocked
     elif [ ! -d "$1" ]; then
         printf blocked
+    elif link=$(readlink "$1/current" 2>/dev/null) && [ "${link%/*}" = releases ] && is_release "${link#*/}"; then
+        # Whatever else was put beside it.
+        printf ours
     else
+        # Cut off before the first switch. Others have directories of these names too: ours hold nothing but ours.
         found=empty
         for entry in "$1"/* "$1"/.[!.]* "$1"/..?*; do
             [ -e "$entry" ] || [ -L "$entry" ] || continue
             case ${entry##*/} in
-            releases | current | state | run | .current-*) found=ours ;;
+            releases | state | run | .current-*) found=ours ;;
             *)
                 printf foreign
                 return
                 ;;
             esac
         done
-        # Others have directories of these names too: ours holds nothing but releases of ours.
         for entry in "$1"/releases/* "$1"/releases/.[!.]*; do
             [ -e "$entry" ] || [ -L "$entry" ] || continue
             is_release "${entry##*/}" || found=foreign
         done
-        case $(readlink "$1/current" 2>/dev/null) in
-        '') [ ! -e "$1/current" ] || found=foreign ;;
-        releases/*) ;;
-        *) found=foreign ;;
-        esac
         if [ "$found" = ours ] && [ ! -d "$1/releases" ]; then
             found=foreign
         fi

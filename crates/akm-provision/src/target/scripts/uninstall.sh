@@ -9,8 +9,9 @@ if with_systemd && [ -e "$units/$unit" ]; then
     rm -f "$units/$unit" || fail unwritable "$units/$unit"
     systemctl daemon-reload || fail failed 'systemctl daemon-reload'
 fi
-# `releases` goes last: while it is there, what is left is known to be ours.
-rm -rf "$dir/state" "$dir/run" "$dir/current" "$dir"/.current-* || fail unwritable "$dir"
+# `current` goes last: while it is there, what is left is known to be ours.
+rm -rf "$dir/state" "$dir/run" "$dir"/.current-* || fail unwritable "$dir"
 rm -rf "$dir/releases" || fail unwritable "$dir/releases"
+rm -f "$dir/current" || fail unwritable "$dir/current"
 rmdir "$dir" 2>/dev/null
 say removed yes
