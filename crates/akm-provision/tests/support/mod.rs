@@ -2,3 +2,7 @@
 
 pub(crate) mod plant;
 pub(crate) mod sshd;
+pub(crate) mod strace;
+pub(crate) mod untouched;
+pub(crate) mod whole;
+pub(crate) mod wire;

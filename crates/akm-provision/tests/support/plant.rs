@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -159,6 +160,16 @@ impl Plant {
         self.follow(name, &["watch", asr, "--count", &count.to_string(), "--patience", "30", "--json"])
     }
 
+    /// Watches all frames that come to a node in the background, also those of nobody, until stopped.
+    pub(crate) fn watch_all(&self, name: &str) -> Listener {
+        self.follow(name, &["watch", "--patience", "30", "--json"])
+    }
+
+    /// Listens at a node in the background until stopped.
+    pub(crate) fn listen_on(&self, name: &str, asr: &str) -> Listener {
+        self.follow(name, &["listen", asr, "--json"])
+    }
+
     fn follow(&self, name: &str, arguments: &[&str]) -> Listener {
         let mut child = self
             .akmd_command(name, arguments)
@@ -179,12 +190,44 @@ impl Plant {
         self.akmd(name, &["send", asr, text]).expect(0);
     }
 
+    /// Where a running node listens, UDP and TCP.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        self.status(name)["listen"].as_str().expect("text").parse().expect("an address")
+    }
+
+    /// The epoch of a relationship at a node; before the first: none.
+    pub(crate) fn epoch(&self, name: &str, relationship: &str) -> Option<u64> {
+        self.relationship(name, relationship)["epoch"].as_u64()
+    }
+
+    /// All nodes as the module lists them.
+    pub(crate) fn nodes(&self) -> Value {
+        self.akm(&["node", "list", "--json"]).expect(0).json()
+    }
+
+    /// All ASRs as the module lists them.
+    pub(crate) fn asrs(&self) -> Value {
+        self.akm(&["asr", "list", "--json"]).expect(0).json()
+    }
+
+    /// A node as the module lists it.
+    pub(crate) fn node(&self, name: &str) -> Value {
+        let nodes = self.nodes();
+        let all = nodes.as_array().expect("a list");
+        all.iter()
+            .find(|node| node["name"] == name)
+            .unwrap_or_else(|| panic!("there is no node {name}: {nodes:#}"))
+            .clone()
+    }
+
     /// Kills a node's stack at once.
     pub(crate) fn kill(&self, name: &str) {
-        for pid in processes_naming(&self.dir(name)) {
-            signal(pid, "KILL");
+        let processes = processes_naming(&self.dir(name));
+        for pid in &processes {
+            signal(*pid, "KILL");
         }
-        wait_until("the stack is gone", || processes_naming(&self.dir(name)).is_empty());
+        wait_until("the stack is gone", || !processes.iter().any(|pid| holds_files(*pid)));
+        wait_until("nobody works there", || processes_naming(&self.dir(name)).is_empty());
     }
 
     /// Starts a node's stack.
@@ -219,6 +262,21 @@ impl Listener {
     #[track_caller]
     pub(crate) fn texts(self) -> Vec<String> {
         self.lines().iter().map(text_of).collect()
+    }
+
+    /// The next thing that arrives, as JSON.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Value {
+        let stdout = self.child.stdout.as_mut().expect("a pipe");
+        let mut line = Vec::new();
+        // Byte by byte: what follows the line is left for the next call.
+        for byte in std::io::Read::bytes(stdout) {
+            match byte.expect("the listener can be read") {
+                b'\n' => return serde_json::from_slice(&line).expect("a line of JSON"),
+                byte => line.push(byte),
+            }
+        }
+        panic!("the listener ended: {:?}", self.child.wait());
     }
 
     /// Ends it and returns what had arrived.
@@ -261,6 +319,13 @@ pub(crate) fn processes_naming(path: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a process may still hold sockets and locks: its arguments are gone before they are.
+fn holds_files(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
+
 /// Sends a signal by its name.
 pub(crate) fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
@@ -284,6 +349,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Done {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the command can be started");
-    child.stdin.take().expect("a pipe").write_all(input).expect("the command reads its input");
+    // A command may refuse before it has read all.
+    let _ = child.stdin.take().expect("a pipe").write_all(input);
     Done::of(child.wait_with_output().expect("the command can be waited for"))
 }

@@ -72,6 +72,17 @@ impl Sshd {
         panic!("sshd found no port to listen on");
     }
 
+    /// Ends the server; connections that are open stay open.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts it again on the same port, after [`Sshd::stop`].
+    pub(crate) fn start_again(&mut self) {
+        self.process = launch(self.place.path()).expect("the port is still free");
+    }
+
     /// The port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
@@ -138,8 +149,7 @@ impl Sshd {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.stop();
     }
 }
 
@@ -156,9 +166,14 @@ fn listen(place: &Path, port: u16, front: Option<&Path>, extra: &str) -> Option<
     let file = place.join("sshd_config");
     fs::write(&file, config).unwrap();
     fs::set_permissions(place.join("host_key"), fs::Permissions::from_mode(0o600)).unwrap();
+    launch(place)
+}
+
+/// Starts the server that is configured; like [`listen`].
+fn launch(place: &Path) -> Option<Child> {
     let mut process = Command::new(SSHD)
         .args(["-D", "-e", "-f"])
-        .arg(&file)
+        .arg(place.join("sshd_config"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
