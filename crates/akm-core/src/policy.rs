@@ -41,9 +41,10 @@ impl Default for Policy {
 
 impl Policy {
     /// The policy of a provisioning relationship: it moves on with every start, not by age, because
-    /// between commands nobody is there to hear of it.
+    /// between commands nobody is there to hear of it. No epoch overlaps the next: a stream keeps the
+    /// order, and a module that was restored from a backup is told at once that it is behind.
     pub fn provisioning() -> Self {
-        Self { rotate_after: Duration::ZERO, ..Self::default() }
+        Self { rotate_after: Duration::ZERO, overlap: Duration::ZERO, ..Self::default() }
     }
 
     /// Reads a policy. No bytes at all mean the default.
