@@ -640,7 +640,7 @@ mod tests {
     fn a_link_that_is_ours_but_leads_nowhere_is_replaced() {
         let device = Device::new();
         fs::create_dir(device.target.dir()).unwrap();
-        symlink("releases/gone", format!("{}/current", device.target.dir())).unwrap();
+        symlink("releases/0123456789abcdef", format!("{}/current", device.target.dir())).unwrap();
         let release = device.release("1.0.0");
         let installed = device.target.install(&release).unwrap();
         assert_eq!(installed.previous.as_deref(), Some("gone"));
