@@ -131,6 +131,8 @@ impl Node {
     /// Erases what is left after the module erased the node.
     pub fn finish_erasure(&mut self) -> Result<(), NodeError> {
         self.relationships.clear();
+        self.by_tag.clear();
+        self.timers.clear();
         self.storage.tidy(None, &mut *self.element)
     }
 

@@ -245,6 +245,8 @@ impl Storage {
         let erased = self.node_dir(node).join(format!("{ERASED}{relationship}"));
         let dir = self.relationship_dir(node, relationship);
         if dir.exists() {
+            // Left where the relationship was erased, or replaced, once before in this start.
+            remove_dir(&erased)?;
             rename(&dir, &erased)?;
         }
         erase_roots(element, relationship)?;

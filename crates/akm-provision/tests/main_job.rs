@@ -2,7 +2,10 @@
 
 mod support;
 
-use support::plant::{Plant, wait_until};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use support::plant::{Plant, run_with_input, wait_until};
 
 #[test]
 fn from_nothing_to_messages_in_all_directions() {
@@ -28,4 +31,180 @@ fn from_nothing_to_messages_in_all_directions() {
             members.iter().all(|member| member["this"] == true || !member["heard_seconds_ago"].is_null())
         })
     });
+}
+
+#[test]
+fn several_asrs_with_the_same_members_do_not_mix() {
+    let plant = Plant::with_nodes(&["a", "b"]);
+    let names = ["first", "second", "third"];
+    for name in names {
+        plant.akm(&["asr", "create", name, "a", "b"]).expect(0);
+    }
+    let ids: std::collections::BTreeSet<String> =
+        names.iter().map(|name| plant.relationship("a", name)["id"].to_string()).collect();
+    assert_eq!(ids.len(), names.len());
+    let listeners = names.map(|name| plant.listen_on("b", name));
+    for round in 0..3 {
+        for name in names {
+            plant.send("a", name, &format!("{name} {round}"));
+        }
+    }
+    wait_until("all has arrived", || {
+        names.iter().all(|name| plant.relationship("b", name)["accepted"].as_u64() >= Some(3))
+    });
+    for (name, listener) in names.iter().zip(listeners) {
+        let texts: Vec<String> = listener.stop().iter().map(support::plant::text_of).collect();
+        let expected: Vec<String> = (0..3).map(|round| format!("{name} {round}")).collect();
+        assert_eq!(texts, expected);
+    }
+    // By its ID as well, and the tables name all of them.
+    let id = plant.relationship("a", "second")["id"].clone();
+    let listener = plant.listen("b", "second", 1);
+    plant.send("a", id.as_str().unwrap(), "by its ID");
+    assert_eq!(listener.texts(), ["by its ID"]);
+    assert_eq!(plant.asrs().as_array().unwrap().len(), 3);
+    let shown = plant.akm(&["asr", "show", "third", "--json"]).expect(0).json();
+    assert!(shown["members"].as_array().unwrap().iter().all(|member| member["phase"] == "Established"));
+}
+
+/// Sends so many messages from each of two nodes in turn, and checks that the third hears each of them,
+/// in the order of its sender.
+fn nothing_is_lost(plant: &Plant, asr: &str, count: u64) {
+    let listener = plant.listen("c", asr, u32::try_from(2 * count).unwrap());
+    for number in 0..count {
+        plant.send("a", asr, &format!("a {number}"));
+        plant.send("b", asr, &format!("b {number}"));
+    }
+    let heard = listener.texts();
+    for sender in ["a", "b"] {
+        let of_sender: Vec<&String> = heard.iter().filter(|text| text.starts_with(sender)).collect();
+        let expected: Vec<String> = (0..count).map(|number| format!("{sender} {number}")).collect();
+        assert!(of_sender.iter().copied().eq(expected.iter()), "{of_sender:?}");
+    }
+}
+
+#[test]
+fn epochs_move_on_by_age_and_by_frames_and_nothing_is_lost() {
+    let plant = Plant::with_nodes(&["a", "b", "c"]);
+    let create = |name: &str, policy: &[&str]| {
+        plant.akm(&[&["asr", "create", name, "a", "b", "c"], policy].concat()).expect(0);
+    };
+    create("by-age", &["--rotate-after", "300ms", "--advance-interval", "100ms"]);
+    create("by-frames", &["--rotate-after", "1h", "--rotate-frames", "5", "--advance-interval", "20ms"]);
+    create("at-rest", &[]);
+    nothing_is_lost(&plant, "at-rest", 1);
+    let at_rest = plant.epoch("a", "at-rest");
+
+    nothing_is_lost(&plant, "by-frames", 60);
+    // Every member has made its first frame by then, in an epoch of its own.
+    let at_rest = plant.epoch("a", "at-rest");
+    let by_frames = plant.epoch("a", "by-frames").unwrap();
+    assert!(by_frames >= 6, "120 frames of two members, about five of each an epoch: {by_frames}");
+    wait_until("epochs have moved on by age, without a message", || plant.epoch("a", "by-age") > Some(5));
+    nothing_is_lost(&plant, "by-age", 60);
+    assert_eq!(plant.epoch("a", "at-rest"), at_rest, "nothing moves without a reason");
+
+    // A member that is off for many epochs comes back by itself, is heard and hears.
+    plant.kill("c");
+    let left = plant.epoch("a", "by-age").unwrap();
+    wait_until("many epochs have passed", || plant.epoch("a", "by-age") > Some(left + 20));
+    for _ in 0..30 {
+        plant.send("a", "by-frames", "nobody but b hears this");
+    }
+    plant.start("c");
+    for asr in ["by-age", "by-frames", "at-rest"] {
+        wait_until("it has found the others", || {
+            plant.send("a", asr, "are you there");
+            plant.epoch("c", asr) >= plant.epoch("a", asr)
+        });
+        nothing_is_lost(&plant, asr, 10);
+        let listeners = ["a", "b"].map(|name| plant.listen(name, asr, 1));
+        plant.send("c", asr, "I am back");
+        for listener in listeners {
+            assert_eq!(listener.texts(), ["I am back"]);
+        }
+    }
+}
+
+#[test]
+fn a_member_that_was_off_is_brought_up_to_date_by_what_it_says_itself() {
+    let plant = Plant::with_nodes(&["a", "b"]);
+    plant.akm(&["asr", "create", "line", "a", "b", "--advance-interval", "20ms"]).expect(0);
+    plant.kill("b");
+    for _ in 0..8 {
+        let before = plant.epoch("a", "line");
+        plant.akmd("a", &["rotate", "line"]).expect(0);
+        wait_until("the epoch has moved on", || plant.epoch("a", "line") > before);
+    }
+    // Nobody sends: its own first hello tells it where the others are.
+    plant.start("b");
+    wait_until("it has found the other", || plant.epoch("b", "line") >= plant.epoch("a", "line"));
+    let listener = plant.listen("a", "line", 1);
+    plant.send("b", "line", "I am back");
+    assert_eq!(listener.texts(), ["I am back"]);
+}
+
+#[test]
+fn messages_come_from_standard_input_as_a_whole_or_by_line() {
+    let plant = Plant::with_nodes(&["a", "b"]);
+    plant.akm(&["asr", "create", "line", "a", "b"]).expect(0);
+    let listener = plant.listen("b", "line", 6);
+    let send = |options: &[&str], input: &[u8]| {
+        run_with_input(&mut plant.akmd_command("a", &[&["send", "line", "-"], options].concat()), input)
+            .expect(0)
+    };
+    send(&[], b"two\nlines\n");
+    send(&[], b"");
+    send(&[], &[0, 0xff, b'\n', 0xfe]);
+    let sent = send(&["--lines", "--json"], "eins\nzw\u{f6}lf\n\u{1f4a1}".as_bytes()).json();
+    assert_eq!(sent["sent"], 3);
+    let heard: Vec<Vec<u8>> =
+        listener.lines().iter().map(|line| support::plant::bytes_of(&line["data"])).collect();
+    let expected: [&[u8]; 6] = [
+        b"two\nlines\n",
+        b"",
+        &[0, 0xff, b'\n', 0xfe],
+        b"eins",
+        "zw\u{f6}lf".as_bytes(),
+        "\u{1f4a1}".as_bytes(),
+    ];
+    assert_eq!(heard, expected);
+}
+
+#[test]
+fn vault_and_element_can_be_sealed_under_passphrases() {
+    let plant = Plant::bare();
+    let file = |name: &str, content: &str| {
+        let path = plant.place().join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let (of_vault, of_element) = (file("of-vault", "open sesame\n"), file("of-element", "correct horse\n"));
+    let akm = |arguments: &[&str]| plant.akm(&[arguments, &["--passphrase-file", &of_vault]].concat());
+    let made = akm(&["init", "--name", "plant", "--passphrase", "--json"]).expect(0).json();
+    assert_eq!(made["vault"], "passphrase");
+    let element = format!("software:passphrase-file={of_element}");
+    akm(&["provision", &plant.target("a"), "--name", "a", "--element", &element]).expect(0);
+    akm(&["provision", &plant.target("b"), "--name", "b"]).expect(0);
+    akm(&["verify", "--all"]).expect(0);
+    akm(&["asr", "create", "line", "a", "b"]).expect(0);
+
+    let says = |name: &str| plant.status(name)["element_warning"].as_str().unwrap().to_owned();
+    assert!(says("a").contains("while it runs") && !says("b").contains("while it runs"));
+    let listener = plant.listen("b", "line", 1);
+    plant.send("a", "line", "sealed at both ends");
+    assert_eq!(listener.texts(), ["sealed at both ends"]);
+
+    // It starts again with the passphrase, and not without.
+    plant.kill("a");
+    let hidden = plant.place().join("hidden");
+    fs::rename(&of_element, &hidden).unwrap();
+    let done = plant.akmd("a", &["run", "--detach"]);
+    assert!(matches!(done.code, Some(1 | 4)) && done.stderr.contains("of-element"), "{done:?}");
+    fs::rename(&hidden, &of_element).unwrap();
+    plant.start("a");
+    akm(&["verify", "a"]).expect(0);
+    akm(&["provision", &plant.target("a"), "--again", "--element", &element]).expect(0);
+    akm(&["verify", "--all"]).expect(0);
 }

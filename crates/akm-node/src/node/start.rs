@@ -34,14 +34,19 @@ impl Node {
     pub fn start(layout: &Layout) -> Result<Self, NodeError> {
         let config = Config::load(layout)?;
         let storage = Storage::open(layout)?;
-        let mut element = config.element.open(storage.state_dir())?;
         let identity = storage.identity()?;
-        storage.tidy(identity.as_ref(), &mut *element)?;
-        let identity = identity.ok_or_else(|| {
+        let not_a_node = || {
             NodeError::NothingToDo(
                 "this device is not an AKM node: provision it from its module (akm provision)".to_owned(),
             )
-        })?;
+        };
+        if identity.is_none() && !storage.is_disowned() {
+            // It may not even have an element yet.
+            return Err(not_a_node());
+        }
+        let mut element = config.element.open(storage.state_dir())?;
+        storage.tidy(identity.as_ref(), &mut *element)?;
+        let identity = identity.ok_or_else(not_a_node)?;
         let mut damaged = BTreeMap::new();
         let mut installed = Vec::new();
         for found in storage.relationships(identity.node)? {

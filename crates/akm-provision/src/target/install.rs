@@ -643,7 +643,7 @@ mod tests {
         symlink("releases/0123456789abcdef", format!("{}/current", device.target.dir())).unwrap();
         let release = device.release("1.0.0");
         let installed = device.target.install(&release).unwrap();
-        assert_eq!(installed.previous.as_deref(), Some("gone"));
+        assert_eq!(installed.previous.as_deref(), Some("0123456789abcdef"));
         assert_eq!(device.current(), format!("releases/{}", release.id()));
     }
 }
