@@ -1,0 +1,178 @@
+//! A network that remembers what it was given, and nodes on it.
+
+use std::net::SocketAddr;
+
+use akm_core::id::AkmId;
+use akm_core::management::Outcome;
+use akm_node::node::{Message, Network, Node, RelationshipReport, SeenFrame};
+
+use super::device::Device;
+use super::module::{Link, Module, Relationship};
+
+/// What a node gave to its network.
+#[derive(Default)]
+pub(crate) struct Recorded {
+    pub(crate) datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// Label of the relationship, sender, bytes.
+    pub(crate) messages: Vec<(String, AkmId, Vec<u8>)>,
+    pub(crate) verdicts: Vec<&'static str>,
+}
+
+impl Network for Recorded {
+    fn datagram(&mut self, to: SocketAddr, frame: &[u8]) {
+        self.datagrams.push((to, frame.to_vec()));
+    }
+
+    fn deliver(&mut self, message: Message<'_>) {
+        self.messages.push((message.label.to_owned(), message.from, message.payload.to_vec()));
+    }
+
+    fn seen(&mut self, frame: SeenFrame<'_>) {
+        self.verdicts.push(frame.verdict);
+    }
+}
+
+pub(crate) fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// A running node with its module and its network.
+pub(crate) struct Station {
+    pub(crate) device: Device,
+    pub(crate) provisioning: Relationship,
+    pub(crate) link: Link,
+    /// `None` while it is off.
+    running: Option<Node>,
+    pub(crate) network: Recorded,
+    pub(crate) address: SocketAddr,
+}
+
+impl Station {
+    /// A device, enrolled and started.
+    pub(crate) fn new(port: u16) -> Self {
+        let device = Device::fresh();
+        let provisioning = Module::new().provision();
+        device.enrol(&provisioning.envelope("station").emit());
+        let link = Link::of_module(&provisioning);
+        let running = Some(device.start());
+        let network = Recorded::default();
+        Self { device, provisioning, link, running, network, address: address(port) }
+    }
+
+    /// With so many ASRs, `asr-0` and so on, each shared with a member that is only an address.
+    pub(crate) fn with_asrs(count: u16) -> (Self, Vec<Relationship>) {
+        let mut station = Self::new(1);
+        let asrs = (0..count)
+            .map(|at| {
+                let other = super::random_id();
+                let label = format!("asr-{at}");
+                let asr = Relationship::asr(&label, &[station.id(), other])
+                    .at(other, &address(9000 + at).to_string());
+                station.make_member(&asr);
+                asr
+            })
+            .collect();
+        (station, asrs)
+    }
+
+    pub(crate) fn id(&self) -> AkmId {
+        self.provisioning.sds.members()[1]
+    }
+
+    #[track_caller]
+    pub(crate) fn node(&mut self) -> &mut Node {
+        self.running.as_mut().expect("the node runs")
+    }
+
+    /// The module's end and the node that it talks to.
+    #[track_caller]
+    pub(crate) fn both(&mut self) -> (&mut Link, &mut Node) {
+        (&mut self.link, self.running.as_mut().expect("the node runs"))
+    }
+
+    #[track_caller]
+    pub(crate) fn make_member(&mut self, relationship: &Relationship) {
+        let (link, node) = self.both();
+        link.make_member(node, relationship);
+    }
+
+    #[track_caller]
+    pub(crate) fn install(&mut self, relationship: &Relationship) -> Outcome {
+        let (link, node) = self.both();
+        link.install(node, relationship).outcome
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.running = None;
+        self.network = Recorded::default();
+    }
+
+    #[track_caller]
+    pub(crate) fn start(&mut self) {
+        self.running = Some(self.device.start());
+    }
+
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.start();
+    }
+
+    /// Lets the sessions act whose time has come.
+    pub(crate) fn fire(&mut self) {
+        self.running.as_mut().expect("the node runs").fire(&mut self.network);
+    }
+
+    /// Sends as an application does.
+    #[track_caller]
+    pub(crate) fn send(&mut self, asr: &str, text: &[u8]) {
+        let node = self.running.as_mut().expect("the node runs");
+        node.send(asr, text, &mut self.network).unwrap_or_else(|error| panic!("it is sent: {error}"));
+    }
+
+    /// Takes one datagram; returns what became of it.
+    pub(crate) fn take(&mut self, frame: &[u8], source: SocketAddr) -> &'static str {
+        let node = self.running.as_mut().expect("the node runs");
+        node.handle_datagram(frame, source, &mut self.network);
+        self.network.verdicts.last().expect("each frame has a verdict")
+    }
+
+    /// How the node says that this relationship stands.
+    #[track_caller]
+    pub(crate) fn report(&mut self, relationship: &Relationship) -> RelationshipReport {
+        let status = self.node().status().expect("a status");
+        let id = relationship.id().to_string();
+        let found = status.relationships.into_iter().find(|report| report.id == id);
+        found.unwrap_or_else(|| panic!("{} is not in the status", relationship.label))
+    }
+
+    /// Its phase, in the words of the status.
+    #[track_caller]
+    pub(crate) fn phase(&mut self, relationship: &Relationship) -> String {
+        self.report(relationship).phase
+    }
+}
+
+/// Carries datagrams to the station that has their address until none is under way; returns
+/// where each went, and its bytes.
+pub(crate) fn exchange(stations: &mut [Station]) -> Vec<(SocketAddr, Vec<u8>)> {
+    let mut carried = Vec::new();
+    loop {
+        let mut under_way = Vec::new();
+        for station in stations.iter_mut() {
+            let source = station.address;
+            under_way.extend(station.network.datagrams.drain(..).map(|(to, frame)| (source, to, frame)));
+        }
+        if under_way.is_empty() {
+            return carried;
+        }
+        for (source, to, frame) in under_way {
+            if let Some(station) =
+                stations.iter_mut().find(|station| station.address == to && station.running.is_some())
+            {
+                station.take(&frame, source);
+            }
+            carried.push((to, frame));
+        }
+    }
+}
