@@ -149,7 +149,7 @@ fn members_named(store: &Store, names: &[Name]) -> Result<Vec<Node>, CommandErro
     }
     let mut nodes: Vec<Node> = Vec::with_capacity(names.len());
     for name in names {
-        if *name == store.module().name && store.node_by_name(name)?.is_none() {
+        if *name == store.module().name {
             return Err(CommandError::Usage(format!(
                 "{name} is the module itself, which takes part in no ASR: name nodes"
             )));

@@ -11,6 +11,12 @@ use support::plant::{Plant, run_with_input, wait_until};
 fn from_nothing_to_messages_in_all_directions() {
     let plant = Plant::with_nodes(&["a", "b", "c"]);
     plant.akm(&["verify", "--all"]).expect(0);
+    let nodes = plant.nodes();
+    let nodes = nodes.as_array().unwrap();
+    assert_eq!((&nodes[0]["name"], &nodes[0]["status"]), (&"plant".into(), &"root".into()));
+    let relationships: Vec<bool> =
+        nodes.iter().map(|node| node["provisioning_relationship_id"].is_string()).collect();
+    assert_eq!(relationships, [false, true, true, true], "the root alone has none");
     plant.akm(&["asr", "create", "line", "a", "b", "c"]).expect(0);
     for sender in ["a", "b", "c"] {
         let others: Vec<_> = ["a", "b", "c"]
@@ -93,7 +99,6 @@ fn epochs_move_on_by_age_and_by_frames_and_nothing_is_lost() {
     create("by-frames", &["--rotate-after", "1h", "--rotate-frames", "5", "--advance-interval", "20ms"]);
     create("at-rest", &[]);
     nothing_is_lost(&plant, "at-rest", 1);
-    let at_rest = plant.epoch("a", "at-rest");
 
     nothing_is_lost(&plant, "by-frames", 60);
     // Every member has made its first frame by then, in an epoch of its own.
@@ -142,6 +147,51 @@ fn a_member_that_was_off_is_brought_up_to_date_by_what_it_says_itself() {
     let listener = plant.listen("a", "line", 1);
     plant.send("b", "line", "I am back");
     assert_eq!(listener.texts(), ["I am back"]);
+}
+
+#[test]
+fn commands_at_the_same_time_do_not_disturb_each_other() {
+    let plant = Plant::new();
+    let at_once = |commands: &[Vec<&str>]| -> Vec<Option<i32>> {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = commands.iter().map(|command| scope.spawn(|| plant.akm(command))).collect();
+            running.into_iter().map(|command| command.join().unwrap().code).collect()
+        })
+    };
+    // Different targets, and one of them twice.
+    let names = ["a", "b", "c", "c"];
+    let targets = names.map(|name| plant.target(name));
+    let provision: Vec<Vec<&str>> =
+        names.iter().zip(&targets).map(|(name, target)| vec!["provision", target, "--name", name]).collect();
+    let codes = at_once(&provision);
+    assert_eq!(codes[..2], [Some(0), Some(0)]);
+    assert!(codes[2..].contains(&Some(0)), "{codes:?}");
+    assert!(codes[2..].iter().any(|code| matches!(code, Some(3 | 8))), "{codes:?}");
+    assert_eq!(plant.nodes().as_array().unwrap().len(), 4);
+
+    // Different ASRs of the same nodes, one of them twice, while all are verified.
+    let mut commands: Vec<Vec<&str>> = ["one", "two", "three", "three"]
+        .iter()
+        .zip([["a", "b"], ["b", "a"], ["b", "c"], ["b", "c"]])
+        .map(|(name, members)| [&["asr", "create", name][..], &members].concat())
+        .collect();
+    commands.extend([
+        vec!["verify", "--all"],
+        vec!["verify", "b"],
+        vec!["asr", "list"],
+        vec!["node", "list"],
+    ]);
+    let codes = at_once(&commands);
+    assert_eq!(codes[..2], [Some(0), Some(0)], "{codes:?}");
+    assert!(codes[2..4].contains(&Some(0)), "{codes:?}");
+    assert!(codes[2..4].iter().any(|code| matches!(code, Some(3 | 8))), "{codes:?}");
+    assert_eq!(codes[4..], [Some(0); 4]);
+    for name in ["one", "two", "three"] {
+        let listener = plant.listen("b", name, 1);
+        plant.send(if name == "three" { "c" } else { "a" }, name, name);
+        assert_eq!(listener.texts(), [name]);
+    }
+    plant.akm(&["verify", "--all"]).expect(0);
 }
 
 #[test]

@@ -36,6 +36,11 @@ pub(super) fn accept(
         (None, Some(active)) => active.name.clone(),
         (None, None) => name_from_target(store, order)?,
     };
+    if name == store.module().name {
+        return Err(CommandError::Exists(format!(
+            "the name {name} is taken by the module itself: choose another with --name"
+        )));
+    }
     if let Some(holder) = store.node_by_name(&name)?
         && active.is_none_or(|active| active.id != holder.id)
     {
@@ -293,7 +298,7 @@ fn name_from_target(store: &Store, order: &Order) -> Result<Name, CommandError> 
     for number in 1.. {
         let name = if number == 1 { base.to_owned() } else { format!("{base}-{number}") };
         let name: Name = name.parse().map_err(|error| CommandError::Usage(format!("{error}; use --name")))?;
-        if store.node_by_name(&name)?.is_none() {
+        if name != store.module().name && store.node_by_name(&name)?.is_none() {
             return Ok(name);
         }
     }

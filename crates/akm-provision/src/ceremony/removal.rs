@@ -9,7 +9,7 @@ use crate::error::CommandError;
 use crate::link::Link;
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
-use crate::store::{Node, NodeStatus, Store};
+use crate::store::{MemberState, Node, NodeStatus, Store};
 
 /// What a removal did at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,14 +73,17 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
         && store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < 3);
     // The node erases itself if it can be reached; the installer's channel does the rest.
     let over_network = Link::open(store, &node).and_then(|mut link| link.erase(node.relationship)).is_ok();
-    let at_target = erase_at_target(&node, force);
-    let mut erased = over_network;
+    if over_network {
+        mark_erased(store, &node)?;
+    }
+    let at_target = erase_at_target(store, &node, force);
+    let mut erased = is_erased(store, &node)?;
     let not_erased = match at_target {
         Ok(AtTarget::Erased) => {
             erased = true;
             None
         }
-        Ok(AtTarget::Nothing) if never_stored => {
+        Ok(AtTarget::Nothing) if never_stored || erased => {
             erased = true;
             None
         }
@@ -127,7 +130,7 @@ enum AtTarget {
 }
 
 /// Erases a node through the installer's channel, and nobody else.
-fn erase_at_target(node: &Node, force: bool) -> Result<AtTarget, CommandError> {
+fn erase_at_target(store: &Store, node: &Node, force: bool) -> Result<AtTarget, CommandError> {
     let target = super::target_of(node)?;
     let probe = target.probe()?;
     let mut was_here = false;
@@ -136,15 +139,17 @@ fn erase_at_target(node: &Node, force: bool) -> Result<AtTarget, CommandError> {
             Ok(Some(Preparation { node: Some(found), .. })) if found.node != node.id => {
                 return Ok(AtTarget::Another(found.node));
             }
-            // Our stack, and nobody's node yet: that is how a ceremony that was cut off leaves it.
+            // Our stack, and nobody's node: so a ceremony or a removal that was cut off leaves it.
             Ok(found) => {
-                was_here = node.status == NodeStatus::Provisioning
+                was_here = node.status != NodeStatus::Active
+                    || is_erased(store, node)?
                     || found.is_some_and(|found| {
                         found.node.is_some() || found.leftovers.contains(&node.relationship)
                     });
             }
-            // A stack that does not say whose node it is goes only if the operator insists.
-            Err(error) if !force => return Err(error),
+            // A stack that does not say whose node it is goes only if it is of a ceremony that was cut
+            // off, or if the operator insists.
+            Err(error) if !force && node.status != NodeStatus::Provisioning => return Err(error),
             Err(_) => was_here = true,
         }
         target.stop()?;
@@ -164,6 +169,21 @@ fn erase_at_target(node: &Node, force: bool) -> Result<AtTarget, CommandError> {
             });
         }
     }
+    if was_here {
+        // In this order: what is taken off can tell nothing more.
+        mark_erased(store, node)?;
+    }
     target.uninstall()?;
     Ok(if was_here { AtTarget::Erased } else { AtTarget::Nothing })
+}
+
+/// Remembers that the device holds nothing of the node, for a removal that is cut off after that.
+fn mark_erased(store: &Store, node: &Node) -> Result<(), CommandError> {
+    Ok(store.set_member_state(node.relationship, node.id, MemberState::Erased)?)
+}
+
+fn is_erased(store: &Store, node: &Node) -> Result<bool, CommandError> {
+    let relationship = store.relationship(node.relationship)?;
+    let mut members = relationship.iter().flat_map(|relationship| &relationship.members);
+    Ok(members.any(|member| member.node == node.id && member.state == MemberState::Erased))
 }
