@@ -220,17 +220,12 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
 
 /// Starts the stack in the background, and waits until it answers or ends.
 fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    use std::os::unix::fs::OpenOptionsExt;
     use std::os::unix::process::CommandExt;
     if Console::connect(layout).is_ok() {
         return Err(NodeError::NothingToDo(format!("a stack runs in {} already", layout.dir().display())));
     }
-    let run = layout.run();
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&run)
-        .map_err(NodeError::file("cannot make", &run))?;
+    layout.make_run()?;
     let path = layout.log();
     let log = std::fs::OpenOptions::new()
         .create(true)

@@ -121,13 +121,7 @@ async fn serve(layout: &Layout) -> Result<(), NodeError> {
 }
 
 fn listen_locally(layout: &Layout) -> Result<UnixListener, NodeError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let run = layout.run();
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&run)
-        .map_err(NodeError::file("cannot make", &run))?;
+    layout.make_run()?;
     let path = layout.socket();
     // Left by a stack that was killed: the lock of the state says that none runs.
     let _ = std::fs::remove_file(&path);

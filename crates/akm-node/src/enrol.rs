@@ -98,17 +98,8 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
         None => 0,
     };
     let seal = PlaceSeal::derive(&mut *element, start)?;
-    let place = Place::before_first(0, install.tree_root).emit();
-    let sealed = seal_place(&seal, &sds, &place);
-    let installed = Installed {
-        sds,
-        header_key: install.header_key,
-        tag: install.tag,
-        label: install.label,
-        member_labels: install.member_labels,
-        endpoints: install.endpoints,
-        active: true,
-    };
+    let (installed, tree_root) = Installed::of(install, sds, true);
+    let sealed = seal_place(&seal, &installed.sds, &Place::before_first(0, tree_root).emit());
     storage.forget(identity.node)?;
     storage.install(identity.node, &installed, &sealed)?;
     let receipt = install_receipt(&mut *element, root, envelope_bytes)?;

@@ -44,6 +44,17 @@ impl Layout {
         self.dir.join("run")
     }
 
+    /// Makes the directory of socket and log, closed to others. Repeating changes nothing.
+    pub fn make_run(&self) -> Result<(), NodeError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let run = self.run();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&run)
+            .map_err(NodeError::file("cannot make", &run))
+    }
+
     /// The socket for applications.
     pub fn socket(&self) -> PathBuf {
         self.run().join("akmd.sock")

@@ -128,17 +128,9 @@ impl Node {
         } else {
             let wrapped = install.wrapped_root.as_ref().ok_or_else(|| malformed(()))?;
             self.element.install(root, wrapped).map_err(element_failed)?;
-            let place = Place::before_first(0, install.tree_root);
-            let sealed = seal_place(&self.seal, &sds, &place.emit());
-            let installed = Installed {
-                sds,
-                header_key: install.header_key,
-                tag: install.tag,
-                label: install.label,
-                member_labels: install.member_labels,
-                endpoints: install.endpoints,
-                active: false,
-            };
+            let (installed, tree_root) = Installed::of(install, sds, false);
+            let place = Place::before_first(0, tree_root);
+            let sealed = seal_place(&self.seal, &installed.sds, &place.emit());
             if let Err(error) = self.storage.install(self.identity.node, &installed, &sealed) {
                 // Best effort: what stays behind alone is erased at the next start.
                 if !self.storage.holds(self.identity.node, id) {

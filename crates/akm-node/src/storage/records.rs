@@ -5,7 +5,8 @@ use std::path::Path;
 use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::sha256;
-use akm_core::sds::{HeaderKey, MEMBERS_MAX, SynchronizedDataSet, Tag};
+use akm_core::management::Install;
+use akm_core::sds::{HeaderKey, MEMBERS_MAX, SynchronizedDataSet, Tag, TreeRoot};
 use akm_core::secret::Secret;
 use zeroize::Zeroizing;
 
@@ -76,6 +77,12 @@ pub struct Installed {
 }
 
 impl Installed {
+    /// What is kept of an install request, and the tree root that goes into the first place.
+    pub fn of(install: Install, sds: SynchronizedDataSet, active: bool) -> (Self, TreeRoot) {
+        let Install { tree_root, header_key, tag, label, member_labels, endpoints, .. } = install;
+        (Self { sds, header_key, tag, label, member_labels, endpoints, active }, tree_root)
+    }
+
     pub(super) fn emit(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(checked(write(|e| {
             e.map(7)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&self.sds.emit())?;
