@@ -54,8 +54,8 @@ pub fn create(
 ) -> Result<Vec<MemberReport>, CommandError> {
     let nodes = members_named(store, members)?;
     let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), std::time::Duration::from_secs(2))?;
-    let parked = give_up_if_member_is_gone(store, name, note)?;
-    let asr = match parked {
+    let earlier = give_up_if_members_are_gone(store, name, note)?;
+    let asr = match earlier {
         Some(asr) => {
             let mut wanted: Vec<AkmId> = nodes.iter().map(|node| node.id).collect();
             wanted.sort_unstable();
@@ -96,8 +96,9 @@ pub fn create(
 }
 
 /// The ASR of this name; `None` if there is none. One that was parked and has lost a member can never
-/// become active: it is ended, and erased at the members that answer.
-fn give_up_if_member_is_gone(
+/// become active, and one with fewer than two members left serves nobody: it is ended, and erased at the
+/// members that answer.
+fn give_up_if_members_are_gone(
     store: &Store,
     name: &Name,
     note: &mut dyn FnMut(&str),
@@ -108,10 +109,13 @@ fn give_up_if_member_is_gone(
         let node = store.node_by_id(member.node)?;
         present.extend(node.filter(|node| node.status == NodeStatus::Active));
     }
-    if asr.status == RelationshipStatus::Active || present.len() == asr.members.len() {
+    let needed = if asr.status == RelationshipStatus::Active { 2 } else { asr.members.len() };
+    if present.len() >= needed {
         return Ok(Some(asr));
     }
-    note(&format!("ASR {name} was parked, and a member of it is gone: it is given up and made anew"));
+    note(&format!(
+        "an earlier ASR {name} has lost members and is of no use any more: it is given up and made anew"
+    ));
     for node in present {
         let erased = Link::open(store, &node).and_then(|mut link| link.erase(asr.id()));
         if let Err(error) = erased {

@@ -18,6 +18,13 @@ fn from_nothing_to_messages_in_all_directions() {
         nodes.iter().map(|node| node["provisioning_relationship_id"].is_string()).collect();
     assert_eq!(relationships, [false, true, true, true], "the root alone has none");
     plant.akm(&["asr", "create", "line", "a", "b", "c"]).expect(0);
+    wait_until("all have heard all", || {
+        ["a", "b", "c"].iter().all(|name| {
+            let relationship = plant.relationship(name, "line");
+            let members = relationship["members"].as_array().unwrap().clone();
+            members.iter().all(|member| member["this"] == true || !member["heard_seconds_ago"].is_null())
+        })
+    });
     for sender in ["a", "b", "c"] {
         let others: Vec<_> = ["a", "b", "c"]
             .into_iter()
@@ -30,13 +37,6 @@ fn from_nothing_to_messages_in_all_directions() {
             assert_eq!(lines[0]["from_name"], sender);
         }
     }
-    wait_until("all have heard all", || {
-        ["a", "b", "c"].iter().all(|name| {
-            let relationship = plant.relationship(name, "line");
-            let members = relationship["members"].as_array().unwrap().clone();
-            members.iter().all(|member| member["this"] == true || !member["heard_seconds_ago"].is_null())
-        })
-    });
 }
 
 #[test]
@@ -192,6 +192,22 @@ fn commands_at_the_same_time_do_not_disturb_each_other() {
         assert_eq!(listener.texts(), [name]);
     }
     plant.akm(&["verify", "--all"]).expect(0);
+}
+
+#[test]
+fn the_name_of_an_asr_without_members_is_free_again() {
+    let plant = Plant::with_nodes(&["a", "b"]);
+    plant.akm(&["asr", "create", "line", "a", "b"]).expect(0);
+    plant.akm(&["node", "remove", "a", "--force"]).expect(0);
+    // One member is left: it forgets the old relationship and gets the new one.
+    plant.provision("c");
+    let old = plant.relationship("b", "line")["id"].clone();
+    plant.akm(&["asr", "create", "line", "b", "c"]).expect(0);
+    assert_ne!(plant.relationship("b", "line")["id"], old);
+    let listener = plant.listen("c", "line", 1);
+    plant.send("b", "line", "hello");
+    assert_eq!(listener.texts(), ["hello"]);
+    plant.akm(&["asr", "create", "line", "b", "c"]).expect(3);
 }
 
 #[test]
