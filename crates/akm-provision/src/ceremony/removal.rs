@@ -45,12 +45,7 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
     let _held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), super::PATIENCE)?;
     // Another command may have changed it while this one waited for the lock.
     let node = store.node_by_id(node.id)?.filter(|node| node.status.is_in_force()).ok_or_else(unknown)?;
-    let asrs: Vec<String> = store
-        .asrs_of_node(node.id)?
-        .iter()
-        .filter_map(|asr| asr.name.as_ref())
-        .map(ToString::to_string)
-        .collect();
+    let asrs = store.asr_names_of_node(node.id)?;
     let mut notes = Vec::new();
     if !asrs.is_empty() {
         let names = asrs.join(", ");

@@ -152,15 +152,13 @@ impl<'a> Steps<'a> {
         let now = Timestamp::now();
         match node.replaces {
             Some(old) if self.is_in_force(old)? => {
-                let asrs = self.store.asrs_of_node(old)?;
+                let asrs = self.store.asr_names_of_node(old)?;
                 self.store.replace_node(old, self.id, now)?;
                 if !asrs.is_empty() {
-                    let names: Vec<_> =
-                        asrs.iter().filter_map(|asr| asr.name.as_ref()).map(ToString::to_string).collect();
                     self.notes.push(format!(
                         "the old node was a member of {}: it is gone from there, and the new one is no member; \
                          make new ASRs",
-                        names.join(", ")
+                        asrs.join(", ")
                     ));
                 }
             }

@@ -176,12 +176,7 @@ pub(super) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
 
 pub(super) fn node(store: &Store, node: &Node, as_json: bool) -> Result<(), CommandError> {
     let journal = store.journal_of(node.id)?;
-    let asrs: Vec<String> = store
-        .asrs_of_node(node.id)?
-        .iter()
-        .filter_map(|asr| asr.name.as_ref())
-        .map(ToString::to_string)
-        .collect();
+    let asrs = store.asr_names_of_node(node.id)?;
     if as_json {
         let mut value = node_json(node);
         value["asrs"] = json!(asrs);

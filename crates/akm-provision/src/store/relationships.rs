@@ -141,6 +141,12 @@ impl Store {
         self.read(|connection| all(connection, &sql, [node.as_bytes()], |row| parse(connection, row)))
     }
 
+    /// The names of the ASRs that a node is a member of and that have not ended, in their order.
+    pub fn asr_names_of_node(&self, node: AkmId) -> Result<Vec<String>, StoreError> {
+        let asrs = self.asrs_of_node(node)?;
+        Ok(asrs.iter().filter_map(|asr| asr.name.as_ref()).map(ToString::to_string).collect())
+    }
+
     /// The secrets of a relationship's present generation, as far as they are not erased.
     pub fn secrets(&self, id: RelationshipId) -> Result<RelationshipSecrets, StoreError> {
         let sql = "SELECT g.generation, g.element_root, g.tree_root, g.header
