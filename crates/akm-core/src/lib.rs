@@ -39,4 +39,5 @@ pub mod replay;
 pub mod sds;
 pub mod secret;
 pub mod session;
+pub mod start;
 pub mod tree;

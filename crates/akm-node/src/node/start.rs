@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use akm_core::crypto;
 use akm_core::element::ProvisionableElement;
-use akm_core::id::{AkmId, RelationshipId};
-use akm_core::keys::{PlaceSeal, sealed_start};
+use akm_core::id::AkmId;
+use akm_core::keys::PlaceSeal;
 use akm_core::sds::{Kind, SynchronizedDataSet};
 use akm_core::session::{Membership, Options, Session, Standing, Surroundings};
+use akm_core::start::{SealedPlace, Start, StartError};
 use akm_core::tree::Place;
 use tracing::{error, info, warn};
 
@@ -117,69 +118,57 @@ impl Node {
     }
 }
 
-/// Accepts places of this or the cut-off next start, writes all of them under the next start, then
-/// counts up: a crash at any point leaves places that the next start accepts.
+/// Writes all good places under this start, then counts up: a crash at any point leaves places that
+/// the next start accepts.
 fn take_up_places(
     storage: &Storage,
     element: &mut dyn ProvisionableElement,
     node: AkmId,
     installed: &[Installed],
 ) -> Result<(PlaceSeal, Vec<FoundPlace>), NodeError> {
-    let counted = match element.counter() {
-        Some(counter) => Some(counter.value()?),
-        None => None,
-    };
-    let current = counted.unwrap_or(0);
-    let next = counted.map_or(0, |counted| counted + 1);
-    let seals = [PlaceSeal::derive(element, current)?, PlaceSeal::derive(element, next)?];
+    let start = Start::begin(element)?;
     let mut places = Vec::with_capacity(installed.len());
     for content in installed {
         let sds = &content.sds;
         let (relationship, generation) = (sds.relationship(), sds.generation());
         let found = match storage.load_place(node, relationship, generation) {
-            Ok(sealed) => open_place(&seals, sds, sealed.as_deref()),
+            Ok(sealed) => examine(&start, sds, sealed.as_deref()),
             Err(error) => {
                 error!(%relationship, %error, "the place cannot be read");
                 FoundPlace::Lost
             }
         };
         let written = match &found {
-            FoundPlace::Good(place) if counted.is_some() => {
-                let sealed = seal_place(&seals[1], sds, &place.emit());
+            FoundPlace::Good(place) if start.rewrites() => {
+                let sealed = seal_place(start.seal(), sds, &place.emit());
                 storage.save_place(node, relationship, generation, &sealed)
             }
             _ => Ok(()),
         };
         places.push(written.map_or_else(FoundPlace::NotRecorded, |()| found));
     }
-    if let Some(counter) = element.counter() {
-        let value = counter.count_up()?;
-        if value != next {
-            return Err(NodeError::Failed(
-                "the element's counter moved by itself: does another program use this element?".to_owned(),
-            ));
-        }
-    }
-    let [_, seal] = seals;
+    let seal = start.count_up(element).map_err(|error| match error {
+        StartError::Element(error) => error.into(),
+        StartError::CounterMoved => NodeError::Failed(error.to_string()),
+    })?;
     Ok((seal, places))
 }
 
-fn open_place(seals: &[PlaceSeal; 2], sds: &SynchronizedDataSet, sealed: Option<&[u8]>) -> FoundPlace {
-    let id: RelationshipId = sds.relationship();
-    let Some((sealed, start)) = sealed.and_then(|sealed| Some((sealed, sealed_start(sealed)?))) else {
-        warn!(relationship = %id, "the place is lost");
-        return FoundPlace::Lost;
-    };
-    let Some(seal) = seals.iter().find(|seal| seal.start() == start) else {
-        error!(relationship = %id, "rolled back: the place is from another start; it is not used");
-        return FoundPlace::RolledBack;
-    };
-    let place = seal.open(crypto::provider(), sds.suite(), sds.digest(), sealed).ok();
-    match place.and_then(|place| Place::parse(&place).ok()) {
-        Some(place) => FoundPlace::Good(place),
-        None => {
-            warn!(relationship = %id, "the place is damaged");
+fn examine(start: &Start, sds: &SynchronizedDataSet, sealed: Option<&[u8]>) -> FoundPlace {
+    let relationship = sds.relationship();
+    match start.examine(crypto::provider(), sds, sealed) {
+        SealedPlace::Good(place) => FoundPlace::Good(place),
+        SealedPlace::Missing => {
+            warn!(%relationship, "the place is lost");
             FoundPlace::Lost
+        }
+        SealedPlace::Damaged => {
+            warn!(%relationship, "the place is damaged");
+            FoundPlace::Lost
+        }
+        SealedPlace::RolledBack => {
+            error!(%relationship, "rolled back: the place is from another start; it is not used");
+            FoundPlace::RolledBack
         }
     }
 }
