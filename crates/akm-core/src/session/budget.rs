@@ -34,6 +34,11 @@ impl Budget {
             self.calls.remove(at);
         }
     }
+
+    /// Calls that count, those of which the second is over included until the next is made.
+    pub(super) fn spent(&self) -> usize {
+        self.calls.len()
+    }
 }
 
 #[cfg(test)]

@@ -21,12 +21,14 @@ mod advance;
 mod budget;
 mod epoch;
 mod event;
+mod footprint;
 mod membership;
 mod receive;
 #[cfg(test)]
 mod tests;
 
 pub use event::{Cause, Event, Phase, Rejection};
+pub use footprint::Footprint;
 pub use membership::{Membership, NotAMember};
 
 use alloc::collections::{BTreeMap, VecDeque};

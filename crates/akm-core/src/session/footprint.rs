@@ -1,0 +1,41 @@
+use super::Session;
+
+/// How much a session holds, for whoever watches over memory. Every number is bounded by the number
+/// of members and by constants of the protocol, whatever arrives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Epochs whose frames are accepted: the current one and at most four closed ones.
+    pub open_epochs: usize,
+    /// Members heard in one of these, once for each of them: a key and a replay window each.
+    pub senders: usize,
+    /// Members of whom the latest frame is remembered.
+    pub heard: usize,
+    /// Epochs that a header named and of which nothing has authenticated: at most four.
+    pub unproven: usize,
+    /// Element calls of the last second that the budget counts: at most ten.
+    pub element_calls: usize,
+    /// Outputs still to be carried out, a step that waits for its record included.
+    pub queued: usize,
+    /// Buffers kept for the next frames.
+    pub buffers: usize,
+    /// Bytes that these can hold.
+    pub buffer_bytes: usize,
+}
+
+impl Session {
+    /// How much this session holds.
+    pub fn footprint(&self) -> Footprint {
+        let open = || self.current.iter().chain(&self.closed);
+        let buffers = || self.spare.iter().chain([&self.handed_out]);
+        Footprint {
+            open_epochs: open().count(),
+            senders: open().map(|epoch| epoch.senders.len()).sum(),
+            heard: self.heard.len(),
+            unproven: self.unproven.len(),
+            element_calls: self.budget.spent(),
+            queued: self.queue.len() + usize::from(self.pending.is_some()),
+            buffers: buffers().count(),
+            buffer_bytes: buffers().map(alloc::vec::Vec::capacity).sum(),
+        }
+    }
+}
