@@ -1,0 +1,72 @@
+//! How soon members hear each other once all faults have stopped.
+//!
+//! Let `A` be the advance interval, `P` the longest time between two frames of a member that speaks,
+//! `D` the longest delay of the network. Then, with `P > 3 D`, an overlap of at least `2 D`, and
+//! `A >= P * (members / 2 + 1)`:
+//!
+//! 1. After `1 s + D` no budget is spent on forged frames any more and no retry is waited for. After
+//!    `P` every member has made its first frame since its start.
+//! 2. In the next `P + D` the member with the highest epoch makes a frame and all hear it: from there
+//!    on everybody is at most `D` behind the highest epoch.
+//! 3. A frame is then missed only if two epochs begin close to it (within `2 D` before it arrives),
+//!    so that the receiver passes over the first. A member begins at most one epoch in `A`, so in any
+//!    `A` fewer than `members / 2 + 1` frames of a member can be missed so, and it makes more. After
+//!    `A + P + D` each has heard each.
+//!
+//! Where one member speaks alone, step 2 is the way of section 6, "too old": a member that is ahead
+//! drops its frame and says hello within a second, at most once a second.
+//!
+//! There is one exception, and it is exact: a member whose disk went back, unrecognised, makes frames
+//! in an epoch under a second salt if it had made some there before. Who heard the first salt drops
+//! them as a possible clone until the next epoch begins ([`next_epoch`]).
+
+use std::time::Duration;
+
+use akm_core::policy::Policy;
+
+/// For this long after the faults stopped the budget may be spent, and a failed write or element call
+/// is not tried again.
+const SPENT: Duration = Duration::from_secs(1);
+
+/// A member that is behind is told so within a second, at most once a second.
+const TOLD: Duration = Duration::from_secs(2);
+
+/// How often members speak while a world settles, and how slow the network may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The time between two frames of a member.
+    pub every: Duration,
+    /// The longest delay of the network.
+    pub delay: Duration,
+}
+
+impl Pace {
+    /// A pace that satisfies what the bound asks for.
+    pub fn of(policy: &Policy, members: usize) -> Self {
+        let fitting = policy.advance_interval / (members as u32 / 2 + 2);
+        if fitting.is_zero() {
+            // Epochs may begin with every frame: only a network without delay keeps them apart.
+            return Self { every: Duration::from_millis(100), delay: Duration::ZERO };
+        }
+        let every = fitting.min(Duration::from_millis(500));
+        Self { every, delay: (every / 5).min(policy.overlap / 2) }
+    }
+}
+
+/// Within this time every member hears every other, if all speak.
+pub fn all(policy: &Policy, pace: Pace) -> Duration {
+    SPENT + policy.advance_interval + pace.every * 3 + pace.delay * 3
+}
+
+/// Within this time every member hears the one that speaks, if only one does.
+pub fn alone(policy: &Policy, pace: Pace) -> Duration {
+    SPENT + TOLD + policy.advance_interval + pace.every * 3 + pace.delay * 4
+}
+
+/// Within this time the next epoch begins by itself; `None` if that is left to somebody who asks.
+pub fn next_epoch(policy: &Policy, pace: Pace) -> Option<Duration> {
+    let by_age = Some(policy.rotate_after).filter(|after| !after.is_zero());
+    let by_frames = Some(pace.every * policy.rotate_frames).filter(|time| !time.is_zero());
+    let begins = by_age.into_iter().chain(by_frames).min()?;
+    Some(begins + policy.advance_interval + pace.delay)
+}

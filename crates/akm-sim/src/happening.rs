@@ -1,0 +1,214 @@
+use std::fmt;
+
+use akm_core::frame::{FrameKind, Header};
+use akm_core::session::{Event, Footprint, Phase, SessionError};
+use akm_core::tree::NO_EPOCH;
+
+/// Something that happened at a node, as somebody sees it who sees everything. The invariants are
+/// checked on these, and the event log shows them.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// The process begins. What follows up to `Counted` belongs to the start.
+    Starts,
+    /// What the disk holds of a relationship was examined.
+    Found { relationship: usize, found: Found },
+    /// The start is over: the element has counted, if it counts.
+    Counted { count: Option<u64> },
+    /// The process ended without a word.
+    Died,
+    /// The process could not start.
+    DidNotStart { why: String },
+    /// Bytes arrived that no relationship of this node claims.
+    Unclaimed,
+    /// An input was handed to a session.
+    Given { relationship: usize, what: Given },
+    /// The session refused it.
+    Refused { relationship: usize, error: SessionError },
+    /// A place is on the disk.
+    PlaceWritten { relationship: usize, epoch: u32, start: u64 },
+    /// That a relationship is active is on the disk.
+    ActiveWritten { relationship: usize },
+    /// The disk took nothing.
+    NotWritten { relationship: usize },
+    /// A session made a frame and it went out.
+    Sent { relationship: usize, header: Header, kind: FrameKind, body: Vec<u8> },
+    /// A message of a frame was given to the application.
+    Delivered { relationship: usize, header: Header, delivery: Delivered },
+    /// A session told something.
+    Told { relationship: usize, event: Event },
+    /// An input was dealt with to its end.
+    Stands { relationship: usize, stands: Stands },
+}
+
+/// What a start found on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A good place, and whether the relationship is active, and whether the place was written again
+    /// where that is asked for.
+    Good { epoch: u32, active: bool, recorded: bool },
+    /// No place, or a damaged one.
+    Lost,
+    /// A place of another start.
+    RolledBack,
+}
+
+/// An input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A frame with this header.
+    Frame(Header),
+    /// The time of the session has come.
+    Timeout,
+    /// The next epoch was asked for.
+    Advance,
+    /// The module's word.
+    Activate,
+    /// A message for all others.
+    Send,
+}
+
+/// What an application was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// The node that sent it, as the session says.
+    pub from: usize,
+    /// Its index.
+    pub index: u16,
+    /// What it is.
+    pub kind: FrameKind,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// How a session stands after an input, and what that cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// Where the relationship stands.
+    pub phase: Phase,
+    /// The epoch in memory.
+    pub epoch: u32,
+    /// What the session holds.
+    pub footprint: Footprint,
+    /// Bytes of frames that the host keeps beside.
+    pub host_bytes: usize,
+    /// Epochs that the element was asked for.
+    pub asked: Vec<u32>,
+}
+
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starts => f.write_str("starts"),
+            Self::Found { relationship, found } => {
+                write!(f, "relationship {relationship}: ")?;
+                match found {
+                    Found::Good { epoch, active, recorded } => write!(
+                        f,
+                        "place {} found, {}{}",
+                        EpochText(*epoch),
+                        if *active { "active" } else { "staged" },
+                        if *recorded {
+                            ""
+                        } else {
+                            "; it could not be written for this start and is not used"
+                        },
+                    ),
+                    Found::Lost => f.write_str("no place found"),
+                    Found::RolledBack => f.write_str("rolled back: the place is from another start"),
+                }
+            }
+            Self::Counted { count: Some(count) } => write!(f, "has started; its element counts {count}"),
+            Self::Counted { count: None } => f.write_str("has started"),
+            Self::Died => f.write_str("dies"),
+            Self::DidNotStart { why } => write!(f, "does not start: {why}"),
+            Self::Unclaimed => f.write_str("hears something that belongs to none of its relationships"),
+            Self::Given { relationship, what } => {
+                write!(f, "relationship {relationship}: ")?;
+                match what {
+                    Given::Frame(header) => write!(f, "hears {}", HeaderText(header)),
+                    Given::Timeout => f.write_str("its time has come"),
+                    Given::Advance => f.write_str("is asked for the next epoch"),
+                    Given::Activate => f.write_str("hears the module's word"),
+                    Given::Send => f.write_str("is to send"),
+                }
+            }
+            Self::Refused { relationship, error } => {
+                write!(f, "relationship {relationship}: cannot: {error}")
+            }
+            Self::PlaceWritten { relationship, epoch, start } => {
+                write!(
+                    f,
+                    "relationship {relationship}: place {} is durable, start {start}",
+                    EpochText(*epoch)
+                )
+            }
+            Self::ActiveWritten { relationship } => {
+                write!(f, "relationship {relationship}: active is durable")
+            }
+            Self::NotWritten { relationship } => {
+                write!(f, "relationship {relationship}: the disk takes nothing")
+            }
+            Self::Sent { relationship, header, kind, body } => {
+                write!(
+                    f,
+                    "relationship {relationship}: sends {}: {}",
+                    HeaderText(header),
+                    Message(*kind, body)
+                )
+            }
+            Self::Delivered { relationship, header, delivery: Delivered { from, kind, payload, .. } } => {
+                write!(
+                    f,
+                    "relationship {relationship}: accepts {} of node {from}: {}",
+                    HeaderText(header),
+                    Message(*kind, payload),
+                )
+            }
+            Self::Told { relationship, event } => match event {
+                Event::Rejected { reason, .. } => {
+                    write!(f, "relationship {relationship}: drops it: {}", reason.name())
+                }
+                Event::EpochBegan { epoch, cause } => {
+                    write!(f, "relationship {relationship}: epoch {epoch} begins ({cause:?})")
+                }
+                Event::Activated => write!(f, "relationship {relationship}: becomes active"),
+                Event::EpochsRunningLow => {
+                    write!(f, "relationship {relationship}: half of the epochs are gone")
+                }
+                Event::EpochsUsedUp => write!(f, "relationship {relationship}: the last epoch begins"),
+            },
+            Self::Stands { relationship, stands: Stands { phase, epoch, .. } } => {
+                write!(f, "relationship {relationship}: {phase:?} at {}", EpochText(*epoch))
+            }
+        }
+    }
+}
+
+struct EpochText(u32);
+
+impl fmt::Display for EpochText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == NO_EPOCH { f.write_str("before the first epoch") } else { write!(f, "epoch {}", self.0) }
+    }
+}
+
+struct HeaderText<'a>(&'a Header);
+
+impl fmt::Display for HeaderText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Header { sender, epoch, salt, counter, .. } = self.0;
+        write!(f, "[member {sender} epoch {epoch} salt {salt:016x} counter {counter}]")
+    }
+}
+
+struct Message<'a>(FrameKind, &'a [u8]);
+
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            FrameKind::Hello if self.1.is_empty() => f.write_str("hello"),
+            FrameKind::Data => write!(f, "\"{}\"", self.1.escape_ascii()),
+            kind => write!(f, "{kind:?} \"{}\"", self.1.escape_ascii()),
+        }
+    }
+}

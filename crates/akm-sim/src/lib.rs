@@ -1,0 +1,53 @@
+//! Many real sessions on a virtual network with a virtual clock.
+//!
+//! ```text
+//!   trace (setup, actions) -> World -> happenings -> Watch -> the first Violation, or none
+//!                               |
+//!        nodes (real sessions, virtual element and disk), network, intruder, time
+//! ```
+//!
+//! What runs here is [`akm_core::session::Session`] itself, with the real keys, frames, sealed places
+//! and starts ([`akm_core::start`]). Virtual are the clock, the network, the disk, the element and the
+//! random generators, so that a run takes milliseconds and can be repeated byte for byte from its
+//! trace.
+//!
+//! After everything that happens the watch checks the [`Invariant`]s. A [`Flaw`] breaks the hosts
+//! of a world on purpose: so it is shown that each invariant can fail.
+//!
+//! It does not simulate what the engine does not have yet, nor real disks and sockets: the tests of
+//! the programs do that.
+
+mod action;
+pub mod bound;
+mod disk;
+mod drive;
+mod element;
+mod flaw;
+mod happening;
+mod intruder;
+mod invariant;
+mod mixture;
+mod network;
+mod node;
+mod random;
+mod relationship;
+mod runs;
+mod scenario;
+mod settle;
+mod setup;
+mod shrink;
+mod tally;
+mod trace;
+mod watch;
+mod world;
+
+pub use action::Action;
+pub use flaw::Flaw;
+pub use invariant::{Invariant, Violation};
+pub use runs::{Failure, run, run_many, seed_of};
+pub use scenario::Scenario;
+pub use setup::{NodeSetup, RelationshipSetup, Setup};
+pub use shrink::shrink;
+pub use tally::Tally;
+pub use trace::{InvalidTrace, Trace};
+pub use world::World;

@@ -1,0 +1,377 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use akm_core::crypto;
+use akm_core::element::{ElementError, ProvisionableElement, Root};
+use akm_core::frame::Header;
+use akm_core::keys::{PlaceSeal, sealed_start};
+use akm_core::sds::{GenerationSecrets, SynchronizedDataSet};
+use akm_core::session::{Input, Instant, Membership, Options, RandomSource, Session, Standing, Surroundings};
+use akm_core::start::{SealedPlace, Start, StartError};
+use akm_core::tree::{LAST_EPOCH, Place};
+
+use crate::disk::Disk;
+use crate::drive::{Hand, stands};
+use crate::element::Element;
+use crate::flaw::Flaw;
+use crate::happening::{Delivered, Found, Happening};
+use crate::random::Random;
+use crate::relationship::{Relationship, id_of_node};
+
+/// A device: its element, its disk, and the process that may run on it.
+#[derive(Debug)]
+pub struct Node {
+    /// Which node it is, to others. A clone has the identity of its original.
+    pub identity: usize,
+    /// Its element.
+    pub element: Element,
+    /// Its disk.
+    pub disk: Disk,
+    system: Random,
+    process: Option<Process>,
+    /// How many more steps its process lives.
+    dies_after: Option<u32>,
+    flaw: Option<Flaw>,
+    /// What the disk held when the process began.
+    disk_at_start: Disk,
+    /// The last message that an application was given.
+    last_message: Option<(usize, Header, Delivered)>,
+}
+
+/// What lives in memory. Its clock begins at zero.
+#[derive(Debug)]
+struct Process {
+    began: Duration,
+    seal: PlaceSeal,
+    members: BTreeMap<usize, Member>,
+    /// Whether a place could not be written at the start, so that its relationship is left out.
+    left_out: bool,
+    /// Bytes of frames that the host keeps.
+    hoard: usize,
+}
+
+/// What a process has of one relationship.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) sds: SynchronizedDataSet,
+    pub(crate) session: Session,
+}
+
+/// What came of something that was done to a node.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What happened, in order.
+    pub happenings: Vec<Happening>,
+    /// Frames for all other members of a relationship.
+    pub frames: Vec<(usize, Vec<u8>)>,
+}
+
+/// The process is no more.
+pub(crate) struct Died;
+
+enum NoStart {
+    Died,
+    Element(ElementError),
+    Start(StartError),
+}
+
+impl Node {
+    /// A node that was provisioned with its relationships and has never been started.
+    pub fn new(identity: usize, element: Element, system: Random, flaw: Option<Flaw>) -> Self {
+        Self {
+            identity,
+            element,
+            disk: Disk::default(),
+            system,
+            process: None,
+            dies_after: None,
+            flaw,
+            disk_at_start: Disk::default(),
+            last_message: None,
+        }
+    }
+
+    /// Takes in a relationship, as a node does that its module sends one.
+    pub fn install(&mut self, number: usize, relationship: &Relationship) {
+        let sds = &relationship.sds;
+        let GenerationSecrets { element_root, tree_root, .. } = relationship.secrets();
+        let root = Root::Relationship { id: sds.relationship(), version: sds.element_version() };
+        self.element.install(root, element_root.expose()).expect("a new element takes a root");
+        let seal = PlaceSeal::derive(&mut self.element, 0).expect("a new element answers");
+        let place = Place::before_first(0, tree_root).emit();
+        let sealed = seal_place(&seal, &mut self.system, sds, &place);
+        self.disk.write_place(number, sealed).expect("a new disk has room");
+        if relationship.active {
+            self.disk.write_active(number).expect("a new disk has room");
+        }
+    }
+
+    /// A copy of this device, switched off.
+    pub fn copy(&self, random: Random, system: Random) -> Self {
+        let element = self.element.copy(random);
+        Self { disk: self.disk.clone(), ..Self::new(self.identity, element, system, self.flaw) }
+    }
+
+    /// Whether a process runs.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether a relationship was left out at the start, because its place could not be written.
+    pub fn left_one_out(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.left_out)
+    }
+
+    /// The session of a relationship, while a process runs.
+    pub fn session(&self, relationship: usize) -> Option<&Session> {
+        Some(&self.process.as_ref()?.members.get(&relationship)?.session)
+    }
+
+    /// When the first of its sessions wants to be called, and which.
+    pub fn due(&self) -> Option<(Duration, usize)> {
+        let process = self.process.as_ref()?;
+        let due = |(number, member): (&usize, &Member)| {
+            Some((process.began + member.session.timeout()?.0, *number))
+        };
+        process.members.iter().filter_map(due).min()
+    }
+
+    /// Lets the process end without a word after this many more steps.
+    pub fn dies_after(&mut self, steps: Option<u32>) {
+        self.dies_after = steps;
+    }
+
+    /// Ends the process without a word.
+    pub fn crash(&mut self, outcome: &mut Outcome) {
+        if self.process.take().is_some() {
+            self.ended(outcome);
+        }
+    }
+
+    fn ended(&mut self, outcome: &mut Outcome) {
+        self.process = None;
+        self.dies_after = None;
+        if self.flaw == Some(Flaw::ForgetsWrites) {
+            self.disk = self.disk_at_start.clone();
+        }
+        outcome.happenings.push(Happening::Died);
+    }
+
+    /// Starts, if it does not run (protocol, section 6): takes up all places, counts, then begins the
+    /// sessions.
+    pub fn start(&mut self, now: Duration, relationships: &[Relationship], outcome: &mut Outcome) {
+        if self.process.is_some() {
+            return;
+        }
+        outcome.happenings.push(Happening::Starts);
+        self.disk_at_start = self.disk.clone();
+        match self.try_start(now, relationships, outcome) {
+            Ok(process) => self.process = Some(process),
+            Err(NoStart::Died) => self.ended(outcome),
+            Err(NoStart::Element(error)) => {
+                outcome.happenings.push(Happening::DidNotStart { why: error.to_string() });
+            }
+            Err(NoStart::Start(error)) => {
+                outcome.happenings.push(Happening::DidNotStart { why: error.to_string() });
+            }
+        }
+        if let Some((relationship, header, delivery)) = self.last_message.clone()
+            && self.flaw == Some(Flaw::RepeatsItselfAfterStart)
+        {
+            outcome.happenings.push(Happening::Delivered { relationship, header, delivery });
+        }
+    }
+
+    fn try_start(
+        &mut self,
+        now: Duration,
+        relationships: &[Relationship],
+        outcome: &mut Outcome,
+    ) -> Result<Process, NoStart> {
+        let Self { element, disk, system, dies_after, flaw, .. } = self;
+        let start = Start::begin(element)?;
+        if let Some(counter) = element.counter().filter(|_| *flaw == Some(Flaw::CountsFirst)) {
+            counter.count_up()?;
+        }
+        let mut standings = Vec::new();
+        let mut left_out = false;
+        for (number, relationship) in relationships.iter().enumerate() {
+            let sds = &relationship.sds;
+            let sealed = disk.place(number).map(<[u8]>::to_vec);
+            let Some(sealed) = sealed.filter(|_| relationship.members.contains(&self.identity)) else {
+                continue;
+            };
+            let examined = if *flaw == Some(Flaw::IgnoresCounter) {
+                open_whatever_it_is(element, sds, &sealed)?
+            } else {
+                start.examine(crypto::provider(), sds, Some(&sealed))
+            };
+            let active = disk.is_active(number) && *flaw != Some(Flaw::ForgetsActivation);
+            let (found, standing) = match examined {
+                SealedPlace::Missing | SealedPlace::Damaged => (Found::Lost, Some(Standing::WithoutPlace)),
+                SealedPlace::RolledBack => (Found::RolledBack, Some(Standing::RolledBack)),
+                SealedPlace::Good(place) => {
+                    let epoch = place.epoch();
+                    let mut recorded = true;
+                    if start.rewrites() {
+                        let sealed = seal_place(start.seal(), system, sds, &place.emit());
+                        step(dies_after)?;
+                        recorded = disk.write_place(number, sealed).is_ok();
+                        outcome.happenings.push(match recorded {
+                            true => {
+                                let start = start.seal().start();
+                                Happening::PlaceWritten { relationship: number, epoch, start }
+                            }
+                            false => Happening::NotWritten { relationship: number },
+                        });
+                        step(dies_after)?;
+                    }
+                    let standing = if active { Standing::Active(place) } else { Standing::Staged(place) };
+                    (Found::Good { epoch, active, recorded }, recorded.then_some(standing))
+                }
+            };
+            outcome.happenings.push(Happening::Found { relationship: number, found });
+            left_out |= standing.is_none();
+            standings.extend(standing.map(|standing| (number, standing)));
+        }
+        step(dies_after)?;
+        let seal = if *flaw == Some(Flaw::CountsFirst) {
+            PlaceSeal::derive(element, start.seal().start())?
+        } else {
+            start.count_up(element)?
+        };
+        outcome.happenings.push(Happening::Counted { count: element.count() });
+        step(dies_after)?;
+        let mut members = BTreeMap::new();
+        for (number, standing) in standings {
+            let relationship = &relationships[number];
+            let GenerationSecrets { header_key, .. } = relationship.secrets();
+            let sds = relationship.sds.clone();
+            let membership =
+                Membership::new(sds.clone(), id_of_node(self.identity), header_key, relationship.tag)
+                    .expect("it is a member, and the policy is one of ours");
+            let options = Options { hello_at_start: true };
+            let mut surroundings = Surroundings { now: Instant(Duration::ZERO), element, random: system };
+            let session =
+                Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
+            outcome.happenings.push(stands(number, &session, 0, Vec::new()));
+            members.insert(number, Member { sds, session });
+        }
+        Ok(Process { began: now, seal, members, left_out, hoard: 0 })
+    }
+
+    /// Takes bytes off the network.
+    pub fn receive(&mut self, now: Duration, frame: &[u8], outcome: &mut Outcome) {
+        let Some(process) = &self.process else { return };
+        match relationship_of(process, frame) {
+            Some(relationship) => self.drive(now, relationship, Input::Frame(frame), outcome),
+            None => outcome.happenings.push(Happening::Unclaimed),
+        }
+    }
+
+    /// Hands an input to a session and carries out what comes of it. Without a process, or a session
+    /// for that relationship, nothing happens.
+    pub fn drive(&mut self, now: Duration, relationship: usize, input: Input<'_>, outcome: &mut Outcome) {
+        let Some(process) = &mut self.process else { return };
+        let Some(member) = process.members.get_mut(&relationship) else { return };
+        let hand = Hand {
+            relationship,
+            member,
+            now: Instant(now - process.began),
+            seal: &process.seal,
+            hoard: &mut process.hoard,
+            element: &mut self.element,
+            disk: &mut self.disk,
+            system: &mut self.system,
+            dies_after: &mut self.dies_after,
+            last_message: &mut self.last_message,
+            flaw: self.flaw,
+        };
+        if hand.drive(input, outcome).is_err() {
+            self.ended(outcome);
+        }
+    }
+
+    /// Moves the place of a relationship on by that many epochs, while the node is switched off. Without
+    /// a good place, an element that answers and a disk with room nothing happens.
+    pub fn leap(&mut self, number: usize, relationship: &Relationship, epochs: u32, outcome: &mut Outcome) {
+        let sds = &relationship.sds;
+        let Some(sealed) = self.disk.place(number).map(<[u8]>::to_vec) else { return };
+        let Some(start) = sealed_start(&sealed) else { return };
+        let Ok(seal) = PlaceSeal::derive(&mut self.element, start) else { return };
+        let Ok(place) = seal.open(crypto::provider(), sds.suite(), sds.digest(), &sealed) else { return };
+        let place = Place::parse(&place).expect("what a node sealed is a place");
+        let Some(next) = place.next_epoch().filter(|_| epochs > 0) else { return };
+        let epoch = next.saturating_add(epochs - 1).min(LAST_EPOCH);
+        let place = place.at(epoch).expect("the epoch is ahead");
+        let sealed = seal_place(&seal, &mut self.system, sds, &place.emit());
+        if self.disk.write_place(number, sealed).is_ok() {
+            outcome.happenings.push(Happening::PlaceWritten { relationship: number, epoch, start });
+        }
+    }
+}
+
+impl From<Died> for NoStart {
+    fn from(_: Died) -> Self {
+        Self::Died
+    }
+}
+
+impl From<ElementError> for NoStart {
+    fn from(error: ElementError) -> Self {
+        Self::Element(error)
+    }
+}
+
+impl From<StartError> for NoStart {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+/// One more step of a process; it may be its last.
+pub(crate) fn step(dies_after: &mut Option<u32>) -> Result<(), Died> {
+    match dies_after {
+        Some(0) => Err(Died),
+        Some(left) => {
+            *left -= 1;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The relationship that claims a frame: by its tag, and where several share it by header signature.
+fn relationship_of(process: &Process, frame: &[u8]) -> Option<usize> {
+    let tag = Header::parse(frame).ok()?.tag;
+    let mut candidates = process.members.iter().filter(|(_, member)| member.session.tag() == tag);
+    let (first, _) = candidates.next()?;
+    if candidates.next().is_none() {
+        return Some(*first);
+    }
+    process.members.iter().find(|(_, member)| member.session.claims(frame)).map(|(number, _)| *number)
+}
+
+/// Seals an encoded place under a key of its own.
+pub(crate) fn seal_place(
+    seal: &PlaceSeal,
+    system: &mut Random,
+    sds: &SynchronizedDataSet,
+    place: &[u8],
+) -> Vec<u8> {
+    let mut random = [0; 16];
+    system.fill(&mut random);
+    seal.seal(crypto::provider(), sds.suite(), sds.digest(), &random, place)
+}
+
+/// Opens a place under the seal of whatever start it names.
+fn open_whatever_it_is(
+    element: &mut Element,
+    sds: &SynchronizedDataSet,
+    sealed: &[u8],
+) -> Result<SealedPlace, ElementError> {
+    let seal = PlaceSeal::derive(element, sealed_start(sealed).unwrap_or_default())?;
+    let place = seal.open(crypto::provider(), sds.suite(), sds.digest(), sealed).ok();
+    let place = place.and_then(|place| Place::parse(&place).ok());
+    Ok(place.map_or(SealedPlace::Damaged, SealedPlace::Good))
+}

@@ -1,0 +1,87 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::invariant::{Invariant, Violation};
+use crate::random::Random;
+use crate::scenario::Scenario;
+use crate::tally::Tally;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// A run in which an invariant did not hold.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What was run.
+    pub trace: Trace,
+    /// What did not hold.
+    pub violation: Violation,
+    /// The scenario that the trace is of.
+    pub scenario: &'static str,
+    /// Its seed.
+    pub seed: u64,
+}
+
+/// Runs a trace to its end, or to the first violation. A panic is one too.
+pub fn run(trace: &Trace) -> Result<Tally, Violation> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let (world, result) = World::replay(trace, false);
+        result.map(|()| world.tally())
+    }));
+    outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(Violation::new(Invariant::NothingBringsItDown, text.unwrap_or_else(|| "it panicked".to_owned())))
+    })
+}
+
+/// The seed of one of many runs.
+pub fn seed_of(base: u64, run: u64) -> u64 {
+    Random::new(base.wrapping_add(run.wrapping_mul(0x9e37_79b9_7f4a_7c15))).next()
+}
+
+/// Runs scenarios in turn with ever other seeds, on all cores, until `goes_on` says no to the number of
+/// the next run. The first failure, by the order of the runs, ends it.
+pub fn run_many(
+    scenarios: &[&'static Scenario],
+    base: u64,
+    goes_on: impl Fn(u64) -> bool + Sync,
+) -> Result<Tally, Box<Failure>> {
+    let next = AtomicU64::new(0);
+    let failed = AtomicBool::new(false);
+    let results = Mutex::new((Tally::default(), None::<(u64, Failure)>));
+    let work = || {
+        let mut tally = Tally::default();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if failed.load(Ordering::Relaxed) || !goes_on(number) {
+                break;
+            }
+            let scenario = scenarios[(number % scenarios.len() as u64) as usize];
+            let seed = seed_of(base, number);
+            let trace = scenario.trace(seed);
+            match run(&trace) {
+                Ok(one) => tally.add(&one),
+                Err(violation) => {
+                    failed.store(true, Ordering::Relaxed);
+                    let failure = Failure { trace, violation, scenario: scenario.name, seed };
+                    let mut results = results.lock().expect("nobody panics while holding it");
+                    if results.1.as_ref().is_none_or(|(earlier, _)| number < *earlier) {
+                        results.1 = Some((number, failure));
+                    }
+                }
+            }
+        }
+        results.lock().expect("nobody panics while holding it").0.add(&tally);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let (tally, failure) = results.into_inner().expect("nobody panicked while holding it");
+    match failure {
+        None => Ok(tally),
+        Some((_, failure)) => Err(Box::new(failure)),
+    }
+}

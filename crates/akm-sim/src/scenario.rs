@@ -1,0 +1,438 @@
+use std::time::Duration;
+
+use akm_core::crypto::Suite;
+use akm_core::policy::Policy;
+use akm_core::tree::LAST_EPOCH;
+
+use crate::action::Action;
+use crate::mixture::{Kind, Mixture};
+use crate::random::{Part, Random};
+use crate::setup::{NodeSetup, RelationshipSetup, Setup};
+use crate::trace::Trace;
+
+/// A story that happens otherwise with each seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it is about, in a line.
+    pub about: &'static str,
+    tell: fn(&mut Story),
+}
+
+impl Scenario {
+    /// The trace of a seed.
+    pub fn trace(&self, seed: u64) -> Trace {
+        let mut story = Story::new(seed);
+        (self.tell)(&mut story);
+        story.trace
+    }
+
+    /// The scenario of a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self { name: "anything", about: "every fault there is, mixed", tell: anything },
+        Self {
+            name: "bad-network",
+            about: "frames are delayed, lost, repeated and out of order",
+            tell: bad_network,
+        },
+        Self {
+            name: "split-halves",
+            about: "the halves of a split network move on and meet",
+            tell: split_halves,
+        },
+        Self { name: "one-way", about: "links work in one direction only", tell: one_way },
+        Self { name: "crashes", about: "processes die at every step and start again", tell: crashes },
+        Self { name: "all-restart", about: "all members lose power and start together", tell: all_restart },
+        Self {
+            name: "sleeper",
+            about: "a member comes back after the others moved on by a million epochs",
+            tell: sleeper,
+        },
+        Self {
+            name: "advance-at-once",
+            about: "members begin the next epoch at the same time",
+            tell: advance_at_once,
+        },
+        Self { name: "behind", about: "a sender that is behind speaks alone and is told so", tell: behind },
+        Self {
+            name: "old-image-with-counter",
+            about: "a disk goes back, and the element's counter shows it unless it was of this start",
+            tell: old_image_with_counter,
+        },
+        Self {
+            name: "old-image-without-counter",
+            about: "a disk goes back and nothing shows it; salts keep nonces apart",
+            tell: old_image_without_counter,
+        },
+        Self { name: "silent-element", about: "elements do not answer for a while", tell: silent_element },
+        Self { name: "full-disk", about: "disks take no writes for a while", tell: full_disk },
+        Self {
+            name: "full-disk-at-start",
+            about: "a place cannot be written again at a start that counts, and is rolled back at the next",
+            tell: full_disk_at_start,
+        },
+        Self {
+            name: "intruder",
+            about: "frames are replayed, altered and forged, with the header key too",
+            tell: intruder,
+        },
+        Self {
+            name: "many-relationships",
+            about: "nodes are members of several relationships, which may share a tag",
+            tell: many_relationships,
+        },
+        Self { name: "clone", about: "two devices run on one member's state", tell: clone },
+        Self { name: "last-epochs", about: "a generation comes to its end", tell: last_epochs },
+    ];
+}
+
+/// A trace in the making.
+struct Story {
+    random: Random,
+    trace: Trace,
+}
+
+impl Story {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::stream(seed, Part::Scenario, 0);
+        let members = random.between(2, 5) as usize;
+        let policy = some_policy(&mut random);
+        let mut setup = Setup::of(seed, members, policy);
+        for node in &mut setup.nodes {
+            node.counter = random.chance(600);
+        }
+        let relationship = &mut setup.relationships[0];
+        relationship.active = random.chance(850);
+        relationship.suite = random.pick(&[Suite::Aes256Gcm, Suite::ChaCha20Poly1305]);
+        Self { random, trace: Trace { setup, actions: Vec::new() } }
+    }
+
+    fn members(&self) -> usize {
+        self.trace.setup.nodes.len()
+    }
+
+    fn member(&mut self) -> usize {
+        self.random.below(self.members())
+    }
+
+    fn policy(&mut self) -> &mut Policy {
+        &mut self.trace.setup.relationships[0].policy
+    }
+
+    fn all_active(&mut self) {
+        self.trace.setup.relationships[0].active = true;
+    }
+
+    fn all_count(&mut self, counter: bool) {
+        self.trace.setup.nodes.iter_mut().for_each(|node| node.counter = counter);
+    }
+
+    fn does(&mut self, action: Action) {
+        self.trace.actions.push(action);
+    }
+
+    fn waits(&mut self, least: u64, most: u64) {
+        let time = self.random.between(least, most);
+        self.does(Action::Run(Duration::from_millis(time)));
+    }
+
+    /// That many things happen, of these kinds.
+    fn happens(&mut self, least: u64, most: u64, mixture: &Mixture) {
+        let end = self.trace.actions.len() + self.random.between(least, most) as usize;
+        while self.trace.actions.len() < end {
+            let actions = mixture.draw(&mut self.random, &self.trace.setup);
+            self.trace.actions.extend(actions);
+        }
+    }
+
+    /// Members talk for a while, and nothing goes wrong.
+    fn talk(&mut self, least: u64, most: u64) {
+        self.happens(least, most, &Mixture::peace());
+    }
+
+    fn settles(&mut self) {
+        self.does(Action::Settle);
+    }
+
+    fn settles_somehow(&mut self) {
+        let alone = self.random.chance(300);
+        let node = self.member();
+        self.does(if alone { Action::SettleAlone { node } } else { Action::Settle });
+    }
+}
+
+fn some_policy(random: &mut Random) -> Policy {
+    let milliseconds = Duration::from_millis;
+    Policy {
+        rotate_after: milliseconds(random.pick(&[0, 1000, 3000, 10_000])),
+        rotate_frames: random.pick(&[0, 0, 1, 3, 20]),
+        advance_interval: milliseconds(random.pick(&[0, 100, 500, 1000])),
+        overlap: milliseconds(random.pick(&[0, 200, 2000, 5000])),
+        ..Policy::default()
+    }
+}
+
+fn anything(story: &mut Story) {
+    if story.random.chance(300) {
+        add_relationships(story);
+    }
+    for _ in 0..story.random.between(1, 3) {
+        story.happens(20, 60, &Mixture::everything());
+        story.settles_somehow();
+    }
+}
+
+fn bad_network(story: &mut Story) {
+    let mixture = Mixture::peace().with(Kind::Network, 6);
+    for _ in 0..2 {
+        story.happens(40, 80, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn split_halves(story: &mut Story) {
+    story.talk(4, 10);
+    let half = story.random.between(1, story.members() as u64 - 1) as usize;
+    story.does(Action::Split { side: (0..half).collect() });
+    story.happens(20, 60, &Mixture::peace().with(Kind::Advance, 6).with(Kind::Crash, 2));
+    story.does(Action::Join);
+    story.settles_somehow();
+}
+
+fn one_way(story: &mut Story) {
+    story.talk(4, 10);
+    for _ in 0..2 {
+        story.happens(20, 50, &Mixture::peace().with(Kind::Links, 6).with(Kind::Advance, 3));
+        story.settles_somehow();
+    }
+}
+
+fn crashes(story: &mut Story) {
+    let mixture = Mixture::peace().with(Kind::Crash, 12).with(Kind::Advance, 4);
+    for _ in 0..2 {
+        story.happens(30, 60, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn all_restart(story: &mut Story) {
+    story.talk(10, 30);
+    for node in 0..story.members() {
+        story.does(Action::Crash { node });
+    }
+    story.waits(0, 5000);
+    for node in 0..story.members() {
+        story.does(Action::Start { node });
+        if story.random.chance(300) {
+            story.waits(0, 20);
+        }
+    }
+    story.settles_somehow();
+}
+
+fn sleeper(story: &mut Story) {
+    story.talk(4, 10);
+    let sleeper = story.member();
+    let awake = (sleeper + 1) % story.members();
+    let switched_off = story.random.chance(500);
+    if switched_off {
+        story.does(Action::Crash { node: sleeper });
+    } else {
+        story.does(Action::Split { side: vec![sleeper] });
+    }
+    for _ in 0..story.random.between(1, 3) {
+        let epochs = story.random.between(300_000, 1_000_000) as u32;
+        story.does(Action::Leap { node: awake, relationship: 0, epochs });
+        story.waits(100, 2000);
+        story.talk(4, 10);
+    }
+    if switched_off {
+        story.does(Action::Start { node: sleeper });
+    }
+    story.does(Action::Join);
+    if story.random.chance(500) {
+        story.does(Action::SettleAlone { node: sleeper });
+    }
+    story.settles();
+}
+
+fn advance_at_once(story: &mut Story) {
+    story.all_active();
+    story.talk(4, 10);
+    let longest = story.random.between(0, 50);
+    story.does(Action::Delay { shortest: Duration::ZERO, longest: Duration::from_millis(longest) });
+    for _ in 0..story.random.between(3, 12) {
+        for node in 0..story.members() {
+            if story.random.chance(700) {
+                story.does(Action::Advance { node, relationship: 0 });
+            }
+        }
+        story.waits(0, 1500);
+        story.talk(0, 4);
+    }
+    story.settles();
+}
+
+fn behind(story: &mut Story) {
+    story.all_active();
+    let one = story.member();
+    let other = (one + 1) % story.members();
+    story.talk(4, 10);
+    for _ in 0..story.random.between(1, 3) {
+        // It does not hear that the others move on.
+        for from in (0..story.members()).filter(|from| *from != one) {
+            story.does(Action::Cut { from, to: one, cut: true });
+        }
+        for _ in 0..story.random.between(1, 6) {
+            story.does(Action::Advance { node: other, relationship: 0 });
+            story.waits(500, 3000);
+            story.does(Action::Send { node: one, relationship: 0 });
+        }
+        story.does(Action::SettleAlone { node: one });
+    }
+}
+
+fn old_image_with_counter(story: &mut Story) {
+    story.all_count(true);
+    old_image(story);
+}
+
+fn old_image_without_counter(story: &mut Story) {
+    story.all_count(false);
+    old_image(story);
+}
+
+fn old_image(story: &mut Story) {
+    let node = story.member();
+    story.talk(4, 10);
+    let mixture = Mixture::peace().with(Kind::Advance, 4).with(Kind::Intrusion, 4);
+    for _ in 0..story.random.between(1, 3) {
+        story.does(Action::Image { node });
+        if story.random.chance(500) {
+            let others: Vec<usize> = (0..story.members()).filter(|other| *other != node).collect();
+            story.does(Action::Split { side: others });
+        }
+        story.happens(5, 30, &mixture);
+        if story.random.chance(300) {
+            story.does(Action::Crash { node });
+            story.does(Action::Start { node });
+            story.happens(2, 10, &mixture);
+        }
+        story.does(Action::Join);
+        let image = story.random.below(2);
+        story.does(Action::Restore { node, image });
+        story.does(Action::Start { node });
+        story.happens(5, 20, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn silent_element(story: &mut Story) {
+    let mixture = Mixture::peace()
+        .with(Kind::Element, 6)
+        .with(Kind::Advance, 3)
+        .with(Kind::Crash, 1)
+        .with(Kind::Intrusion, 2);
+    for _ in 0..2 {
+        story.happens(30, 60, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn full_disk(story: &mut Story) {
+    let mixture = Mixture::peace()
+        .with(Kind::Disk, 6)
+        .with(Kind::Advance, 3)
+        .with(Kind::Crash, 2)
+        .with(Kind::Network, 1);
+    for _ in 0..2 {
+        story.happens(30, 60, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn full_disk_at_start(story: &mut Story) {
+    story.all_count(true);
+    story.all_active();
+    let node = story.member();
+    story.talk(6, 12);
+    story.does(Action::Crash { node });
+    story.does(Action::DiskFull { node, full: true });
+    story.does(Action::Start { node });
+    story.talk(2, 6);
+    story.settles();
+}
+
+fn intruder(story: &mut Story) {
+    let mixture = Mixture::peace().with(Kind::Intrusion, 30).with(Kind::Advance, 3).with(Kind::Crash, 1);
+    for _ in 0..2 {
+        story.happens(60, 140, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn many_relationships(story: &mut Story) {
+    add_relationships(story);
+    story.happens(40, 80, &Mixture::everything().with(Kind::Clone, 0));
+    story.settles_somehow();
+}
+
+/// Several relationships at the nodes that there are; half of the time all with one tag.
+fn add_relationships(story: &mut Story) {
+    for _ in 0..story.random.between(1, 3) {
+        let mut members: Vec<usize> = (0..story.members()).collect();
+        while members.len() > 2 && story.random.chance(400) {
+            let out = story.random.below(members.len());
+            members.remove(out);
+        }
+        let relationship = RelationshipSetup {
+            members,
+            policy: some_policy(&mut story.random),
+            suite: story.random.pick(&[Suite::Aes256Gcm, Suite::ChaCha20Poly1305]),
+            active: story.random.chance(700),
+        };
+        story.trace.setup.relationships.push(relationship);
+    }
+    story.trace.setup.one_tag = story.random.chance(500);
+}
+
+fn clone(story: &mut Story) {
+    story.trace.setup.nodes.push(NodeSetup { counter: true });
+    let last = story.members() - 1;
+    story.trace.setup.relationships[0].members.push(last);
+    story.all_active();
+    story.talk(4, 20);
+    let node = story.member();
+    story.does(Action::Clone { node });
+    let copy = story.members();
+    story.does(Action::Start { node: copy });
+    let mixture = Mixture::peace().with(Kind::Advance, 2).with(Kind::Intrusion, 3).with(Kind::Crash, 2);
+    for _ in 0..story.random.between(5, 15) {
+        story.happens(1, 3, &mixture);
+        story.does(Action::Send { node: copy, relationship: 0 });
+    }
+    story.settles();
+}
+
+fn last_epochs(story: &mut Story) {
+    story.all_active();
+    story.policy().rotate_after = Duration::ZERO;
+    story.talk(2, 6);
+    let node = story.member();
+    let left = story.random.between(0, 6) as u32;
+    story.does(Action::Leap { node, relationship: 0, epochs: LAST_EPOCH / 2 });
+    story.waits(0, 2000);
+    story.does(Action::Leap { node, relationship: 0, epochs: LAST_EPOCH / 2 - left - 30 });
+    story.happens(
+        10,
+        40,
+        &Mixture::peace().with(Kind::Advance, 8).with(Kind::Crash, 3).with(Kind::Intrusion, 4),
+    );
+    story.settles();
+}
