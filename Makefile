@@ -30,6 +30,8 @@ check:
 	$(CARGO) fmt --all --check
 	scripts/core-dependencies --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) fmt --manifest-path examples/bare/Cargo.toml --check
+	$(CARGO) clippy --locked --manifest-path examples/bare/Cargo.toml --target-dir target/bare -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 
 dependencies:
