@@ -29,6 +29,8 @@ pub enum LockKey {
     Asr(Name),
     /// A target, by its text in normal form, so that it can be held before it is a node.
     Target(String),
+    /// The addresses of the nodes, from the choice of one until it is in the store.
+    Addresses,
     /// The form of the store, while it is made or migrated.
     Schema,
 }
@@ -43,6 +45,7 @@ impl LockKey {
                 let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
                 format!("target-{hex}.lock")
             }
+            Self::Addresses => "addresses.lock".to_owned(),
             Self::Schema => "schema.lock".to_owned(),
         }
     }
@@ -54,6 +57,7 @@ impl fmt::Display for LockKey {
             Self::Node(id) => write!(f, "node {id}"),
             Self::Asr(name) => write!(f, "ASR {name}"),
             Self::Target(text) => write!(f, "target {text}"),
+            Self::Addresses => f.write_str("the choice of addresses"),
             Self::Schema => f.write_str("the store"),
         }
     }

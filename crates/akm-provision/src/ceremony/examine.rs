@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use akm_core::crypto::Suite;
 use akm_core::enrolment::Preparation;
@@ -16,6 +16,7 @@ use super::steps::read_preparation;
 use super::{DEFAULT_PORT, Observer, Order, StepReport};
 use crate::error::CommandError;
 use crate::link::random;
+use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, NewNode, Node, Store};
 use crate::target::{Stack, Target};
@@ -23,6 +24,9 @@ use crate::target::{Stack, Target};
 /// Longest directory of a target, in bytes: the path of the socket in it must fit into the 107 bytes
 /// that the system allows.
 const DIR_MAX: usize = 107 - "/run/akmd.sock".len();
+
+/// How long to wait for another command that is choosing addresses.
+const ADDRESSES_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Refuses what can be refused, then does steps 1 and 2.
 pub(super) fn accept(
@@ -70,6 +74,8 @@ pub(super) fn accept(
         check_owner(store, &found, order.again)?;
     }
     let element = element(order, active)?;
+    // Until the node is saved: no two ceremonies choose the same address.
+    let choosing = Lock::acquire(store.home(), LockKey::Addresses, ADDRESSES_PATIENCE)?;
     let (listen, endpoint) = addresses(store, order, active, &target)?;
 
     let started_at = Timestamp::now();
@@ -109,6 +115,7 @@ pub(super) fn accept(
         &secrets,
     )?;
     let saved = saving.elapsed();
+    drop(choosing);
     let report = [
         (1, started_at, created, format!("AKM ID {id}, provisioning relationship {relationship}")),
         (2, saving_at, saved, "in the module's own set".to_owned()),
