@@ -52,6 +52,7 @@ impl<'a> Steps<'a> {
         let node = self.node()?;
         let release = release_of(&node, self.target)?;
         let staged = self.target.stage(&release)?;
+        self.leave_others_alone(&node)?;
         // Whatever runs there would hold the state that step 4 needs.
         self.target.stop()?;
         self.target.switch(&staged)?;
@@ -63,14 +64,46 @@ impl<'a> Steps<'a> {
         Ok(format!("{}, release {} {how}", staged.version(), staged.release()))
     }
 
+    /// Another ceremony, perhaps of another module, may have come first while this one was under way or cut off:
+    /// its node is neither stopped nor given another stack. A device that does not say whose it is, is ours to mend.
+    fn leave_others_alone(&self, node: &Node) -> Result<(), CommandError> {
+        let Some(output) = self.target.akmd_if_installed(&["enroll", "--prepare"], &[])? else {
+            return Ok(());
+        };
+        match output.code {
+            Some(0) => self.check_ours(node, &read_preparation(&output.stdout)?),
+            Some(_) => Ok(()),
+            None => Err(CommandError::Failed(format!(
+                "the stack at {} was killed while it was asked whose node it is; if that happens each time, remove \
+                 {}/current there",
+                self.target.url(),
+                self.target.dir()
+            ))),
+        }
+    }
+
+    /// Refuses a device that is the node of another module, or another node of this one.
+    fn check_ours(&self, node: &Node, preparation: &Preparation) -> Result<(), CommandError> {
+        if let Some(existing) = preparation.node
+            && existing.provisioner != self.store.module().root
+        {
+            return Err(CommandError::Failed(format!(
+                "this device was provisioned by another module ({}): have it removed there, or run akmd reset \
+                 --force at the device",
+                existing.provisioner
+            )));
+        }
+        let own: Vec<AkmId> = std::iter::once(node.id).chain(node.replaces).collect();
+        check_element(self.store, preparation, &own)
+    }
+
     /// Step 4: the relationship, into the element of the target.
     pub(super) fn store(&mut self) -> Result<String, CommandError> {
         let node = self.node()?;
         self.target.stop()?;
         let preparation = self.prepare()?;
         let element = &preparation.element;
-        let own: Vec<AkmId> = std::iter::once(node.id).chain(node.replaces).collect();
-        check_element(self.store, &preparation, &own)?;
+        self.check_ours(&node, &preparation)?;
         let relationship = self
             .store
             .relationship(node.relationship)?
@@ -194,17 +227,8 @@ impl<'a> Steps<'a> {
         sds: &SynchronizedDataSet,
         preparation: &Preparation,
     ) -> Result<(Zeroizing<Vec<u8>>, Secret<32>), CommandError> {
-        let mut replaces = None;
-        if let Some(existing) = preparation.node {
-            if existing.provisioner != self.store.module().root {
-                return Err(CommandError::Failed(format!(
-                    "this device was provisioned by another module ({}): have it removed there, or run akmd reset \
-                     --force at the device",
-                    existing.provisioner
-                )));
-            }
-            replaces = Some(existing.relationship).filter(|id| *id != sds.relationship());
-        }
+        let replaces =
+            preparation.node.map(|existing| existing.relationship).filter(|id| *id != sds.relationship());
         let erase = preparation.leftovers.iter().copied().filter(|id| *id != sds.relationship()).collect();
         let gone = || {
             CommandError::Failed(

@@ -188,17 +188,25 @@ impl Target {
     ///
     /// Its exit code is the caller's to judge. An error means that it did not run at all.
     pub fn akmd(&self, args: &[&str], stdin: &[u8]) -> Result<ProcessOutput, TargetError> {
-        let what = "run akmd";
+        self.akmd_if_installed(args, stdin)?.ok_or_else(|| {
+            self.failed("run akmd", &format!("no stack is installed in {}", clean(self.dir())))
+        })
+    }
+
+    /// Like [`Target::akmd`]; `None` where there is none.
+    pub fn akmd_if_installed(
+        &self,
+        args: &[&str],
+        stdin: &[u8],
+    ) -> Result<Option<ProcessOutput>, TargetError> {
         let mut words = vec![self.dir()];
         if let Some((command, rest)) = args.split_first() {
             words.extend([*command, "--dir", self.dir()]);
             words.extend(rest);
         }
-        let output = self.shell.run(what, AKMD, &words, stdin)?;
-        match output.complaint() {
-            Some(("absent", _)) => Err(self.refusal(what, &output)),
-            _ => Ok(output),
-        }
+        let output = self.shell.run("run akmd", AKMD, &words, stdin)?;
+        let absent = matches!(output.complaint(), Some(("absent", _)));
+        Ok(Some(output).filter(|_| !absent))
     }
 
     /// Starts what `current` points to, or starts it again, and returns when it is ready.

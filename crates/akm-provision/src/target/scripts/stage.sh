@@ -9,17 +9,22 @@ foreign) fail occupied "$dir" ;;
 blocked) fail blocked "$(nearest "$dir")" ;;
 esac
 
+# Another ceremony at the same device may make the same directories at the same time.
 [ -d "$dir" ] || mkdir -p "$dir" || fail unwritable "$dir"
-[ -d "$releases" ] || mkdir -m 755 "$releases" || fail unwritable "$releases"
+[ -d "$releases" ] || mkdir -m 755 "$releases" || [ -d "$releases" ] || fail unwritable "$releases"
 for private in state run; do
-    [ -d "$dir/$private" ] || mkdir -m 700 "$dir/$private" || fail unwritable "$dir/$private"
+    private=$dir/$private
+    [ -d "$private" ] || mkdir -m 700 "$private" || [ -d "$private" ] || fail unwritable "$private"
 done
 chmod go-w "$dir" "$releases" && chmod 700 "$dir/state" "$dir/run" || fail unwritable "$dir"
 
-# Each try has a place of its own: the end of one that was cut off must not harm the next.
-rm -rf "$releases"/.staging-* || fail unwritable "$releases"
+# Each try has a place of its own: the end of one that was cut off must not harm the next. The name ends in the
+# process that works there, in that directory; where none does, it goes.
+for old in "$releases"/.staging-*; do
+    [ "/proc/${old##*.}/cwd" -ef "$old" ] || rm -rf "$old" || fail unwritable "$releases"
+done
 stage=$releases/.staging-$id.$$
-mkdir -m 755 "$stage" || fail unwritable "$stage"
+mkdir -m 755 "$stage" && cd "$stage" || fail unwritable "$stage"
 
 tar -xmof - -C "$stage" || {
     rm -rf "$stage"
@@ -52,12 +57,12 @@ if [ -d "$releases/$id" ]; then
     for file in akmd akmd.toml akmd.service manifest; do
         mv -fT "$stage/$file" "$releases/$id/$file" || fail unwritable "$releases/$id/$file"
     done
-    rm -rf "$stage"
+    cd / && rm -rf "$stage"
     is_good "$releases/$id" "$manifest" || fail damaged "$damage"
 else
     # A try that was left behind may have come first.
     mv -T "$stage" "$releases/$id" || is_good "$releases/$id" "$manifest" || fail unwritable "$releases/$id"
-    rm -rf "$stage"
+    cd / && rm -rf "$stage"
 fi
 make_durable "$releases/$id" "$releases" "$dir" "$dir/.."
 say version "$version"
