@@ -1,12 +1,14 @@
 //! The connections of the module and of applications.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use akm_transport::FrameReader;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
@@ -14,7 +16,8 @@ use super::{COMMANDS_WAITING, Command, LINES_WAITING};
 use crate::error::NodeError;
 use crate::local_api::{LINE_MAX, Reply, Request};
 
-/// Connections from the network at once; whoever comes beyond that waits.
+/// Connections from the network at once. Whoever comes beyond that takes the place of the stranger who has been
+/// there longest; where there is no stranger he waits.
 const STREAMS_MAX: usize = 256;
 
 /// A stream that says nothing for this long is closed.
@@ -33,13 +36,18 @@ pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Accepts streams of frames, whoever they come from: they prove themselves by their frames.
 pub(super) async fn accept_streams(listener: TcpListener, commands: mpsc::Sender<Command>) {
     let places = Arc::new(Semaphore::new(STREAMS_MAX));
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+    let strangers = Arc::new(Strangers::default());
+    for number in 0.. {
         match listener.accept().await {
             Ok((stream, remote)) => {
+                if places.available_permits() == 0 {
+                    strangers.send_away_oldest();
+                }
+                let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
                 let commands = commands.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = serve_stream(stream, commands).await {
+                let stranger = Stranger { number, among: Arc::clone(&strangers) };
+                strangers.admit(number, async move {
+                    if let Err(error) = serve_stream(stream, stranger, commands).await {
                         debug!(%remote, %error, "stream closed");
                     }
                     drop(place);
@@ -54,7 +62,44 @@ pub(super) async fn accept_streams(listener: TcpListener, commands: mpsc::Sender
     }
 }
 
-async fn serve_stream(mut stream: TcpStream, commands: mpsc::Sender<Command>) -> std::io::Result<()> {
+/// The streams that have not yet said anything worth an answer, in the order in which they came.
+#[derive(Default)]
+struct Strangers(Mutex<BTreeMap<u64, AbortHandle>>);
+
+impl Strangers {
+    fn admit(&self, number: u64, stream: impl Future<Output = ()> + Send + 'static) {
+        // Locked before it can end, so that its end finds it here.
+        let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        present.insert(number, tokio::spawn(stream).abort_handle());
+    }
+
+    /// Ends the stream of the stranger who has been here longest; its place is free soon after.
+    fn send_away_oldest(&self) {
+        let oldest = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+        if let Some((_, stream)) = oldest {
+            stream.abort();
+        }
+    }
+}
+
+/// Being one of the [`Strangers`], until this is dropped.
+struct Stranger {
+    number: u64,
+    among: Arc<Strangers>,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.among.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+    }
+}
+
+async fn serve_stream(
+    mut stream: TcpStream,
+    stranger: Stranger,
+    commands: mpsc::Sender<Command>,
+) -> std::io::Result<()> {
+    let mut stranger = Some(stranger);
     stream.set_nodelay(true)?;
     let mut reader = FrameReader::new();
     let mut buffer = vec![0; 16_384];
@@ -75,6 +120,7 @@ async fn serve_stream(mut stream: TcpStream, commands: mpsc::Sender<Command>) ->
             if frames.is_empty() {
                 continue;
             }
+            drop(stranger.take());
             let mut out = Vec::new();
             for frame in frames {
                 akm_transport::encode(&frame, &mut out).map_err(std::io::Error::other)?;
