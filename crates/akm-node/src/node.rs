@@ -27,6 +27,9 @@ use crate::error::NodeError;
 use crate::layout::Layout;
 use crate::storage::{Identity, Storage};
 
+/// Sessions that act, each with a write to the disk, before frames and applications get their turn.
+const SESSIONS_AT_ONCE: usize = 16;
+
 /// Where what comes out of a session goes.
 pub trait Network {
     /// Sends one datagram, as well as the network can.
@@ -141,10 +144,12 @@ impl Node {
         self.timers.first().map(|(due, _)| self.clock + due.0)
     }
 
-    /// Lets all sessions act whose time has come.
+    /// Lets sessions act whose time has come; not all of them where very many are due, such as at a start, so that
+    /// others are heard in between: then [`Node::timeout`] says that there is more to do at once.
     pub fn fire(&mut self, network: &mut dyn Network) {
         let now = self.now();
-        while let Some((due, id)) = self.timers.first().copied() {
+        for _ in 0..SESSIONS_AT_ONCE {
+            let Some((due, id)) = self.timers.first().copied() else { break };
             if due > now {
                 break;
             }
