@@ -4,10 +4,11 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
 
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// What the receive buffer is asked to be; the system may give less. It must hold what arrives while
-/// the element is asked for the keys of an epoch.
+/// What the receive buffer is asked to be; to others than root the system may give less. It must hold what arrives
+/// while the element is asked for the keys of an epoch, or a place is written.
 const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// Ports to record: above the well-known services, below those that systems give to outgoing
@@ -61,8 +62,11 @@ fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
 
 fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    // A smaller buffer loses frames under load, and is no reason not to start.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    // Root may go beyond the limit of the system. A smaller buffer loses frames under load, and is no reason not to
+    // start.
+    if set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
