@@ -1,6 +1,7 @@
 //! How a node starts (protocol, section 6).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::thread;
 
 use akm_core::crypto;
 use akm_core::element::ProvisionableElement;
@@ -17,6 +18,12 @@ use crate::config::Config;
 use crate::error::NodeError;
 use crate::layout::Layout;
 use crate::storage::{Installed, Storage};
+
+/// Places that are written at the same time.
+const WRITES_AT_ONCE: usize = 16;
+
+/// Fewer relationships than this are not worth a thread.
+const FEWEST_OF_A_THREAD: usize = 16;
 
 /// What the sealed place of a relationship says at a start.
 enum FoundPlace {
@@ -127,8 +134,7 @@ fn take_up_places(
     installed: &[Installed],
 ) -> Result<(PlaceSeal, Vec<FoundPlace>), NodeError> {
     let start = Start::begin(element)?;
-    let mut places = Vec::with_capacity(installed.len());
-    for content in installed {
+    let take_up = |content: &Installed| {
         let sds = &content.sds;
         let (relationship, generation) = (sds.relationship(), sds.generation());
         let found = match storage.load_place(node, relationship, generation) {
@@ -145,13 +151,35 @@ fn take_up_places(
             }
             _ => Ok(()),
         };
-        places.push(written.map_or_else(FoundPlace::NotRecorded, |()| found));
-    }
+        written.map_or_else(FoundPlace::NotRecorded, |()| found)
+    };
+    let places = for_each(installed, take_up);
     let seal = start.count_up(element).map_err(|error| match error {
         StartError::Element(error) => error.into(),
         StartError::CounterMoved => NodeError::Failed(error.to_string()),
     })?;
     Ok((seal, places))
+}
+
+/// Does the same for all, many at once where there are many, and keeps the order: file systems make the writes of
+/// several threads durable together.
+fn for_each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = (items.len() / FEWEST_OF_A_THREAD).clamp(1, WRITES_AT_ONCE);
+    if threads == 1 {
+        return items.iter().map(work).collect();
+    }
+    let work = &work;
+    thread::scope(|scope| {
+        let parts: Vec<_> = items
+            .chunks(items.len().div_ceil(threads))
+            .map(|part| scope.spawn(move || part.iter().map(work).collect::<Vec<R>>()))
+            .collect();
+        let done = parts.into_iter().flat_map(|part| match part.join() {
+            Ok(results) => results,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        done.collect()
+    })
 }
 
 fn examine(start: &Start, sds: &SynchronizedDataSet, sealed: Option<&[u8]>) -> FoundPlace {
