@@ -360,3 +360,42 @@ fn a_message_whose_epoch_cannot_be_recorded_is_an_error_and_goes_out_once_that_i
     exchange(&mut stations);
     assert_eq!(delivered(&mut stations[1]), ["second"]);
 }
+
+#[test]
+fn among_very_many_each_relationship_meets_its_own_fate() {
+    // Enough for several threads to take up the places.
+    let (mut station, asrs) = Station::with_asrs(70);
+    let old = fs::read(station.device.place(station.id(), asrs[7].id())).unwrap();
+    station.restart();
+    station.stop();
+    fs::write(station.device.place(station.id(), asrs[7].id()), old).unwrap();
+    fs::remove_file(station.device.place(station.id(), asrs[40].id())).unwrap();
+    fs::write(station.device.place(station.id(), asrs[69].id()), b"torn").unwrap();
+    for _ in 0..2 {
+        station.start();
+        for (at, asr) in asrs.iter().enumerate() {
+            let phase = match at {
+                7 => "RolledBack",
+                40 | 69 => "WithoutPlace",
+                _ => "Established",
+            };
+            assert_eq!(station.phase(asr), phase, "{}", asr.label);
+        }
+        station.stop();
+    }
+}
+
+#[test]
+fn a_node_in_many_relationships_hears_others_between_their_first_frames() {
+    let (mut station, asrs) = Station::with_asrs(40);
+    station.restart();
+    let mut turns = 0;
+    while station.node().timeout().is_some_and(|due| due <= std::time::Instant::now()) {
+        let before = station.network.datagrams.len();
+        station.fire();
+        assert!((1..asrs.len()).contains(&(station.network.datagrams.len() - before)));
+        turns += 1;
+    }
+    assert_eq!(station.network.datagrams.len(), asrs.len(), "each says hello once");
+    assert!(turns > 1);
+}
