@@ -2,11 +2,12 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test build check dependencies help
+.PHONY: demo test soak build check dependencies help
 
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
 	@echo "make test          all tests"
+	@echo "make soak          floods of five million frames each, about ten minutes"
 	@echo "make build         akm and akmd, in target/release"
 	@echo "make check         format, lints and documentation, as CI does beside the tests"
 	@echo "make dependencies  write the list of what akm-core depends on"
@@ -25,6 +26,12 @@ test:
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --all-features
 	$(CARGO) test --locked --package akm-core
+
+# Released programs: what a flood costs is a matter of speed.
+soak:
+	scripts/setup test
+	$(CARGO) build --locked --release --workspace --bins
+	AKM_FLOOD_FRAMES=5000000 $(CARGO) test --locked --release --package akm-provision --test flood -- --nocapture
 
 check:
 	$(CARGO) fmt --all --check
