@@ -7,7 +7,7 @@ CARGO ?= cargo
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
 	@echo "make test          all tests"
-	@echo "make soak          floods of five million frames each, about ten minutes"
+	@echo "make soak          floods of five million frames each, and a thousand relationships: ten minutes"
 	@echo "make build         akm and akmd, in target/release"
 	@echo "make check         format, lints and documentation, as CI does beside the tests"
 	@echo "make dependencies  write the list of what akm-core depends on"
@@ -27,11 +27,12 @@ test:
 	$(CARGO) test --locked --workspace --all-features
 	$(CARGO) test --locked --package akm-core
 
-# Released programs: what a flood costs is a matter of speed.
+# What a flood costs, and how soon a node with a thousand relationships answers, is a matter of speed: as released.
 soak:
 	scripts/setup test
 	$(CARGO) build --locked --release --workspace --bins
 	AKM_FLOOD_FRAMES=5000000 $(CARGO) test --locked --release --package akm-provision --test flood -- --nocapture
+	$(CARGO) test --locked --release --package akm-provision --test many -- --nocapture
 
 check:
 	$(CARGO) fmt --all --check
