@@ -19,6 +19,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "software")]
+mod advice;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 #[cfg(feature = "software")]
@@ -26,6 +28,8 @@ pub mod software;
 #[cfg(feature = "software")]
 mod spec;
 
+#[cfg(feature = "software")]
+pub use advice::advice;
 pub use akm_core::element::ProvisionableElement;
 #[cfg(feature = "software")]
 pub use spec::{ElementSpec, InvalidElementSpec};

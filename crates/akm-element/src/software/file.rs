@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::envelope::checksum;
+use crate::advice;
 
 /// A file that is only ever replaced as a whole, and that knows what it last saw there.
 pub(super) struct DurableFile {
@@ -133,7 +134,10 @@ fn read_private(path: &Path, most: usize, flags: OFlags) -> Result<Zeroizing<Vec
         .map_err(|error| unavailable(path, &error))?;
     let metadata = file.metadata().map_err(|error| unavailable(path, &error))?;
     if !metadata.is_file() {
-        return Err(ElementError::Refused(format!("{} is not a regular file", path.display())));
+        return Err(ElementError::Refused(format!(
+            "{} is not a regular file: move away what is in its place",
+            path.display()
+        )));
     }
     check_private(metadata.mode(), metadata.uid(), rustix::process::geteuid().as_raw())
         .map_err(|why| ElementError::Refused(format!("{} {why}", path.display())))?;
@@ -148,12 +152,16 @@ fn read_private(path: &Path, most: usize, flags: OFlags) -> Result<Zeroizing<Vec
 }
 
 fn check_private(mode: u32, owner: u32, user: u32) -> Result<(), String> {
+    if owner != user {
+        return Err(format!(
+            "belongs to user {owner}, and this program runs as user {user}: use that user, or give it back (chown {user})"
+        ));
+    }
     let mode = mode & 0o7777;
     if mode & !0o600 != 0 {
-        return Err(format!("has mode {mode:04o}, which is wider than 0600"));
-    }
-    if owner != user {
-        return Err(format!("belongs to user {owner}, and this program runs as user {user}"));
+        return Err(format!(
+            "has mode {mode:04o}, which is wider than 0600: chmod 600 it, if nobody else had it"
+        ));
     }
     Ok(())
 }
@@ -165,7 +173,10 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn unavailable(path: &Path, error: &io::Error) -> ElementError {
-    ElementError::Unavailable(format!("{}: {error}", path.display()))
+    if error.kind() == io::ErrorKind::NotFound {
+        return ElementError::Unavailable(format!("{} is missing: put it back", path.display()));
+    }
+    ElementError::Unavailable(format!("{}: {error}{}", path.display(), advice(error)))
 }
 
 #[cfg(test)]
@@ -181,7 +192,7 @@ mod tests {
         }
         assert_eq!(
             check_private(0o600, 7, 0).unwrap_err(),
-            "belongs to user 7, and this program runs as user 0"
+            "belongs to user 7, and this program runs as user 0: use that user, or give it back (chown 0)"
         );
     }
 }
