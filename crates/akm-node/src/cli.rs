@@ -141,7 +141,8 @@ pub fn main() -> u8 {
                 let failed = Reply::Failed { exit_code: error.exit_code(), error: error.to_string() };
                 let _ = say(failed.line().trim_end());
             }
-            eprintln!("akmd: {error}");
+            // Where nobody can be told, as on a full disk, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "akmd: {error}");
             error.exit_code()
         }
     }
@@ -166,6 +167,8 @@ fn start_log(verbose: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // The log may stand on a disk that is full: a line that is lost must not stop the stack.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -234,6 +237,8 @@ fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
         .open(&path)
         .map_err(NodeError::file("cannot open", &path))?;
     let begins = log.metadata().map_or(0, |metadata| metadata.len());
+    // Where the log takes nothing, a stack that cannot start could not say why.
+    writeln!(&log, "akmd: starting in the background").map_err(NodeError::file("cannot write", &path))?;
     let program = std::env::current_exe()
         .map_err(|error| NodeError::Failed(format!("cannot find this program: {error}")))?;
     let cannot_start = |error| NodeError::Failed(format!("cannot start the stack: {error}"));
@@ -262,7 +267,8 @@ fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
         {
             let log = std::fs::read(&path).unwrap_or_default();
             let said = String::from_utf8_lossy(log.get(begins as usize..).unwrap_or_default()).into_owned();
-            let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+            let last = said.lines().skip(1).filter(|line| !line.trim().is_empty()).last();
+            let last = last.unwrap_or("it said nothing");
             let last = last.strip_prefix("akmd: ").unwrap_or(last);
             return Err(NodeError::Failed(format!("the stack ended at once ({status}): {last}")));
         }

@@ -8,6 +8,10 @@ use serde::Deserialize;
 use crate::error::NodeError;
 use crate::layout::Layout;
 
+/// What helps against a configuration that is not what the module wrote.
+const CURE: &str =
+    "put back what the module wrote, or provision the device again (akm provision TARGET --again)";
+
 /// What the module decided for this node at installation. Part of the integrity code.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,9 +32,12 @@ impl Config {
     /// Reads the configuration of an installation.
     pub fn load(layout: &Layout) -> Result<Self, NodeError> {
         let path = layout.config();
-        let text = std::fs::read_to_string(&path).map_err(NodeError::file("cannot read", &path))?;
-        let damaged = |what: String| NodeError::Damaged { path: path.clone(), what };
-        let written: Written = toml::from_str(&text).map_err(|error| damaged(error.message().to_owned()))?;
+        let damaged =
+            |what: String| NodeError::Damaged { path: path.clone(), what: format!("{what}; {CURE}") };
+        let bytes = std::fs::read(&path).map_err(NodeError::file("cannot read", &path))?;
+        let text = String::from_utf8(bytes).map_err(|_| damaged("not a text".to_owned()))?;
+        let written: Written =
+            toml::from_str(&text).map_err(|error| damaged(error.message().replace('\n', ", ")))?;
         let element = written.element.parse().map_err(|error| damaged(format!("element: {error}")))?;
         Ok(Self { listen: written.listen, element })
     }

@@ -44,11 +44,16 @@ pub fn run(layout: &Layout) -> Result<(), NodeError> {
 }
 
 async fn serve(layout: &Layout) -> Result<(), NodeError> {
+    // Before anything is counted: a start without a place for its socket would be in vain.
+    layout.make_run()?;
     // The node comes first: it holds the lock, so that the sockets below are nobody else's.
     let mut node = Node::start(layout)?;
     let listen = node.config().listen;
-    let cannot_listen =
-        |error| NodeError::Failed(format!("cannot listen on {listen} (UDP and TCP): {error}"));
+    let config = layout.config();
+    let cannot_listen = |error| {
+        let config = config.display();
+        NodeError::Failed(format!("cannot listen on {listen} (UDP and TCP), as {config} says: {error}"))
+    };
     let (udp, tcp) = akm_transport::bind_pair(listen).map_err(cannot_listen)?;
     let udp = UdpSocket::from_std(udp).map_err(cannot_listen)?;
     let tcp = TcpListener::from_std(tcp).map_err(cannot_listen)?;
@@ -121,7 +126,6 @@ async fn serve(layout: &Layout) -> Result<(), NodeError> {
 }
 
 fn listen_locally(layout: &Layout) -> Result<UnixListener, NodeError> {
-    layout.make_run()?;
     let path = layout.socket();
     // Left by a stack that was killed: the lock of the state says that none runs.
     let _ = std::fs::remove_file(&path);

@@ -33,8 +33,8 @@ pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
             leftovers: Vec::new(),
         });
     };
-    let mut element = config.element.create(storage.state_dir())?;
     let identity = storage.identity()?;
+    let mut element = element_of(&config, &storage, identity.as_ref())?;
     if identity.is_some() || storage.is_disowned() {
         storage.tidy(identity.as_ref(), &mut *element)?;
     }
@@ -67,10 +67,10 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
     let wrapped = install.wrapped_root.as_ref().ok_or_else(unreadable)?;
     let config = Config::load(layout)?;
     let storage = Storage::open(layout)?;
-    let mut element = config.element.create(storage.state_dir())?;
+    let existing = storage.identity()?;
+    let mut element = element_of(&config, &storage, existing.as_ref())?;
     let root = Root::Relationship { id: sds.relationship(), version: sds.element_version() };
 
-    let existing = storage.identity()?;
     if let Some(existing) = &existing {
         storage.tidy(Some(existing), &mut *element)?;
         if existing.relationship == sds.relationship() {
@@ -127,6 +127,19 @@ pub fn reset(layout: &Layout) -> Result<(), NodeError> {
         erase_roots(&mut *element, relationship)?;
     }
     Ok(())
+}
+
+/// The element of this device. One is made where there is none, unless the device is a node: then its own is lost,
+/// and another in its place would hide that.
+fn element_of(
+    config: &Config,
+    storage: &Storage,
+    identity: Option<&Identity>,
+) -> Result<Box<dyn ProvisionableElement>, ElementError> {
+    match identity {
+        Some(_) => config.element.open(storage.state_dir()),
+        None => config.element.create(storage.state_dir()),
+    }
 }
 
 fn existing(identity: &Identity) -> ExistingNode {

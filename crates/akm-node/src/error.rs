@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use akm_core::element::ElementError;
+use akm_element::advice;
 
 /// Exit code: something failed.
 pub const FAILED: u8 = 1;
@@ -20,7 +21,7 @@ pub const NOT_RUNNING: u8 = 7;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// A file could not be read or written.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {source}{}", path.display(), advice(source))]
     File {
         /// What was tried.
         action: &'static str,
@@ -38,7 +39,7 @@ pub enum NodeError {
         what: String,
     },
     /// The element did not do its part.
-    #[error(transparent)]
+    #[error("{}{}", .0, element_advice(.0))]
     Element(#[from] ElementError),
     /// The request cannot be met as it is; the text says what to do.
     #[error("{0}")]
@@ -66,9 +67,27 @@ impl NodeError {
         }
     }
 
+    /// Whether the whole disk takes nothing more at this moment, rather than this one file.
+    pub fn is_of_the_disk(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        matches!(self, Self::File { source, .. }
+            if matches!(source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | FileTooLarge))
+    }
+
     /// For `map_err` after a file operation.
     pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }
+    }
+}
+
+/// What an element that is damaged says of itself does not tell how a device gets on without it.
+fn element_advice(error: &ElementError) -> &'static str {
+    match error {
+        ElementError::Damaged(_) => {
+            "; what it held is lost: run akmd reset --force on this device, then provision it again (akm provision \
+             TARGET --again)"
+        }
+        _ => "",
     }
 }

@@ -6,6 +6,7 @@ use akm_core::enrolment::{StackFile, integrity_code};
 use akm_core::keys::sha256;
 
 use crate::error::NodeError;
+use crate::storage::make_private_dir;
 
 /// The directory of one node: stack, state and socket.
 #[derive(Clone, Debug)]
@@ -44,15 +45,9 @@ impl Layout {
         self.dir.join("run")
     }
 
-    /// Makes the directory of socket and log, closed to others. Repeating changes nothing.
+    /// Makes the directory of socket and log, closed to others, or checks that it is. Repeating changes nothing.
     pub fn make_run(&self) -> Result<(), NodeError> {
-        use std::os::unix::fs::DirBuilderExt;
-        let run = self.run();
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&run)
-            .map_err(NodeError::file("cannot make", &run))
+        make_private_dir(&self.run())
     }
 
     /// The socket for applications.

@@ -92,6 +92,10 @@ struct Relationship {
     endpoints: Vec<Option<SocketAddr>>,
     heard: Vec<Option<std::time::Instant>>,
     timer: Option<Instant>,
+    /// Why it has no good place, and what to do.
+    rests: Option<String>,
+    /// Why its latest record could not be written.
+    not_recorded: Option<String>,
 }
 
 /// Management requests that arrived; they carry roots.
@@ -106,7 +110,7 @@ pub struct Node {
     seal: PlaceSeal,
     identity: Identity,
     relationships: BTreeMap<RelationshipId, Relationship>,
-    /// Relationships whose files cannot be read, and why.
+    /// Relationships whose files cannot be read or written, and why.
     damaged: BTreeMap<RelationshipId, String>,
     by_tag: HashMap<Tag, Vec<RelationshipId>>,
     timers: BTreeSet<(Instant, RelationshipId)>,
@@ -215,7 +219,11 @@ impl Node {
         match self.drive_from(id, input, None, network, &mut Vec::new()) {
             Ok(Outcome { not_recorded: Some(error), .. }) => Err(error),
             Ok(_) => Ok(()),
-            Err(error) => Err(wish_failed(asr, error)),
+            Err(error) => {
+                let rests =
+                    self.relationships.get(&id).and_then(|relationship| relationship.rests.as_deref());
+                Err(wish_failed(asr, error, rests))
+            }
         }
     }
 
@@ -229,6 +237,10 @@ impl Node {
             (Some((id, _)), None) => Ok(*id),
             (Some(_), Some(_)) => Err(NodeError::Usage(format!(
                 "several relationships are called {asr}: name it by its ID (akmd status shows them)"
+            ))),
+            (None, _) if !self.damaged.is_empty() => Err(NodeError::Usage(format!(
+                "this node has no relationship {asr} that it can use; akmd status shows those that it has, and why \
+                 others are set aside"
             ))),
             (None, _) => Err(NodeError::Usage(format!(
                 "this node has no relationship {asr}; akmd status shows those that it has"
@@ -344,9 +356,23 @@ impl Node {
                 Output::Idle => break,
             };
             match written {
-                Ok(()) => relationship.session.persisted(),
+                Ok(()) => {
+                    if relationship.not_recorded.take().is_some() {
+                        info!(relationship = %id, label = relationship.label, "its records can be written again");
+                    }
+                    relationship.session.persisted();
+                }
                 Err(error) => {
-                    error!(relationship = %id, %error, "nothing that rests on this record is sent");
+                    let why = error.to_string();
+                    // It is tried again and again; told is what is new.
+                    if relationship.not_recorded.as_ref() != Some(&why) {
+                        error!(
+                            relationship = %id,
+                            label = relationship.label,
+                            "{why}; what rests on this record is not sent; it is tried again by itself"
+                        );
+                        relationship.not_recorded = Some(why);
+                    }
                     outcome.verdict = Some("not-recorded");
                     outcome.not_recorded = Some(error);
                     relationship.session.persist_failed();
@@ -394,7 +420,17 @@ impl Relationship {
         let endpoints = (0..members)
             .map(|at| endpoints.get(at).filter(|_| at != own).and_then(|text| text.parse().ok()))
             .collect();
-        Self { sds, session, label, member_labels, endpoints, heard: vec![None; members], timer: None }
+        Self {
+            sds,
+            session,
+            label,
+            member_labels,
+            endpoints,
+            heard: vec![None; members],
+            timer: None,
+            rests: None,
+            not_recorded: None,
+        }
     }
 
     fn kind(&self) -> Kind {
@@ -463,7 +499,7 @@ fn tell(id: RelationshipId, label: &str, event: Event) {
 }
 
 /// An application's wish that a session refused, in words that say what to do.
-fn wish_failed(asr: &str, error: SessionError) -> NodeError {
+fn wish_failed(asr: &str, error: SessionError, rests: Option<&str>) -> NodeError {
     match error {
         SessionError::TooLong { most } => NodeError::Usage(format!(
             "the text is too long: one message on {asr} carries at most {most} bytes; send it in parts"
@@ -473,7 +509,8 @@ fn wish_failed(asr: &str, error: SessionError) -> NodeError {
              are reachable"
         )),
         SessionError::NotActive(phase) => {
-            NodeError::Failed(format!("{asr} rests here ({phase:?}): make a new ASR at its module"))
+            let why = rests.unwrap_or("make a new ASR at its module");
+            NodeError::Failed(format!("{asr} rests here ({phase:?}): {why}"))
         }
         SessionError::Element(error) => NodeError::Element(error),
         other => NodeError::Failed(format!("{asr}: {other}")),

@@ -20,10 +20,10 @@ mod records;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use akm_core::element::{ProvisionableElement, Root};
+use akm_core::element::{ElementError, ProvisionableElement, Root};
 use akm_core::id::{AkmId, RelationshipId};
 
 use crate::error::NodeError;
@@ -71,6 +71,8 @@ impl Storage {
             .truncate(false)
             .write(true)
             .mode(0o600)
+            // A lock elsewhere would be another lock.
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
             .open(&path)
             .map_err(NodeError::file("cannot open", &path))?;
         match lock.try_lock() {
@@ -111,29 +113,40 @@ impl Storage {
         read_identity(&self.state)
     }
 
+    /// Where that stands.
+    pub fn identity_path(&self) -> PathBuf {
+        self.state.join("identity")
+    }
+
     /// Who the node is whose state another process holds; a look, nothing more.
     pub fn identity_of_running(layout: &Layout) -> Result<Option<Identity>, NodeError> {
         read_identity(&layout.state())
     }
+
+    /// Whether there are records of some node, although nothing says that this device is one.
+    pub fn has_records(&self) -> Result<bool, NodeError> {
+        Ok(!entries(&self.state.join("nodes"))?.is_empty())
+    }
+
     /// Makes this the node's identity, in one step. What belongs to another is erased by `tidy`.
     pub fn adopt(&self, identity: &Identity) -> Result<(), NodeError> {
-        write(&self.state.join("identity"), &identity.emit())
+        write(&self.identity_path(), &identity.emit())
     }
 
     /// Gives the identity up; the rest is erased by `tidy`. Repeating changes nothing.
     pub fn disown(&self) -> Result<(), NodeError> {
         // In this order: an element with roots, and neither identity nor mark, would be a stranger's.
         write(&self.state.join("disowned"), b"")?;
-        durable::remove_file(&self.state.join("identity"))
+        durable::remove_file(&self.identity_path())
     }
 
-    /// All relationships of a node.
+    /// All relationships of a node. A copy of what was installed that is damaged is written anew from the other.
     pub fn relationships(&self, node: AkmId) -> Result<Vec<Found>, NodeError> {
         let dir = self.node_dir(node);
         let mut found = Vec::new();
         for (name, path) in entries(&dir)? {
             let Ok(relationship) = name.parse::<RelationshipId>() else { continue };
-            found.push(Found { relationship, installed: Installed::load(&path) });
+            found.push(Found { relationship, installed: Installed::load(&path, relationship) });
         }
         found.sort_by_key(|found| found.relationship);
         Ok(found)
@@ -176,6 +189,11 @@ impl Storage {
         remove_dir(&self.node_dir(node))
     }
 
+    /// Where the sealed place of a generation is.
+    pub fn place_path(&self, node: AkmId, relationship: RelationshipId, generation: u32) -> PathBuf {
+        self.relationship_dir(node, relationship).join(format!("g{generation}.place"))
+    }
+
     /// The sealed place of a generation; `None` if there is none.
     pub fn load_place(
         &self,
@@ -183,7 +201,7 @@ impl Storage {
         relationship: RelationshipId,
         generation: u32,
     ) -> Result<Option<Vec<u8>>, NodeError> {
-        let path = self.relationship_dir(node, relationship).join(format!("g{generation}.place"));
+        let path = self.place_path(node, relationship, generation);
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -199,7 +217,7 @@ impl Storage {
         generation: u32,
         sealed: &[u8],
     ) -> Result<(), NodeError> {
-        write(&self.relationship_dir(node, relationship).join(format!("g{generation}.place")), sealed)
+        write(&self.place_path(node, relationship, generation), sealed)
     }
 
     /// Remembers that a generation is active.
@@ -255,6 +273,9 @@ impl Storage {
 
     /// Finishes or undoes what a crash cut off: what was staged goes, what was being erased is
     /// erased, and the element keeps no root that no relationship of this node uses.
+    ///
+    /// Nothing is erased for an identity of which the disk holds no relationship, or the element no root: none was
+    /// ever adopted before these were there, so one of the three is another's, or gone.
     pub fn tidy(
         &self,
         identity: Option<&Identity>,
@@ -267,19 +288,43 @@ impl Storage {
         }
         let nodes = self.state.join("nodes");
         let mut kept = BTreeSet::new();
-        for (name, path) in entries(&nodes)? {
-            if identity.is_none_or(|identity| name != identity.node.to_string()) {
-                continue;
+        if let Some(identity) = identity {
+            let dir = self.node_dir(identity.node);
+            let held = entries(&dir)?;
+            kept.extend(held.iter().filter_map(|(name, _)| name.parse::<RelationshipId>().ok()));
+            if kept.is_empty() {
+                return Err(NodeError::Damaged {
+                    path: self.identity_path(),
+                    what: format!(
+                        "it says that this is node {}, and {} holds no relationship: put back the one that is \
+                         wrong, or run akmd reset --force on this device and provision it again (akm provision TARGET \
+                         --again)",
+                        identity.node,
+                        dir.display()
+                    ),
+                });
             }
-            for (name, path) in entries(&path)? {
-                if name.starts_with(STAGING) {
-                    remove_dir(&path)?;
-                } else if let Ok(relationship) = name.parse::<RelationshipId>() {
-                    kept.insert(relationship);
-                }
+            // It ends with the identity and never before; its directory may come back.
+            kept.insert(identity.relationship);
+            for (_, path) in held.iter().filter(|(name, path)| name.starts_with(STAGING) && path.is_dir()) {
+                remove_dir(path)?;
             }
         }
-        for root in element.roots()? {
+        let roots = element.roots()?;
+        if let Some(identity) = identity {
+            let is_own =
+                |root: &Root| matches!(root, Root::Relationship { id, .. } if *id == identity.relationship);
+            if !roots.iter().any(is_own) {
+                return Err(NodeError::Element(ElementError::Refused(format!(
+                    "what {} has for an element is not that of node {}: it holds no root of its provisioning \
+                     relationship. Put the right one back; if that is lost, move this one away, run akmd reset --force \
+                     on this device and provision it again (akm provision TARGET --again)",
+                    self.state.display(),
+                    identity.node
+                ))));
+            }
+        }
+        for root in roots {
             if let Root::Relationship { id, .. } = root
                 && !kept.contains(&id)
             {
@@ -287,12 +332,16 @@ impl Storage {
             }
         }
         for (name, path) in entries(&nodes)? {
+            // What is no directory is none of ours.
+            if !path.is_dir() {
+                continue;
+            }
             if identity.is_none_or(|identity| name != identity.node.to_string()) {
                 remove_dir(&path)?;
                 continue;
             }
             for (name, path) in entries(&path)? {
-                if name.starts_with(ERASED) {
+                if name.starts_with(ERASED) && path.is_dir() {
                     remove_dir(&path)?;
                 }
             }
@@ -342,18 +391,25 @@ pub fn erase_roots(
 }
 
 /// Makes a directory that only its owner may enter, or checks that an existing one is.
-fn make_private_dir(path: &Path) -> Result<(), NodeError> {
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), NodeError> {
+    let damaged = |what: String| Err(NodeError::Damaged { path: path.to_owned(), what });
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
+            let user = rustix::process::geteuid().as_raw();
+            if metadata.uid() != user {
+                return damaged(format!(
+                    "it belongs to user {}, and this program runs as user {user}: use that user, or give all of it \
+                     back (chown -R {user} {})",
+                    metadata.uid(),
+                    path.display()
+                ));
+            }
             if metadata.permissions().mode() & 0o077 != 0 {
-                return Err(NodeError::Damaged {
-                    path: path.to_owned(),
-                    what: format!("open to other users: chmod 700 {}", path.display()),
-                });
+                return damaged(format!("open to other users: chmod 700 {}", path.display()));
             }
             Ok(())
         }
-        Ok(_) => Err(NodeError::Damaged { path: path.to_owned(), what: "not a directory".to_owned() }),
+        Ok(_) => damaged("not a directory: move away what is in its place".to_owned()),
         Err(_) => {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -365,7 +421,7 @@ fn make_private_dir(path: &Path) -> Result<(), NodeError> {
     }
 }
 
-/// The entries of a directory that are directories; none if it does not exist.
+/// The entries of a directory, of whatever kind; none if it does not exist.
 fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, NodeError> {
     let reading = match fs::read_dir(dir) {
         Ok(reading) => reading,
@@ -375,9 +431,7 @@ fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, NodeError> {
     let mut found = Vec::new();
     for entry in reading {
         let entry = entry.map_err(NodeError::file("cannot read", dir))?;
-        if entry.path().is_dir() {
-            found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
-        }
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
     }
     Ok(found)
 }

@@ -24,6 +24,9 @@ pub(super) fn status(status: &NodeStatus, as_json: bool) -> Result<(), NodeError
             "  {}, generation {}, epoch {epoch}; {} frames sent, {} accepted",
             relationship.phase, relationship.generation, relationship.sent, relationship.accepted
         ))?;
+        if let Some(trouble) = &relationship.trouble {
+            say(&format!("  {trouble}"))?;
+        }
         for (reason, count) in &relationship.rejected {
             say(&format!("  {count} dropped: {reason}"))?;
         }

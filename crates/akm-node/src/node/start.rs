@@ -1,6 +1,7 @@
 //! How a node starts (protocol, section 6).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::thread;
 
 use akm_core::crypto;
@@ -11,7 +12,7 @@ use akm_core::sds::{Kind, SynchronizedDataSet};
 use akm_core::session::{Membership, Options, Session, Standing, Surroundings};
 use akm_core::start::{SealedPlace, Start, StartError};
 use akm_core::tree::Place;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{Node, Relationship, SystemRandom, seal_place};
 use crate::config::Config;
@@ -25,11 +26,11 @@ const WRITES_AT_ONCE: usize = 16;
 /// Fewer relationships than this are not worth a thread.
 const FEWEST_OF_A_THREAD: usize = 16;
 
-/// What the sealed place of a relationship says at a start.
+/// What the sealed place of a relationship says at a start; where it is of no use, why.
 enum FoundPlace {
     Good(Place),
-    Lost,
-    RolledBack,
+    Lost(String),
+    RolledBack(String),
     /// Good, but it could not be written under this start: using it would break the next one.
     NotRecorded(NodeError),
 }
@@ -50,7 +51,15 @@ impl Node {
         };
         if identity.is_none() && !storage.is_disowned() {
             // It may not even have an element yet.
-            return Err(not_a_node());
+            return Err(if storage.has_records()? {
+                NodeError::NothingToDo(format!(
+                    "{} is missing, so this device is not an AKM node: put it back if it was lost, else provision the \
+                     device from its module (akm provision TARGET --again)",
+                    storage.identity_path().display()
+                ))
+            } else {
+                not_a_node()
+            });
         }
         let mut element = config.element.open(storage.state_dir())?;
         storage.tidy(identity.as_ref(), &mut *element)?;
@@ -61,10 +70,18 @@ impl Node {
             match found.installed {
                 Ok(content) => installed.push(content),
                 Err(error) => {
-                    error!(relationship = %found.relationship, %error, "set aside");
-                    damaged.insert(found.relationship, error.to_string());
+                    let error = format!("{error}; {}", cure(found.relationship == identity.relationship));
+                    error!(relationship = %found.relationship, "set aside: {error}");
+                    damaged.insert(found.relationship, error);
                 }
             }
+        }
+        if installed.iter().all(|content: &Installed| content.sds.relationship() != identity.relationship) {
+            damaged.entry(identity.relationship).or_insert_with(|| {
+                let error = format!("its records are missing: {}", cure(true));
+                error!(relationship = %identity.relationship, "the provisioning relationship is set aside: {error}");
+                error
+            });
         }
         let (seal, places) = take_up_places(&storage, &mut *element, identity.node, &installed)?;
         let mut node = Self {
@@ -85,8 +102,9 @@ impl Node {
         for (installed, place) in installed.into_iter().zip(places) {
             let id = installed.sds.relationship();
             if let Err(error) = node.begin(installed, place) {
-                error!(relationship = %id, %error, "set aside");
-                node.damaged.insert(id, error.to_string());
+                let error = format!("{error}; {}", cure(id == node.identity.relationship));
+                error!(relationship = %id, "set aside: {error}");
+                node.damaged.insert(id, error);
             }
         }
         info!(node = %node.identity.node, relationships = node.relationships.len(), "started");
@@ -94,14 +112,28 @@ impl Node {
     }
 
     fn begin(&mut self, installed: Installed, place: FoundPlace) -> Result<(), NodeError> {
-        let standing = match place {
-            FoundPlace::Lost => Standing::WithoutPlace,
-            FoundPlace::RolledBack => Standing::RolledBack,
-            FoundPlace::NotRecorded(error) => return Err(error),
-            FoundPlace::Good(place) if installed.active => Standing::Active(place),
-            FoundPlace::Good(place) => Standing::Staged(place),
+        let id = installed.sds.relationship();
+        let (standing, why) = match place {
+            FoundPlace::Lost(why) => (Standing::WithoutPlace, Some(why)),
+            FoundPlace::RolledBack(why) => (Standing::RolledBack, Some(why)),
+            FoundPlace::NotRecorded(error) => {
+                // The element has counted: under the next count this place will be one of an earlier start.
+                return Err(NodeError::Failed(format!(
+                    "{error}; the start of this stack could not be recorded in it, so it counts as rolled back from \
+                     here on"
+                )));
+            }
+            FoundPlace::Good(place) if installed.active => (Standing::Active(place), None),
+            FoundPlace::Good(place) => (Standing::Staged(place), None),
         };
-        self.take_on(installed, standing)
+        self.take_on(installed, standing)?;
+        let is_provisioning = id == self.identity.relationship;
+        if let (Some(why), Some(relationship)) = (why, self.relationships.get_mut(&id)) {
+            let why = format!("{why}; {}", cure(is_provisioning));
+            error!(relationship = %id, label = relationship.label, "rests: {why}");
+            relationship.rests = Some(why);
+        }
+        Ok(())
     }
 
     /// Starts the session of a relationship and puts it among the others.
@@ -137,12 +169,10 @@ fn take_up_places(
     let take_up = |content: &Installed| {
         let sds = &content.sds;
         let (relationship, generation) = (sds.relationship(), sds.generation());
+        let path = storage.place_path(node, relationship, generation);
         let found = match storage.load_place(node, relationship, generation) {
-            Ok(sealed) => examine(&start, sds, sealed.as_deref()),
-            Err(error) => {
-                error!(%relationship, %error, "the place cannot be read");
-                FoundPlace::Lost
-            }
+            Ok(sealed) => examine(&start, sds, sealed.as_deref(), &path),
+            Err(error) => FoundPlace::Lost(error.to_string()),
         };
         let written = match &found {
             FoundPlace::Good(place) if start.rewrites() => {
@@ -151,9 +181,14 @@ fn take_up_places(
             }
             _ => Ok(()),
         };
-        written.map_or_else(FoundPlace::NotRecorded, |()| found)
+        match written {
+            Ok(()) => Ok(found),
+            // Nothing has been counted yet: all of it can be done again once the disk takes it.
+            Err(error) if error.is_of_the_disk() => Err(error),
+            Err(error) => Ok(FoundPlace::NotRecorded(error)),
+        }
     };
-    let places = for_each(installed, take_up);
+    let places = for_each(installed, take_up).into_iter().collect::<Result<_, _>>()?;
     let seal = start.count_up(element).map_err(|error| match error {
         StartError::Element(error) => error.into(),
         StartError::CounterMoved => NodeError::Failed(error.to_string()),
@@ -182,21 +217,23 @@ fn for_each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec
     })
 }
 
-fn examine(start: &Start, sds: &SynchronizedDataSet, sealed: Option<&[u8]>) -> FoundPlace {
-    let relationship = sds.relationship();
+fn examine(start: &Start, sds: &SynchronizedDataSet, sealed: Option<&[u8]>, path: &Path) -> FoundPlace {
+    let path = path.display();
     match start.examine(crypto::provider(), sds, sealed) {
         SealedPlace::Good(place) => FoundPlace::Good(place),
-        SealedPlace::Missing => {
-            warn!(%relationship, "the place is lost");
-            FoundPlace::Lost
-        }
-        SealedPlace::Damaged => {
-            warn!(%relationship, "the place is damaged");
-            FoundPlace::Lost
-        }
-        SealedPlace::RolledBack => {
-            error!(%relationship, "rolled back: the place is from another start; it is not used");
-            FoundPlace::RolledBack
-        }
+        SealedPlace::Missing if sealed.is_none() => FoundPlace::Lost(format!("{path} is missing")),
+        SealedPlace::Missing | SealedPlace::Damaged => FoundPlace::Lost(format!("{path} is damaged")),
+        SealedPlace::RolledBack => FoundPlace::RolledBack(format!(
+            "{path} is not from the latest start: it, or the element, is from an older image of the disk"
+        )),
+    }
+}
+
+/// How a relationship that rests is replaced.
+fn cure(is_provisioning: bool) -> &'static str {
+    if is_provisioning {
+        "the module cannot reach this node any more: provision the device again there (akm provision TARGET --again)"
+    } else {
+        "make another ASR with these members at their module (akm asr create)"
     }
 }

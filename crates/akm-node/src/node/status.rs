@@ -3,7 +3,7 @@
 use akm_core::element::Protection;
 use akm_core::id::RelationshipId;
 use akm_core::management::{PAGE_MAX, RelationshipStatus};
-use akm_core::session::Rejection;
+use akm_core::session::{Phase, Rejection};
 use akm_core::tree::NO_EPOCH;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ pub struct NodeStatus {
     pub unknown_frames: u64,
     /// All relationships, the provisioning one included.
     pub relationships: Vec<RelationshipReport>,
-    /// Relationships whose files cannot be read, and why.
+    /// Relationships whose files cannot be read or written, and why.
     pub damaged: BTreeMap<String, String>,
 }
 
@@ -55,6 +55,8 @@ pub struct RelationshipReport {
     pub run: u32,
     /// Where it stands.
     pub phase: String,
+    /// Why it rests, or why its latest record could not be written; absent if all is well.
+    pub trouble: Option<String>,
     /// Frames made since the start.
     pub sent: u64,
     /// Frames accepted since the start, hellos included.
@@ -109,23 +111,32 @@ impl Node {
         })
     }
 
-    /// One page of the relationships as the module asks for them, and whether there are more.
+    /// One page of the relationships as the module asks for them, and whether there are more. One that is set
+    /// aside is told as generation 0 without place.
     pub(crate) fn page(&self, after: Option<RelationshipId>, most: usize) -> (Vec<RelationshipStatus>, bool) {
         use std::ops::Bound::{Excluded, Unbounded};
+        let most = most.min(PAGE_MAX);
         let start = after.map_or(Unbounded, Excluded);
-        let mut rest = self.relationships.range((start, Unbounded));
-        let page = rest
-            .by_ref()
-            .take(most.min(PAGE_MAX))
-            .map(|(id, entry)| RelationshipStatus {
-                relationship: *id,
-                generation: entry.generation(),
-                epoch: entry.session.epoch(),
-                run: entry.session.run(),
-                phase: entry.session.phase(),
-            })
-            .collect();
-        (page, rest.next().is_some())
+        let in_use = self.relationships.range((start, Unbounded)).map(|(id, entry)| RelationshipStatus {
+            relationship: *id,
+            generation: entry.generation(),
+            epoch: entry.session.epoch(),
+            run: entry.session.run(),
+            phase: entry.session.phase(),
+        });
+        let set_aside = self.damaged.range((start, Unbounded)).map(|(id, _)| RelationshipStatus {
+            relationship: *id,
+            generation: 0,
+            epoch: NO_EPOCH,
+            run: 0,
+            phase: Phase::WithoutPlace,
+        });
+        // One more of each than the page holds shows whether there are more.
+        let mut page: Vec<_> = in_use.take(most + 1).chain(set_aside.take(most + 1)).collect();
+        page.sort_by_key(|status| status.relationship);
+        let more = page.len() > most;
+        page.truncate(most);
+        (page, more)
     }
 }
 
@@ -152,6 +163,7 @@ impl Relationship {
             epoch: Some(self.session.epoch()).filter(|epoch| *epoch != NO_EPOCH),
             run: self.session.run(),
             phase: format!("{:?}", self.session.phase()),
+            trouble: self.rests.as_ref().or(self.not_recorded.as_ref()).cloned(),
             sent: self.session.transmitted(),
             accepted: self.session.delivered(),
             rejected: rejected.collect(),

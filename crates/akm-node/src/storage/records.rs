@@ -8,8 +8,10 @@ use akm_core::keys::sha256;
 use akm_core::management::Install;
 use akm_core::sds::{HeaderKey, MEMBERS_MAX, SynchronizedDataSet, Tag, TreeRoot};
 use akm_core::secret::Secret;
+use tracing::{error, warn};
 use zeroize::Zeroizing;
 
+use super::durable;
 use crate::error::NodeError;
 
 const FORMAT: u8 = 1;
@@ -123,28 +125,76 @@ impl Installed {
         })
     }
 
-    /// Reads the highest generation in a relationship's directory, from either copy.
-    pub(super) fn load(dir: &Path) -> Result<Self, NodeError> {
+    /// Reads the highest generation in a relationship's directory, and puts a copy that is not whole right from
+    /// the other.
+    pub(super) fn load(dir: &Path, relationship: RelationshipId) -> Result<Self, NodeError> {
         let generations =
             std::fs::read_dir(dir).map_err(NodeError::file("cannot read", dir))?.filter_map(|entry| {
                 let name = entry.ok()?.file_name().to_string_lossy().into_owned();
                 let (stem, extension) = name.split_once('.')?;
-                (extension == "installed" || extension == "copy").then_some(())?;
+                COPIES.contains(&extension).then_some(())?;
                 stem.strip_prefix('g')?.parse::<u32>().ok()
             });
-        let generation = generations.max();
-        let read = |extension: &str| {
-            let path = dir.join(format!("g{}.{extension}", generation?));
-            Self::parse(&Zeroizing::new(std::fs::read(path).ok()?))
+        let damaged = |what| NodeError::Damaged { path: dir.to_owned(), what };
+        let Some(generation) = generations.max() else {
+            return Err(damaged("both copies of what was installed are missing".to_owned()));
         };
-        let mut installed = read("installed").or_else(|| read("copy")).ok_or_else(|| NodeError::Damaged {
-            path: dir.to_owned(),
-            what: "both copies of what was installed are damaged; the relationship rests: make a new one at \
-                   its module"
-                .to_owned(),
-        })?;
-        installed.active = dir.join(format!("g{}.active", installed.sds.generation())).exists();
+        let paths = COPIES.map(|extension| dir.join(format!("g{generation}.{extension}")));
+        let [first, second] = paths.each_ref().map(|path| Copy::read(path, relationship, generation));
+        let mut installed = match (first, second) {
+            (Ok(first), second) => {
+                mend(&paths[1], second, &first.bytes);
+                first.installed
+            }
+            (first, Ok(second)) => {
+                mend(&paths[0], first, &second.bytes);
+                second.installed
+            }
+            (Err(first), Err(second)) => {
+                let [name, other] = COPIES.map(|extension| format!("g{generation}.{extension}"));
+                return Err(damaged(format!("{name} {first}, and {other} {second}")));
+            }
+        };
+        installed.active = dir.join(format!("g{generation}.active")).exists();
         Ok(installed)
+    }
+}
+
+/// The extensions of the two copies of what is installed.
+const COPIES: [&str; 2] = ["installed", "copy"];
+
+/// One whole copy of what was installed.
+struct Copy {
+    bytes: Zeroizing<Vec<u8>>,
+    installed: Installed,
+}
+
+impl Copy {
+    /// Reads a copy; the error says what it is instead, as the end of a sentence.
+    fn read(path: &Path, relationship: RelationshipId, generation: u32) -> Result<Self, String> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => Zeroizing::new(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err("is missing".to_owned()),
+            Err(error) => return Err(format!("cannot be read ({error})")),
+        };
+        let installed = Installed::parse(&bytes).ok_or_else(|| "is damaged".to_owned())?;
+        if installed.sds.relationship() != relationship || installed.sds.generation() != generation {
+            return Err(format!("is that of relationship {}", installed.sds.relationship()));
+        }
+        Ok(Self { bytes, installed })
+    }
+}
+
+/// Writes a copy anew where it is not the same as the good one. Best effort: the good one serves.
+fn mend(path: &Path, found: Result<Copy, String>, good: &[u8]) {
+    let why = match found {
+        Ok(copy) if *copy.bytes == *good => return,
+        Ok(_) => "has another content".to_owned(),
+        Err(why) => why,
+    };
+    match durable::write(path, good) {
+        Ok(()) => warn!(path = %path.display(), "{why}; written anew from the other copy"),
+        Err(failed) => error!(path = %path.display(), "{why}, and cannot be written anew: {failed}"),
     }
 }
 
