@@ -3,7 +3,7 @@
 mod arguments;
 pub(crate) mod show;
 
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use akm_core::id::AkmId;
@@ -14,6 +14,7 @@ use crate::ceremony::{self, Observer, Order, StepReport};
 use crate::error::CommandError;
 use crate::link::random;
 use crate::names::{Name, Timestamp};
+use crate::private;
 use crate::relationship;
 use crate::store::{Module, Node, NodeStatus, Store, StoreError};
 use crate::target::TargetUrl;
@@ -42,7 +43,8 @@ pub fn main() -> u8 {
             if arguments.json {
                 show::error(&error);
             }
-            eprintln!("akm: {error}");
+            // Where nobody can be told, as on a full disk, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "akm: {error}");
             error.exit_code()
         }
     }
@@ -68,6 +70,8 @@ fn start_log(verbose: u8) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A line that is lost, as on a full disk, must not stop the command.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -80,7 +84,9 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
         Command::Node(NodeCommand::List) => show::nodes(&open_store(arguments)?, arguments.json),
         Command::Node(NodeCommand::Show { node }) => {
             let store = open_store(arguments)?;
-            show::node(&store, &node_named(&store, &name(node)?)?, arguments.json)
+            let node = node_named(&store, &name(node)?)?;
+            let at_node = (node.status == NodeStatus::Active).then(|| relationship::held_by(&store, &node));
+            show::node(&store, &node, at_node.as_ref(), arguments.json)
         }
         Command::Node(NodeCommand::Remove { node, force }) => {
             let store = open_store(arguments)?;
@@ -105,7 +111,8 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
                 CommandError::Usage(format!("there is no ASR {asr} (akm asr list shows all)"))
             })?;
             let reports = relationship::show(&store, &found)?;
-            show::members(&store, &asr, &reports, arguments.json)
+            show::members(&store, &asr, &reports, arguments.json)?;
+            return Ok(worst(reports.iter().map(relationship::MemberReport::exit_code)));
         }
         Command::Demo { keep } => crate::demo::run(*keep, arguments.json),
     }
@@ -236,11 +243,17 @@ fn verify(arguments: &Arguments, node: Option<&str>, all: bool) -> Result<u8, Co
     }
     let results: Vec<_> =
         nodes.into_iter().map(|node| (node.clone(), ceremony::verify(&store, &node))).collect();
-    show::verified(&results, arguments.json)?;
-    // The worst tells: who is not what it should be counts more than who cannot be reached.
-    let mut errors: Vec<_> = results.iter().filter_map(|(_, result)| result.as_ref().err()).collect();
-    errors.sort_by_key(|error| !matches!(error, CommandError::Verification(_)));
-    Ok(errors.first().map_or(0, |error| error.exit_code()))
+    show::verified(&store, &results, arguments.json)?;
+    Ok(worst(results.iter().map(|(_, result)| result.as_ref().err().map_or(0, CommandError::exit_code))))
+}
+
+/// The exit code that tells for several nodes: who is not what it should be counts more than who cannot be
+/// reached.
+fn worst(codes: impl Iterator<Item = u8>) -> u8 {
+    let mut failed: Vec<u8> = codes.filter(|code| *code != 0).collect();
+    let verification = CommandError::Verification(String::new()).exit_code();
+    failed.sort_by_key(|code| *code != verification);
+    failed.first().copied().unwrap_or(0)
 }
 
 fn name(text: &str) -> Result<Name, CommandError> {
@@ -273,7 +286,14 @@ fn home(arguments: &Arguments) -> Result<PathBuf, CommandError> {
 fn open_store(arguments: &Arguments) -> Result<Store, CommandError> {
     let home = home(arguments)?;
     let vault = open_vault(arguments, &home)?;
-    Ok(Store::open(&home, &vault)?)
+    Store::open(&home, &vault).map_err(|error| match error {
+        StoreError::NoModule { home } => CommandError::Failed(format!(
+            "{} is missing or empty, and the vault is there: put it back from a backup; only if `akm init` was cut off \
+             here, run it again",
+            home.join("store.db").display()
+        )),
+        error => error.into(),
+    })
 }
 
 fn open_vault(arguments: &Arguments, home: &Path) -> Result<Vault, CommandError> {
@@ -296,11 +316,20 @@ fn open_vault(arguments: &Arguments, home: &Path) -> Result<Vault, CommandError>
 fn read_passphrase(arguments: &Arguments, twice: bool) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     if let Some(path) = &arguments.passphrase_file {
         let unreadable = |error| {
-            CommandError::Failed(format!("cannot read the passphrase from {}: {error}", path.display()))
+            let advice = akm_element::advice(&error);
+            CommandError::Failed(format!(
+                "cannot read the passphrase from {}: {error}{advice}",
+                path.display()
+            ))
         };
         // As large as it may get: a vector that grows leaves copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(PASSPHRASE_MAX as usize + 1));
         let file = std::fs::File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        // A pipe or terminal is private by other means.
+        if metadata.is_file() {
+            private::check(path, &metadata).map_err(|error| CommandError::Failed(error.to_string()))?;
+        }
         file.take(PASSPHRASE_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
         while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
             bytes.pop();

@@ -102,6 +102,8 @@ impl Lock {
             .create(true)
             .truncate(false)
             .mode(private::FILE_MODE)
+            // The number of this process goes into the file, and into no other that a link may name.
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
             .open(&path)
             .map_err(unavailable)?;
 

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use akm_element::advice;
 use zeroize::Zeroizing;
 
 /// Mode of a private directory.
@@ -37,7 +38,7 @@ pub enum PrivateError {
         path: PathBuf,
     },
     /// The system did not let us.
-    #[error("cannot use {path}", path = .path.display())]
+    #[error("cannot use {path}: {source}{}", advice(source), path = .path.display())]
     Unavailable {
         /// The file or directory.
         path: PathBuf,

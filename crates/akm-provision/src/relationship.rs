@@ -19,6 +19,7 @@ use akm_core::management::{Install, RelationshipStatus as StatusAtNode};
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, Kind, MEMBERS_MAX, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
+use akm_core::session::Phase;
 
 use crate::ceremony::{not_active, wrap};
 use crate::error::CommandError;
@@ -40,6 +41,44 @@ pub struct MemberReport {
     pub node: Node,
     /// What it says; an error if it could not be asked.
     pub status: Result<StatusAtNode, CommandError>,
+}
+
+impl MemberReport {
+    /// What is wrong with this member, if anything.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.status {
+            Ok(status) => rests(status).map(|how| {
+                format!(
+                    "node {} rests in this ASR: {how}; akmd status on the device says why; to have it back, make \
+                     another ASR with these members (akm asr create)",
+                    self.node.name
+                )
+            }),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    /// What a command that shows it exits with: 0 if all is well.
+    pub fn exit_code(&self) -> u8 {
+        match &self.status {
+            Ok(status) if rests(status).is_some() => CommandError::Verification(String::new()).exit_code(),
+            Ok(_) => 0,
+            Err(error) => error.exit_code(),
+        }
+    }
+}
+
+/// Why a relationship does not send at a node, in a few words; `None` if it does, or will by itself.
+pub fn rests(status: &StatusAtNode) -> Option<&'static str> {
+    match status.phase {
+        // A node cannot tell the generation of a record that it cannot read.
+        _ if status.generation == 0 => Some("its record there is damaged"),
+        Phase::WithoutPlace => Some("its place there is lost"),
+        Phase::RolledBack => Some("its place there is older than the element of the node allows"),
+        Phase::UsedUp => Some("its epochs are used up"),
+        Phase::Erased => Some("it is erased there"),
+        Phase::Staged | Phase::Established | Phase::Resyncing => None,
+    }
 }
 
 /// Makes an ASR, or goes on with one of the same name and members that was parked.
@@ -141,6 +180,11 @@ pub fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, Comm
         };
         MemberReport { status: status.and_then(|all| find_status(&all, id, &node)), node }
     }))
+}
+
+/// Asks a node how all its relationships stand.
+pub fn held_by(store: &Store, node: &Node) -> Result<Vec<StatusAtNode>, CommandError> {
+    Ok(Link::open(store, node)?.status()?)
 }
 
 /// The nodes of these names: at least two, all different, all active.

@@ -87,14 +87,17 @@ pub enum VaultError {
         /// The file that holds the key.
         path: PathBuf,
     },
-    /// The passphrase does not open the vault key.
-    #[error("wrong passphrase")]
-    WrongPassphrase,
+    /// The passphrase does not open the vault key, or what is sealed under it was altered: both look alike.
+    #[error("wrong passphrase, or {path} is damaged: then put it back from a backup", path = .path.display())]
+    WrongPassphrase {
+        /// The file that the passphrase should open.
+        path: PathBuf,
+    },
     /// There is no passphrase, or an empty one.
     #[error("a passphrase is needed to open the vault")]
     NoPassphrase(#[source] io::Error),
     /// What stands in the file is not a vault key.
-    #[error("{path} is damaged: {why}", path = .path.display())]
+    #[error("{path} is damaged: {why}; put it back from a backup", path = .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -272,7 +275,8 @@ impl PassphraseFile {
         }
         let cost = Cost { memory_kib: self.memory_kib, passes: self.passes, lanes: self.lanes };
         let under = derive(passphrase, &salt, cost).ok_or_else(|| damaged("its cost or salt is invalid"))?;
-        let key = open_under(&under, Self::CONTEXT, &sealed).map_err(|_| VaultError::WrongPassphrase)?;
+        let key = open_under(&under, Self::CONTEXT, &sealed)
+            .map_err(|_| VaultError::WrongPassphrase { path: path.to_owned() })?;
         Secret::copy_from(&key).ok_or_else(|| damaged("its key has the wrong length"))
     }
 }
@@ -400,7 +404,7 @@ mod tests {
         assert_eq!(&vault.open_sealed("a", &sealed).unwrap()[..], b"secret");
 
         let open = |text| Vault::open(home.path(), passphrase(text)).unwrap_err();
-        assert!(matches!(open("correct hors"), VaultError::WrongPassphrase));
+        assert!(matches!(open("correct hors"), VaultError::WrongPassphrase { .. }));
         assert!(matches!(open(""), VaultError::NoPassphrase(_)));
         let asking_failed = || Err(io::Error::from(io::ErrorKind::UnexpectedEof));
         assert!(matches!(Vault::open(home.path(), asking_failed), Err(VaultError::NoPassphrase(_))));
@@ -430,7 +434,7 @@ mod tests {
             fs::write(&path, text.replace(from, to)).unwrap();
             Vault::open(home.path(), passphrase("p")).unwrap_err()
         };
-        assert!(matches!(replace("\"passes\": 1", "\"passes\": 2"), VaultError::WrongPassphrase));
+        assert!(matches!(replace("\"passes\": 1", "\"passes\": 2"), VaultError::WrongPassphrase { .. }));
         for (from, to) in [
             ("\"memory_kib\": 8", "\"memory_kib\": 4294967295"),
             ("\"lanes\": 1", "\"lanes\": 0"),

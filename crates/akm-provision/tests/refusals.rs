@@ -148,6 +148,12 @@ fn a_vault_under_a_passphrase_opens_with_it_alone() {
     fs::write(&right, "correct horse\n").unwrap();
     fs::write(&wrong, "correct hors\n").unwrap();
     fs::write(&empty, "\n").unwrap();
+    let arguments = ["init", "--passphrase", "--passphrase-file", text(&right)];
+    set_mode(&right, 0o644);
+    akm_refused(&plant, &arguments, 1, &["open to others", "chmod 600", text(&right)]);
+    for path in [&right, &wrong, &empty] {
+        set_mode(path, 0o600);
+    }
     let missing = plant.place().join("missing");
     akm_refused(&plant, &["init", "--passphrase", "--passphrase-file", text(&empty)], 1, &["passphrase"]);
     plant.akm(&["init", "--name", "plant", "--passphrase", "--passphrase-file", text(&right)]).expect(0);

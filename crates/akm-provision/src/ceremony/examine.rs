@@ -67,11 +67,19 @@ pub(super) fn accept(
     let probe = target.probe()?;
     // The configuration is not known yet, but what counts here is the program.
     target.admit(&probe, &stack.release("", target.dir()), false)?;
-    if probe.release.is_some()
-        && let Some(found) = ask_whoever_is_there(&target, probe.has_state)?
-    {
-        check_element(store, &found, active.map(|active| active.id).as_slice())?;
-        check_owner(store, &found, order.again)?;
+    if probe.release.is_some() {
+        match ask_whoever_is_there(&target, probe.has_state) {
+            Ok(Some(found)) => {
+                check_element(store, &found, active.map(|active| active.id).as_slice())?;
+                check_owner(store, &found, order.again)?;
+            }
+            Ok(None) => {}
+            // A node of ours at this very target: step 3 mends its stack, and step 4 asks again.
+            Err(CommandError::Failed(why)) if active.is_some() => {
+                observer.note(&format!("{why}; its stack is installed anew"));
+            }
+            Err(error) => return Err(error),
+        }
     }
     let element = element(order, active)?;
     // Until the node is saved: no two ceremonies choose the same address.

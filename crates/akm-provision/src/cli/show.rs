@@ -4,6 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use akm_core::element::Protection;
+use akm_core::id::RelationshipId;
+use akm_core::management::RelationshipStatus;
 use akm_core::tree::NO_EPOCH;
 use serde_json::{Value, json};
 
@@ -11,7 +13,7 @@ use super::custody_word;
 use crate::ceremony::{Removal, StepReport, Verified};
 use crate::error::CommandError;
 use crate::names::Name;
-use crate::relationship::MemberReport;
+use crate::relationship::{MemberReport, rests};
 use crate::store::{Node, NodeStatus, Store};
 
 /// Prints a line; an error if nobody reads it.
@@ -174,12 +176,31 @@ pub(super) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
     table(&rows)
 }
 
-pub(super) fn node(store: &Store, node: &Node, as_json: bool) -> Result<(), CommandError> {
+/// What the module knows of a node, and what the node says of its relationships, where it was asked.
+pub(super) fn node(
+    store: &Store,
+    node: &Node,
+    at_node: Option<&Result<Vec<RelationshipStatus>, CommandError>>,
+    as_json: bool,
+) -> Result<(), CommandError> {
     let journal = store.journal_of(node.id)?;
     let asrs = store.asr_names_of_node(node.id)?;
     if as_json {
         let mut value = node_json(node);
         value["asrs"] = json!(asrs);
+        value["at_node"] = match at_node {
+            None => Value::Null,
+            Some(Err(error)) => json!({ "error": error.to_string(), "exit_code": error.exit_code() }),
+            Some(Ok(held)) => {
+                let list = held.iter().map(|status| {
+                    let mut value = status_json(status);
+                    value["relationship_id"] = json!(status.relationship.to_string());
+                    value["name"] = json!(name_of(store, status.relationship)?);
+                    Ok(value)
+                });
+                json!({ "relationships": list.collect::<Result<Vec<_>, CommandError>>()? })
+            }
+        };
         value["journal"] = journal
             .iter()
             .map(|entry| {
@@ -229,7 +250,62 @@ pub(super) fn node(store: &Store, node: &Node, as_json: bool) -> Result<(), Comm
             &entry.outcome,
         ]));
     }
-    table(&rows)
+    table(&rows)?;
+    match at_node {
+        None => Ok(()),
+        Some(Err(error)) => say(&format!("\nwhat it holds is not known: {error}")),
+        Some(Ok(held)) => {
+            say("")?;
+            let mut rows = vec![row(&["HELD BY THE NODE", "GENERATION", "EPOCH", "PHASE"])];
+            for status in held {
+                let name = name_of(store, status.relationship)?;
+                let [generation, epoch, phase] = status_cells(status);
+                rows.push(vec![name, generation, epoch, phase]);
+            }
+            table(&rows)?;
+            tell_of_rest(store, node, held)
+        }
+    }
+}
+
+/// What operators call a relationship: the name of an ASR, else its ID.
+fn name_of(store: &Store, id: RelationshipId) -> Result<String, CommandError> {
+    let name = store.relationship(id)?.and_then(|relationship| relationship.name);
+    Ok(name.map_or_else(|| id.to_string(), |name| name.to_string()))
+}
+
+/// Says of which relationships a node has no good place any more.
+fn tell_of_rest(store: &Store, node: &Node, held: &[RelationshipStatus]) -> Result<(), CommandError> {
+    for status in held {
+        if let Some(how) = rests(status) {
+            let name = name_of(store, status.relationship)?;
+            eprintln!(
+                "akm: node {} rests in {name}: {how}; akmd status on the device says why and what to do",
+                node.name
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Generation, epoch and phase as a table shows them.
+fn status_cells(status: &RelationshipStatus) -> [String; 3] {
+    let unless = |absent: bool, number: u32| if absent { "-".to_owned() } else { number.to_string() };
+    [
+        unless(status.generation == 0, status.generation),
+        unless(status.epoch == NO_EPOCH, status.epoch),
+        if status.generation == 0 { "damaged".to_owned() } else { format!("{:?}", status.phase) },
+    ]
+}
+
+fn status_json(status: &RelationshipStatus) -> Value {
+    json!({
+        "generation": status.generation,
+        "epoch": (status.epoch != NO_EPOCH).then_some(status.epoch),
+        "run": status.run,
+        "phase": format!("{:?}", status.phase),
+        "rests": rests(status),
+    })
 }
 
 pub(super) fn removal(name: &Name, removal: &Removal, as_json: bool) -> Result<(), CommandError> {
@@ -246,6 +322,7 @@ pub(super) fn removal(name: &Name, removal: &Removal, as_json: bool) -> Result<(
 }
 
 pub(super) fn verified(
+    store: &Store,
     results: &[(Node, Result<Verified, CommandError>)],
     as_json: bool,
 ) -> Result<(), CommandError> {
@@ -259,6 +336,7 @@ pub(super) fn verified(
                 "integrity_code": hexadecimal(&verified.identity.integrity),
                 "element": element_text(node),
                 "relationships": verified.identity.relationships.len(),
+                "resting": verified.identity.relationships.iter().filter(|status| rests(status).is_some()).count(),
                 "verified": true,
             }),
             Err(error) => json!({
@@ -290,9 +368,10 @@ pub(super) fn verified(
         });
     }
     table(&rows)?;
-    for (_, result) in results {
-        if let Err(error) = result {
-            eprintln!("akm: {error}");
+    for (node, result) in results {
+        match result {
+            Ok(verified) => tell_of_rest(store, node, &verified.identity.relationships)?,
+            Err(error) => eprintln!("akm: {error}"),
         }
     }
     Ok(())
@@ -344,17 +423,14 @@ pub(super) fn members(
     let asr = store.asr_by_name(name)?;
     let status = asr.as_ref().map_or("ended", |asr| asr.status.as_str());
     let id = asr.as_ref().map(|asr| asr.id().to_string()).unwrap_or_default();
-    let epoch_text = |epoch: u32| if epoch == NO_EPOCH { "-".to_owned() } else { epoch.to_string() };
     if as_json {
         let members = reports.iter().map(|report| match &report.status {
-            Ok(status) => json!({
-                "node": report.node.name.as_str(),
-                "akm_id": report.node.id.to_string(),
-                "generation": status.generation,
-                "epoch": (status.epoch != NO_EPOCH).then_some(status.epoch),
-                "run": status.run,
-                "phase": format!("{:?}", status.phase),
-            }),
+            Ok(status) => {
+                let mut value = status_json(status);
+                value["node"] = json!(report.node.name.as_str());
+                value["akm_id"] = json!(report.node.id.to_string());
+                value
+            }
             Err(error) => json!({
                 "node": report.node.name.as_str(),
                 "akm_id": report.node.id.to_string(),
@@ -373,20 +449,16 @@ pub(super) fn members(
     let mut rows = vec![row(&["MEMBER", "GENERATION", "EPOCH", "PHASE"])];
     for report in reports {
         rows.push(match &report.status {
-            Ok(status) => row(&[
-                report.node.name.as_str(),
-                &status.generation.to_string(),
-                &epoch_text(status.epoch),
-                &format!("{:?}", status.phase),
-            ]),
+            Ok(status) => {
+                let [generation, epoch, phase] = status_cells(status);
+                vec![report.node.name.to_string(), generation, epoch, phase]
+            }
             Err(_) => row(&[report.node.name.as_str(), "-", "-", "not reached"]),
         });
     }
     table(&rows)?;
-    for report in reports {
-        if let Err(error) = &report.status {
-            eprintln!("akm: {error}");
-        }
+    for trouble in reports.iter().filter_map(MemberReport::trouble) {
+        eprintln!("akm: {trouble}");
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use akm_core::id::AkmId;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
 use crate::lock::{Lock, LockError, LockKey};
@@ -92,8 +93,15 @@ pub enum StoreError {
         why: String,
     },
     /// The vault key is not the one that the store is sealed under.
-    #[error("the vault key is not the one that this store is sealed under")]
-    WrongVault,
+    #[error(
+        "the vault key is not the one that the store is sealed under ({home}): put store.db and the vault key back \
+         from the same backup",
+        home = .home.display()
+    )]
+    WrongVault {
+        /// The module's home.
+        home: PathBuf,
+    },
     /// Something in it is not what this program wrote.
     #[error("the store is damaged ({what}): restore it from a backup")]
     Damaged {
@@ -115,6 +123,34 @@ impl StoreError {
 
     fn refused(why: impl Into<String>) -> Self {
         Self::Refused { why: why.into() }
+    }
+
+    /// The same, with the file that it is about.
+    fn in_file(self, path: &Path) -> Self {
+        let path = path.display();
+        match self {
+            Self::Damaged { what } => Self::Damaged { what: format!("{what}, in {path}") },
+            Self::Unavailable(error) => {
+                let advice = error.downcast_ref().map_or("", sqlite_advice);
+                Self::Unavailable(format!("{path}: {error}{advice}").into())
+            }
+            other => other,
+        }
+    }
+}
+
+/// What a person can do about an error of SQLite that is none of the store's content.
+fn sqlite_advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "; make room on its disk, then try again",
+        Some(ErrorCode::ReadOnly) => {
+            "; make its file system, or the file, writable (mount -o remount,rw; chmod 600), then try again"
+        }
+        Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::PermissionDenied) => {
+            "; look at store.db, store.db-wal and store.db-shm: they must be regular files of this user, on a disk \
+             that works and has room"
+        }
+        _ => "",
     }
 }
 
@@ -176,18 +212,11 @@ impl Store {
             .open(&path)
             .map_err(|source| PrivateError::Unavailable { path: path.clone(), source })?;
         private::sync_directory_of(&path)?;
-        let mut connection = connect(&path, PATIENCE)?;
-        schema::migrate(&mut connection)?;
-        let made = connection.execute(
-            "INSERT OR IGNORE INTO module (only_one, name, root, vault_check, created_at)
-             VALUES (1, ?, ?, ?, ?)",
-            params![module.name.as_str(), module.root.as_bytes(), sealed, module.created_at.as_unix_millis()],
-        )?;
+        let made = make_tables(&path, module, &sealed).map_err(|error| error.in_file(&path))?;
         drop(held);
         if made == 0 {
             return Err(StoreError::Exists { what: format!("the module in {}", home.display()) });
         }
-        drop(connection);
         Self::open(home, vault)
     }
 
@@ -204,7 +233,13 @@ impl Store {
     fn open_with(home: &Path, vault: &Vault, patience: Duration) -> Result<Self, StoreError> {
         let path = home.join(FILE);
         check_files(home, &path)?;
-        let mut connection = connect(&path, patience)?;
+        Self::open_checked(home, &path, vault, patience).map_err(|error| error.in_file(&path))
+    }
+
+    fn open_checked(home: &Path, path: &Path, vault: &Vault, patience: Duration) -> Result<Self, StoreError> {
+        let mut connection = connect(path, patience)?;
+        // What a log beside it says is not made part of the file before it is known to belong to this module.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         if schema::version_of(&connection)? < schema::VERSION {
             let _held = Lock::acquire(home, LockKey::Schema, patience)?;
             schema::migrate(&mut connection)?;
@@ -213,8 +248,9 @@ impl Store {
             read_module(&connection)?.ok_or_else(|| StoreError::NoModule { home: home.to_owned() })?;
         match vault.open_sealed(VAULT_CHECK_CONTEXT, &sealed) {
             Ok(plain) if &plain[..] == VAULT_CHECK => {}
-            _ => return Err(StoreError::WrongVault),
+            _ => return Err(StoreError::WrongVault { home: home.to_owned() }),
         }
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(Self { connection: Mutex::new(connection), vault: vault.clone(), home: home.to_owned(), module })
     }
 
@@ -256,10 +292,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         // A thread that panicked has rolled its transaction back on the way out.
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = connection.transaction_with_behavior(behavior)?;
-        let done = statements(&transaction)?;
-        transaction.commit()?;
-        Ok(done)
+        transact(&mut connection, behavior, statements).map_err(|error| error.in_file(&self.home.join(FILE)))
     }
 
     /// Takes what was erased out of the write-ahead log too, unless others are reading it: then the
@@ -271,7 +304,7 @@ impl Store {
         connection.busy_timeout(PATIENCE)?;
         match outcome.map_err(StoreError::from) {
             Ok(()) | Err(StoreError::Held) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.in_file(&self.home.join(FILE))),
         }
     }
 }
@@ -280,6 +313,28 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("home", &self.home).finish_non_exhaustive()
     }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    behavior: TransactionBehavior,
+    statements: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let transaction = connection.transaction_with_behavior(behavior)?;
+    let done = statements(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
+}
+
+/// Brings an empty file to the latest form and enters the module; 0 if one stands there already.
+fn make_tables(path: &Path, module: &Module, sealed: &[u8]) -> Result<usize, StoreError> {
+    let mut connection = connect(path, PATIENCE)?;
+    schema::migrate(&mut connection)?;
+    Ok(connection.execute(
+        "INSERT OR IGNORE INTO module (only_one, name, root, vault_check, created_at)
+         VALUES (1, ?, ?, ?, ?)",
+        params![module.name.as_str(), module.root.as_bytes(), sealed, module.created_at.as_unix_millis()],
+    )?)
 }
 
 fn check_files(home: &Path, path: &Path) -> Result<(), StoreError> {
@@ -292,6 +347,14 @@ fn check_files(home: &Path, path: &Path) -> Result<(), StoreError> {
             Err(source) => return Err(PrivateError::Unavailable { path: checked.to_owned(), source }.into()),
         };
         private::check(checked, &metadata)?;
+        if checked == path && !metadata.is_file() {
+            let source = std::io::ErrorKind::IsADirectory.into();
+            return Err(PrivateError::Unavailable { path: path.to_owned(), source }.into());
+        }
+        // Nobody finished making it. SQLite would take it for its own, and the log beside it for a leftover.
+        if checked == path && metadata.len() == 0 {
+            return Err(StoreError::NoModule { home: home.to_owned() });
+        }
     }
     Ok(())
 }
@@ -398,7 +461,7 @@ mod tests {
         let fixture = Fixture::new();
         let other = Fixture::new();
         let opened = Store::open(fixture.store.home(), other.store.vault());
-        assert!(matches!(opened, Err(StoreError::WrongVault)));
+        assert!(matches!(opened, Err(StoreError::WrongVault { .. })));
     }
 
     #[test]
