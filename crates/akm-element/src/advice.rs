@@ -13,7 +13,7 @@ pub fn advice(error: &Error) -> &'static str {
             "; make its file system writable (mount -o remount,rw), then try again"
         }
         ErrorKind::PermissionDenied => {
-            "; use the user that it belongs to, or give it back to this one (chown, chmod u+rw)"
+            "; use the user that it belongs to, or give it back to this one (chown, chmod u+rwX)"
         }
         ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::DirectoryNotEmpty => {
             "; something else is in its place: move that away"

@@ -34,7 +34,10 @@ impl Config {
         let path = layout.config();
         let damaged =
             |what: String| NodeError::Damaged { path: path.clone(), what: format!("{what}; {CURE}") };
-        let bytes = std::fs::read(&path).map_err(NodeError::file("cannot read", &path))?;
+        let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => damaged("missing".to_owned()),
+            _ => NodeError::file("cannot read", &path)(error),
+        })?;
         let text = String::from_utf8(bytes).map_err(|_| damaged("not a text".to_owned()))?;
         let written: Written =
             toml::from_str(&text).map_err(|error| damaged(error.message().replace('\n', ", ")))?;

@@ -128,7 +128,12 @@ async fn serve(layout: &Layout) -> Result<(), NodeError> {
 fn listen_locally(layout: &Layout) -> Result<UnixListener, NodeError> {
     let path = layout.socket();
     // Left by a stack that was killed: the lock of the state says that none runs.
-    let _ = std::fs::remove_file(&path);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(NodeError::file("cannot remove", &path)(error));
+        }
+        _ => {}
+    }
     let listener = UnixListener::bind(&path).map_err(NodeError::file("cannot make the socket", &path))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .map_err(NodeError::file("cannot protect", &path))?;

@@ -123,11 +123,6 @@ impl Storage {
         read_identity(&layout.state())
     }
 
-    /// Whether there are records of some node, although nothing says that this device is one.
-    pub fn has_records(&self) -> Result<bool, NodeError> {
-        Ok(!entries(&self.state.join("nodes"))?.is_empty())
-    }
-
     /// Makes this the node's identity, in one step. What belongs to another is erased by `tidy`.
     pub fn adopt(&self, identity: &Identity) -> Result<(), NodeError> {
         write(&self.identity_path(), &identity.emit())

@@ -45,21 +45,15 @@ impl Node {
         let storage = Storage::open(layout)?;
         let identity = storage.identity()?;
         let not_a_node = || {
-            NodeError::NothingToDo(
-                "this device is not an AKM node: provision it from its module (akm provision)".to_owned(),
-            )
+            NodeError::NothingToDo(format!(
+                "{} is missing, so this device is not an AKM node: put it back if it was lost, else provision the \
+                 device from its module (akm provision)",
+                storage.identity_path().display()
+            ))
         };
         if identity.is_none() && !storage.is_disowned() {
             // It may not even have an element yet.
-            return Err(if storage.has_records()? {
-                NodeError::NothingToDo(format!(
-                    "{} is missing, so this device is not an AKM node: put it back if it was lost, else provision the \
-                     device from its module (akm provision TARGET --again)",
-                    storage.identity_path().display()
-                ))
-            } else {
-                not_a_node()
-            });
+            return Err(not_a_node());
         }
         let mut element = config.element.open(storage.state_dir())?;
         storage.tidy(identity.as_ref(), &mut *element)?;

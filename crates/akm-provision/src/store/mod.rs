@@ -237,9 +237,10 @@ impl Store {
     }
 
     fn open_checked(home: &Path, path: &Path, vault: &Vault, patience: Duration) -> Result<Self, StoreError> {
+        let has_log = path.with_extension("db-wal").metadata().is_ok_and(|log| log.len() > 0);
         let mut connection = connect(path, patience)?;
         // What a log beside it says is not made part of the file before it is known to belong to this module.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
         if schema::version_of(&connection)? < schema::VERSION {
             let _held = Lock::acquire(home, LockKey::Schema, patience)?;
             schema::migrate(&mut connection)?;

@@ -1,6 +1,7 @@
 //! What the integration tests of this crate stand on.
 
 pub(crate) mod flood;
+pub(crate) mod damage;
 pub(crate) mod plant;
 pub(crate) mod sshd;
 pub(crate) mod strace;
