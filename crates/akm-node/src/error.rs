@@ -67,11 +67,14 @@ impl NodeError {
         }
     }
 
-    /// Whether the whole disk takes nothing more at this moment, rather than this one file.
+    /// Whether the disk took nothing at that moment, rather than that something stands in the way of one file.
     pub fn is_of_the_disk(&self) -> bool {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-        matches!(self, Self::File { source, .. }
-            if matches!(source.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | FileTooLarge))
+        use io::ErrorKind::{
+            AlreadyExists, DirectoryNotEmpty, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+        };
+        let of_one_file =
+            [AlreadyExists, DirectoryNotEmpty, IsADirectory, NotADirectory, NotFound, PermissionDenied];
+        matches!(self, Self::File { source, .. } if !of_one_file.contains(&source.kind()))
     }
 
     /// For `map_err` after a file operation.

@@ -1,41 +1,53 @@
-//! Ceremonies that are killed with SIGKILL, at every place where it can matter, and gone on with.
+//! Ceremonies that are disturbed at every durable call, and gone on with.
 //!
-//! Whatever was killed, `akm provision --resume` or the same command again ends in exactly one node
-//! with exactly one provisioning relationship, and in an element without orphans. On the module's side
-//! `akm` is killed at each call that changes a disk or reaches others; on the target's side the scripts
-//! of the installation at each of their programs, and `akmd` at each call that changes a disk.
+//! Each call that changes a file, whoever makes it (the module, the scripts at the target, their tools,
+//! `akmd`), fails, is cut short or is the last one; the module is also killed wherever it reaches another
+//! process, and each program at the target before it begins. Then `akm provision --resume` or the same
+//! command again ends in exactly one node with exactly one provisioning relationship, and in an element
+//! without orphans.
 
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use akm_core::enrolment::Preparation;
+use support::faults::{Counted, Order, Point, Run, Sweep, everything};
 use support::plant::{Done, Plant, akmd_program, bytes_of, run};
-use support::strace::{Call, DURABLE, OUTWARD, Saboteur, calls_in, killed_at, killing, logging, under};
 use support::whole::{Snapshot, check_one_node, check_store, query, roots};
 
 /// The node of all these ceremonies, and the directory of its target.
 const NODE: &str = "node";
 
-/// A module, and a stack that can be told when to die.
+/// What a node keeps, by parts of their paths.
+const RECORDS: [&str; 8] = [
+    "home/store.db",
+    "home/store.db-wal",
+    "state/element",
+    "state/identity",
+    "/g1.installed",
+    "/g1.copy",
+    "/g1.place",
+    "/g1.active",
+];
+
+/// A module, and a stack that is quickly installed.
 struct Scene {
     plant: Plant,
-    saboteur: Saboteur,
+    stack: String,
 }
 
 impl Scene {
     fn new() -> Self {
-        let plant = Plant::new();
-        let saboteur = Saboteur::new(plant.place(), &akmd_program());
-        Self { plant, saboteur }
+        let plant = Plant::in_memory();
+        plant.akm(&["init", "--name", "plant"]).expect(0);
+        let stack = plant.small_stack();
+        Self { plant, stack }
     }
 
     fn ceremony(&self, more: &[&str]) -> Command {
-        let (target, stack) = (self.plant.target(NODE), self.saboteur.stack());
-        let mut arguments = vec!["provision", &target, "--name", NODE, "--stack", &stack];
+        let target = self.plant.target(NODE);
+        let mut arguments = vec!["provision", &target, "--name", NODE, "--stack", &self.stack];
         arguments.extend(more);
         self.plant.akm_command(&arguments)
     }
@@ -48,365 +60,263 @@ impl Scene {
         scene
     }
 
+    fn undisturbed(&self, counted: Counted, command: &mut Command) -> Run {
+        let undisturbed = Run::undisturbed(self.plant.place(), counted);
+        run(undisturbed.on(command)).expect(0);
+        undisturbed
+    }
+
+    /// Runs a command that is disturbed, and sees to it that it says what it should.
+    #[track_caller]
+    fn disturbed(&self, point: &Point, command: &mut Command) -> (Done, Run) {
+        let disturbed = point.run(self.plant.place());
+        let done = run(disturbed.on(command));
+        if matches!(point.order, Order::AllDie | Order::Tear) {
+            self.plant.kill(NODE);
+        }
+        disturbed.mend();
+        check_told(&self.plant, point, &done);
+        (done, disturbed)
+    }
+
     fn resume(&self) -> Done {
         self.plant.akm(&["provision", "--resume"])
     }
 
-    /// Goes on after a kill, in one of the two ways, until there is a node.
+    /// Goes on after a fault, in one of the two ways, until there is a node.
     #[track_caller]
-    fn go_on(&self, n: usize) {
+    fn go_on(&self, point: &Point) {
         // The two ways take turns, so that both are tried in every step.
-        let done = if n.is_multiple_of(2) { run(&mut self.ceremony(&[])) } else { self.resume() };
+        let done =
+            if point.call.number.is_multiple_of(2) { run(&mut self.ceremony(&[])) } else { self.resume() };
         let nodes = || query::<i64>(&self.plant, "SELECT count(*) FROM nodes");
         match done.code {
             Some(0) => {}
             // Nothing was saved, so there is nothing to resume.
             Some(3) if nodes() == 0 => drop(run(&mut self.ceremony(&[])).expect(0)),
-            // It was over already.
-            Some(3) => {}
-            _ => panic!("after kill {n}: {done:#?}"),
+            // It was over already; nobody restarts a local stack after the power was gone.
+            Some(3) => {
+                let stack = self.plant.akmd(NODE, &["run", "--detach"]);
+                assert!(matches!(stack.code, Some(0 | 3)), "after {point:?}: {stack:#?}");
+            }
+            _ => panic!("after {point:?}: {done:#?}"),
         }
     }
 }
 
-/// A program that was to be killed was.
+/// A command that was not killed itself ends with a code of its own and one line that names what failed.
 #[track_caller]
-fn assert_killed(done: &Done, call: &Call) {
-    assert_eq!(done.code, None, "not killed at {call:?}: {done:#?}");
-}
-
-/// The calls of `akm` between the ends of two steps of an undisturbed ceremony.
-fn calls_of_steps(after: u8, until: u8) -> Vec<Call> {
-    let scene = Scene::new();
-    let log = scene.plant.place().join("calls");
-    run(&mut under(&logging(&format!("{DURABLE},{OUTWARD},write"), &log), &scene.ceremony(&[]))).expect(0);
-    let mut step = 0;
-    let mut calls = calls_in(&log);
-    calls.retain(|call| {
-        if call.kind == "write" {
-            let told = call.text.split_once("\"step ").and_then(|(_, rest)| rest[..1].parse().ok());
-            step = told.unwrap_or(step);
-            return false;
+fn check_told(plant: &Plant, point: &Point, done: &Done) {
+    let kills = matches!(point.order, Order::Die | Order::AllDie | Order::Tear);
+    match done.code {
+        None => assert!(kills, "killed by {point:?}: {done:#?}"),
+        Some(0) => {}
+        Some(1 | 4 | 6 | 7) => {
+            let place = plant.place().to_str().expect("a path in UTF-8");
+            let last = done.stderr.lines().last().unwrap_or_default();
+            let names = last.contains(place) || last.contains("the store");
+            assert!(last.starts_with("akm") && names, "names no file at {point:?}: {done:#?}");
         }
-        step >= after && (step < until || until == 5)
-    });
-    assert_eq!(step, 5, "all steps are told");
-    calls
-}
-
-/// Kills `akm` at each of its calls between the ends of two steps.
-fn kill_the_module(after: u8, until: u8, mut look: impl FnMut(&Scene)) {
-    let calls = calls_of_steps(after, until);
-    assert!(!calls.is_empty());
-    eprintln!("akm between the ends of steps {after} and {until}: {} kills", calls.len());
-    for (n, call) in calls.iter().enumerate() {
-        let scene = Scene::new();
-        assert_killed(&killed_at(call, &scene.ceremony(&[])), call);
-        look(&scene);
-        scene.go_on(n);
-        check_one_node(&scene.plant, NODE);
+        Some(_) => panic!("{point:?}: {done:#?}"),
     }
+    let log = fs::read_to_string(plant.dir(NODE).join("run/akmd.log")).unwrap_or_default();
+    assert!(!done.stderr.contains("panicked") && !log.contains("panicked"), "{point:?}: {done:#?}\n{log}");
 }
 
-#[test]
-fn module_killed_in_steps_1_and_2_create_and_save_has_nothing_or_everything() {
-    let (mut nothing, mut everything) = (0, 0);
-    kill_the_module(0, 2, |scene| {
-        assert!(!scene.plant.dir(NODE).exists(), "the target is not touched before all is saved");
-        let count = |sql: &str| query::<i64>(&scene.plant, &format!("SELECT count(*) FROM {sql}"));
-        let nodes = count("nodes WHERE status = 'provisioning'");
+/// Disturbs a whole ceremony at each of its calls.
+fn disturb_a_ceremony(orders: &[Order], counted: Counted) {
+    let scene = Scene::new();
+    let begin = Snapshot::take(&scene.plant, &[]);
+    let undisturbed = scene.undisturbed(counted, &mut scene.ceremony(&[]));
+    let sweep = Sweep::over("akm provision", &undisturbed, counted, &RECORDS);
+    for program in ["akm provision", "akmd enroll", "akmd run", "tar", "mv", "ln"] {
+        assert!(sweep.calls().iter().any(|call| call.program == program), "{program} is counted");
+    }
+    sweep.carry_out(orders, |point| {
+        scene.plant.kill(NODE);
+        begin.restore(&scene.plant);
+        let _ = fs::remove_dir_all(scene.plant.dir(NODE));
+        let (done, disturbed) = scene.disturbed(point, &mut scene.ceremony(&[]));
+        check_steps_1_and_2(&scene.plant, point);
+        if done.code != Some(0) {
+            scene.go_on(point);
+        }
+        check_one_node(&scene.plant, NODE);
+        disturbed.is_carried_out()
+    });
+}
+
+/// Create and save leave all or nothing, and the target is not touched before all is saved.
+#[track_caller]
+fn check_steps_1_and_2(plant: &Plant, point: &Point) {
+    let count = |sql: &str| query::<i64>(plant, &format!("SELECT count(*) FROM {sql}"));
+    let nodes = count("nodes");
+    assert!(nodes == 1 || !plant.dir(NODE).exists(), "{point:?}");
+    assert_eq!(count("ceremonies WHERE completed >= 2"), nodes, "{point:?}");
+    if count("ceremonies WHERE completed = 2") == 1 {
         let secrets = "generations WHERE element_root NOT NULL AND tree_root NOT NULL AND header NOT NULL";
-        assert_eq!(count(secrets), nodes);
-        assert_eq!(count("relationship_members WHERE state = 'pending'"), 2 * nodes);
-        assert_eq!(count("ceremonies WHERE completed = 2"), nodes);
-        if nodes == 0 {
-            nothing += 1;
-        } else {
-            everything += 1;
-        }
+        assert_eq!(count(secrets), 1, "{point:?}");
+        assert_eq!(count("relationship_members WHERE state = 'pending'"), 2, "{point:?}");
+    }
+}
+
+#[test]
+fn ceremony_killed_at_each_call_ends_in_one_node() {
+    disturb_a_ceremony(&[Order::Die], Counted::FilesAndProcesses);
+}
+
+#[test]
+fn ceremony_whose_calls_fail_one_by_one_ends_in_one_node() {
+    let orders: &[Order] =
+        if everything() { &[Order::Fail, Order::FailOtherwise, Order::AllDie] } else { &[Order::Fail] };
+    disturb_a_ceremony(orders, Counted::Files);
+}
+
+#[test]
+fn ceremony_whose_writes_are_cut_short_ends_in_one_node() {
+    disturb_a_ceremony(&[Order::Tear, Order::Full], Counted::Files);
+}
+
+#[test]
+fn ceremony_in_which_every_write_is_short_does_not_notice() {
+    let scene = Scene::new();
+    let undisturbed = scene.undisturbed(Counted::Files, &mut scene.ceremony(&[]));
+    let sweep = Sweep::over("every write short", &undisturbed, Counted::Files, &RECORDS);
+    let first = sweep.calls().iter().find(|call| call.bytes > 1).expect("a write").number;
+    let begin = Scene::new();
+    sweep.only(|call| call.number == first).carry_out(&[Order::Short], |point| {
+        let (done, disturbed) = begin.disturbed(point, &mut begin.ceremony(&[]));
+        done.expect(0);
+        check_one_node(&begin.plant, NODE);
+        disturbed.is_carried_out()
     });
-    assert!(nothing > 0 && everything > 0, "{nothing} and {everything}");
 }
 
 #[test]
-fn module_killed_in_step_3_install() {
-    kill_the_module(2, 3, |_| {});
-}
-
-#[test]
-fn module_killed_in_step_4_store() {
-    kill_the_module(3, 4, |_| {});
-}
-
-#[test]
-fn module_killed_in_step_5_verify() {
-    kill_the_module(4, 5, |_| {});
-}
-
-/// Programs in front of those that the scripts at the target run. The `n`-th one kills the script and
-/// all that it started; `tar` only when half of the archive has come.
-struct Tools {
-    place: PathBuf,
-}
-
-impl Tools {
-    const NAMES: [&str; 8] = ["sh", "rm", "mkdir", "tar", "chmod", "sync", "mv", "ln"];
-
-    fn new(plant: &Plant) -> Self {
-        let place = plant.place().join("tools");
-        fs::create_dir(&place).unwrap();
-        let script = format!(
-            "#!/bin/sh\n\
-             tool=${{0##*/}}\n\
-             echo \"$tool\" >>'{place}/.calls'\n\
-             count=0\n\
-             while read -r _; do count=$((count + 1)); done <'{place}/.calls'\n\
-             read -r when <'{place}/.when'\n\
-             [ \"$tool\" = sh ] || PATH='{path}'\n\
-             if [ \"$count\" = \"$when\" ]; then\n\
-             case $tool in\n\
-             sh) kill -KILL $$ ;;\n\
-             tar) head -c 1500 | tar \"$@\" ;;\n\
-             esac\n\
-             kill -KILL 0\n\
-             fi\n\
-             [ \"$tool\" = sh ] && exec setsid /bin/sh \"$@\"\n\
-             exec \"$tool\" \"$@\"\n",
-            place = place.display(),
-            path = std::env::var("PATH").unwrap(),
-        );
-        for name in Self::NAMES {
-            fs::write(place.join(name), &script).unwrap();
-            fs::set_permissions(place.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        Self { place }
-    }
-
-    fn run(&self, command: &mut Command, kill_at: usize) -> Done {
-        fs::write(self.place.join(".calls"), "").unwrap();
-        fs::write(self.place.join(".when"), format!("{kill_at}\n")).unwrap();
-        run(command.env("PATH", format!("{}:{}", self.place.display(), std::env::var("PATH").unwrap())))
-    }
-
-    fn calls(&self) -> usize {
-        fs::read_to_string(self.place.join(".calls")).unwrap().lines().count()
-    }
-}
-
-#[test]
-fn target_killed_in_each_script_of_the_installation() {
-    let scene = Scene::new();
-    let tools = Tools::new(&scene.plant);
-    let begin = Snapshot::take(&scene.plant, &[]);
-    let mut steps = Vec::new();
-    for n in 1.. {
-        let killed = tools.run(&mut scene.ceremony(&[]), n);
-        if killed.code == Some(0) {
-            assert!(tools.calls() < n, "the kill at {n} was not noticed");
-            eprintln!("scripts at the target: {} kills", n - 1);
-            break;
-        }
-        // Before step 1 nothing is changed, so there is nothing to go on with.
-        assert!(matches!(killed.code, Some(1 | 6)), "{killed:?}");
-        steps.push(killed.stdout.lines().filter(|line| line.starts_with("step ")).count());
-        scene.go_on(n);
-        check_one_node(&scene.plant, NODE);
-        begin.restore(&scene.plant);
-        fs::remove_dir_all(scene.plant.dir(NODE)).unwrap();
-    }
-    for completed in [0, 2, 3, 4] {
-        assert!(steps.contains(&completed), "none after step {completed}: {steps:?}");
-    }
-}
-
-/// Kills a command of `akmd` at each of its durable calls within a ceremony that was cut off right
-/// before.
-fn kill_the_target(command: &str, options: &[&str]) {
-    let scene = Scene::new();
-    let with =
-        |more: Vec<String>| options.iter().map(|option| (*option).to_owned()).chain(more).collect::<Vec<_>>();
-    // Before it has done anything: the first file that it opens is a library.
-    let at_begin = Call { kind: "openat".to_owned(), number: 1, text: String::new() };
-    scene.saboteur.order(command, &killing(&at_begin));
-    run(&mut scene.ceremony(&[])).expect(6);
-    let begin = Snapshot::take(&scene.plant, &[NODE]);
-
-    let log = scene.plant.place().join("calls");
-    scene.saboteur.order(command, &with(logging(DURABLE, &log)));
-    scene.resume().expect(0);
-    let calls = calls_in(&log);
-    check_one_node(&scene.plant, NODE);
-    assert!(!calls.is_empty());
-    eprintln!("akmd {command}: {} kills", calls.len());
-    for (n, call) in calls.iter().enumerate() {
-        begin.restore(&scene.plant);
-        scene.saboteur.order(command, &with(killing(call)));
-        let killed = scene.resume();
-        // The module cannot know whether the node was killed or the network failed.
-        assert!(matches!(killed.code, Some(6 | 7)), "{call:?}: {killed:#?}");
-        assert!(!scene.saboteur.waits_for(command), "akmd {command} was run");
-        scene.go_on(n);
-        check_one_node(&scene.plant, NODE);
-    }
-}
-
-#[test]
-fn target_killed_in_step_4_store_while_it_prepares() {
-    kill_the_target("prepare", &[]);
-}
-
-#[test]
-fn target_killed_in_step_4_store_while_it_enrols() {
-    kill_the_target("enroll", &[]);
-}
-
-#[test]
-fn target_killed_in_step_5_verify_while_the_stack_starts_and_answers() {
-    // The stack that goes on in the background is followed, and not waited for.
-    kill_the_target("run", &["-f", "-D"]);
-}
-
-#[test]
-fn target_killed_in_step_5_verify_before_the_stack_is_in_the_background() {
-    let scene = Scene::new();
-    // It asks whether a stack runs already, starts one, and asks again until that answers.
-    let begin = Snapshot::take(&scene.plant, &[]);
-    for number in 1..=2 {
-        let call = Call { kind: "connect".to_owned(), number, text: String::new() };
-        scene.saboteur.order("run", &killing(&call));
-        run(&mut scene.ceremony(&[])).expect(6);
-        scene.go_on(number);
-        check_one_node(&scene.plant, NODE);
-        begin.restore(&scene.plant);
-        fs::remove_dir_all(scene.plant.dir(NODE)).unwrap();
-    }
-}
-
-#[test]
-fn target_killed_while_it_is_enrolled_again_is_the_old_node_or_the_new_one() {
+fn device_made_into_another_node_is_the_old_one_or_the_new_one() {
     let scene = Scene::provisioned();
     let (old, _) = check_one_node_after_start(&scene.plant);
     let begin = Snapshot::take(&scene.plant, &[NODE]);
-    let log = scene.plant.place().join("calls");
-    scene.saboteur.order("enroll", &logging(DURABLE, &log));
-    run(&mut scene.ceremony(&["--again"])).expect(0);
-    let calls = calls_in(&log);
-    eprintln!("akmd enroll for a device that is a node: {} kills", calls.len());
+    scene.plant.start(NODE);
+    let counted = Counted::FilesAndProcesses;
+    let undisturbed = scene.undisturbed(counted, &mut scene.ceremony(&["--again"]));
+    let sweep = Sweep::over("akm provision --again", &undisturbed, counted, &RECORDS);
+    let orders: &[Order] = if everything() {
+        &[Order::Die, Order::AllDie, Order::Fail, Order::FailOtherwise, Order::Tear, Order::Full]
+    } else {
+        &[Order::Die, Order::Fail]
+    };
     let (mut was_old, mut was_new) = (0, 0);
-    for (n, call) in calls.iter().enumerate() {
+    sweep.carry_out(orders, |point| {
         begin.restore(&scene.plant);
-        scene.saboteur.order("enroll", &killing(call));
-        run(&mut scene.ceremony(&["--again"])).expect(6);
-
         scene.plant.start(NODE);
-        let found = scene.plant.status(NODE)["akm_id"].as_str().unwrap().to_owned();
-        if found == old {
-            was_old += 1;
-            // The name is the old node's until the new one is active.
-            scene.plant.akm(&["verify", NODE]).expect(0);
-        } else {
-            was_new += 1;
+        let (done, disturbed) = scene.disturbed(point, &mut scene.ceremony(&["--again"]));
+        if done.code != Some(0) {
+            scene.plant.akmd(NODE, &["stop"]).expect(0);
+            scene.plant.start(NODE);
+            let found = scene.plant.status(NODE)["akm_id"].as_str().unwrap().to_owned();
+            if found == old {
+                was_old += 1;
+                // The name is the old node's until the new one is active.
+                scene.plant.akm(&["verify", NODE]).expect(0);
+            } else {
+                was_new += 1;
+            }
+            if scene.resume().code == Some(3) && found == old {
+                // Nothing had been saved.
+                run(&mut scene.ceremony(&["--again"])).expect(0);
+            }
         }
-        scene.go_on(n);
         let (new, _) = check_one_node(&scene.plant, NODE);
-        assert_ne!(new, old);
-        assert!(found == old || found == new, "{found} is neither {old} nor {new}");
-    }
+        assert_ne!(new, old, "{point:?}");
+        disturbed.is_carried_out()
+    });
     assert!(was_old > 0 && was_new > 0, "{was_old} and {was_new}");
 }
 
-#[test]
-fn module_killed_while_it_makes_a_device_into_another_node() {
-    let scene = Scene::provisioned();
-    let old = query::<Vec<u8>>(&scene.plant, "SELECT id FROM nodes");
-    let begin = Snapshot::take(&scene.plant, &[NODE]);
-    let log = scene.plant.place().join("calls");
-    scene.plant.start(NODE);
-    run(&mut under(&logging(DURABLE, &log), &scene.ceremony(&["--again"]))).expect(0);
-    let calls = calls_in(&log);
-    eprintln!("akm provision --again: {} kills", calls.len());
-    for call in &calls {
-        begin.restore(&scene.plant);
-        scene.plant.start(NODE);
-        assert_killed(&killed_at(call, &scene.ceremony(&["--again"])), call);
-        let done = scene.resume();
-        let present = || query::<Vec<u8>>(&scene.plant, "SELECT id FROM nodes WHERE status = 'active'");
-        if present() == old {
-            // Nothing had been saved: the old node is untouched.
-            assert_eq!(done.code, Some(3), "{done:#?}");
-            scene.plant.akm(&["verify", NODE]).expect(0);
-            run(&mut scene.ceremony(&["--again"])).expect(0);
-        } else {
-            assert!(matches!(done.code, Some(0 | 3)), "after the kill at {call:?}: {done:#?}");
-        }
-        assert_ne!(present(), old);
-        check_one_node(&scene.plant, NODE);
-    }
+/// Starts the stack, then looks at everything.
+fn check_one_node_after_start(plant: &Plant) -> (String, String) {
+    plant.start(NODE);
+    check_one_node(plant, NODE)
 }
 
 #[test]
-fn module_killed_while_it_comes_to_be() {
-    let log = Plant::bare();
-    let log = log.place().join("calls");
+fn module_that_comes_to_be_is_whole_or_can_be_made() {
+    let plant = Plant::in_memory();
     let init = ["init", "--name", "plant"];
-    run(&mut under(&logging(DURABLE, &log), &Plant::bare().akm_command(&init))).expect(0);
-    let calls = calls_in(&log);
-    eprintln!("akm init: {} kills", calls.len());
-    assert!(!calls.is_empty());
-    for call in &calls {
-        let plant = Plant::bare();
-        assert_killed(&killed_at(call, &plant.akm_command(&init)), call);
+    let undisturbed = Run::undisturbed(plant.place(), Counted::FilesAndProcesses);
+    run(undisturbed.on(&mut plant.akm_command(&init))).expect(0);
+    let files = ["home/vault.key", "home/locks/schema.lock", "home/store.db", "home/store.db-wal"];
+    let sweep = Sweep::over("akm init", &undisturbed, Counted::FilesAndProcesses, &files);
+    let orders = [Order::Die, Order::Fail, Order::FailOtherwise, Order::Tear, Order::Full];
+    sweep.carry_out(&orders, |point| {
+        let _ = fs::remove_dir_all(plant.home());
+        let disturbed = point.run(plant.place());
+        let done = run(disturbed.on(&mut plant.akm_command(&init)));
+        check_told(&plant, point, &done);
         let again = plant.akm(&init);
-        assert!(matches!(again.code, Some(0 | 3)), "after the kill at {call:?}: {again:#?}");
+        assert!(matches!(again.code, Some(0 | 3)), "after {point:?}: {again:#?}");
         assert_eq!(plant.nodes().as_array().map(Vec::len), Some(1), "the root");
         check_store(&plant);
-    }
+        disturbed.is_carried_out()
+    });
 }
 
 #[test]
-fn module_killed_while_it_removes_a_node() {
+fn node_that_is_removed_is_gone_or_can_be_removed() {
     let scene = Scene::provisioned();
     let begin = Snapshot::take(&scene.plant, &[NODE]);
-    let log = scene.plant.place().join("calls");
-    let remove = scene.plant.akm_command(&["node", "remove", NODE]);
+    let remove = || scene.plant.akm_command(&["node", "remove", NODE]);
+    let counted = Counted::FilesAndProcesses;
+    let undisturbed = Run::undisturbed(scene.plant.place(), counted);
     scene.plant.start(NODE);
-    run(&mut under(&logging(&format!("{DURABLE},{OUTWARD}"), &log), &remove)).expect(0);
-    let calls = calls_in(&log);
-    eprintln!("akm node remove: {} kills", calls.len());
-    for call in &calls {
+    run(undisturbed.on(&mut remove())).expect(0);
+    let sweep = Sweep::over("akm node remove", &undisturbed, counted, &["home/store.db-wal", "node/state"]);
+    sweep.carry_out(&[Order::Die, Order::Fail, Order::Tear, Order::Full], |point| {
         begin.restore(&scene.plant);
         scene.plant.start(NODE);
-        assert_killed(&killed_at(call, &remove), call);
-        let again = scene.plant.akm(&["node", "remove", NODE]);
-        // Usage: there is no such node any more.
-        assert!(matches!(again.code, Some(0 | 2)), "after the kill at {call:?}: {again:#?}");
+        let (done, disturbed) = scene.disturbed(point, &mut remove());
+        if done.code != Some(0) {
+            let again = run(&mut remove());
+            // Usage: there is no such node any more.
+            assert!(matches!(again.code, Some(0 | 2)), "after {point:?}: {again:#?}");
+        }
         assert_eq!(scene.plant.nodes().as_array().map(Vec::len), Some(1), "the root");
         check_store(&scene.plant);
-        assert!(!scene.plant.dir(NODE).exists(), "after the kill at {call:?}");
-    }
+        if scene.plant.dir(NODE).exists() {
+            // Gone is what counts; what is left of the stack is told, and in nobody's way.
+            let is_told = done.stderr.contains("could not be taken off");
+            let is_empty = fs::read_dir(scene.plant.dir(NODE)).unwrap().next().is_none();
+            assert!(done.code == Some(0) && (is_told || is_empty), "after {point:?}: {done:#?}");
+            scene.plant.kill(NODE);
+            run(&mut scene.ceremony(&[])).expect(0);
+            check_one_node(&scene.plant, NODE);
+        }
+        disturbed.is_carried_out()
+    });
 }
 
 #[test]
-fn device_killed_while_it_is_reset_is_the_node_or_nobodys() {
+fn device_that_is_reset_is_the_node_or_nobodys() {
     let scene = Scene::provisioned();
     let begin = Snapshot::take(&scene.plant, &[NODE]);
-    let log = scene.plant.place().join("calls");
-    let reset = |options: &[String]| {
+    let reset = || {
         let mut command = Command::new(akmd_program());
         command.args(["reset", "--force", "--dir"]).arg(scene.plant.dir(NODE));
-        run(&mut under(options, &command))
+        command
     };
-    reset(&logging(DURABLE, &log)).expect(0);
-    let calls = calls_in(&log);
-    eprintln!("akmd reset: {} kills", calls.len());
+    let undisturbed = scene.undisturbed(Counted::Files, &mut reset());
+    let files = ["state/disowned", "state/identity", "state/element", "/g1.place"];
+    let sweep = Sweep::over("akmd reset", &undisturbed, Counted::Files, &files);
     let (mut node, mut nobodys) = (0, 0);
-    for call in &calls {
+    let orders = [Order::Die, Order::Fail, Order::FailOtherwise, Order::Tear, Order::Full];
+    sweep.carry_out(&orders, |point| {
         begin.restore(&scene.plant);
-        assert_killed(&reset(&killing(call)), call);
+        let (_, disturbed) = scene.disturbed(point, &mut reset());
         let said = scene.plant.akmd(NODE, &["enroll", "--prepare"]).expect(0).stdout;
         let said = said.trim_end().strip_prefix("akm-prepare:").expect("the tag").to_owned();
         let preparation = Preparation::parse(&bytes_of(&said.into())).expect("a preparation");
-        assert_eq!(preparation.leftovers, [], "after the kill at {call:?}");
+        assert_eq!(preparation.leftovers, [], "after {point:?}");
         match preparation.node {
             Some(_) => {
                 node += 1;
@@ -414,16 +324,11 @@ fn device_killed_while_it_is_reset_is_the_node_or_nobodys() {
             }
             None => nobodys += 1,
         }
-        reset(&logging(DURABLE, &log)).expect(0);
-        assert!(roots(&scene.plant, NODE).iter().all(|root| root == "device"), "after the kill at {call:?}");
-    }
+        run(&mut reset()).expect(0);
+        assert!(roots(&scene.plant, NODE).iter().all(|root| root == "device"), "after {point:?}");
+        disturbed.is_carried_out()
+    });
     assert!(node > 0 && nobodys > 0, "{node} and {nobodys}");
-}
-
-/// Starts the stack, then looks at everything.
-fn check_one_node_after_start(plant: &Plant) -> (String, String) {
-    plant.start(NODE);
-    check_one_node(plant, NODE)
 }
 
 /// Starts several commands at once and waits for all.
@@ -452,8 +357,8 @@ fn at_once(commands: Vec<Command>) -> Vec<Done> {
 fn two_ceremonies_at_one_target_at_the_same_time_make_one_node() {
     for second in [NODE, "other"] {
         let scene = Scene::new();
-        let (target, stack) = (scene.plant.target(NODE), scene.saboteur.stack());
-        let other = ["provision", &target, "--name", second, "--stack", &stack];
+        let target = scene.plant.target(NODE);
+        let other = ["provision", &target, "--name", second, "--stack", &scene.stack];
         let done = at_once(vec![scene.ceremony(&[]), scene.plant.akm_command(&other)]);
         let mut codes: Vec<_> = done.iter().map(|done| done.code).collect();
         codes.sort_unstable();

@@ -6,7 +6,7 @@ use akm_element::ElementSpec;
 
 use super::examine::ask_whoever_is_there;
 use crate::error::CommandError;
-use crate::link::Link;
+use crate::link::{Link, LinkError};
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{MemberState, Node, NodeStatus, Store};
@@ -67,11 +67,16 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
     let never_stored = node.status == NodeStatus::Provisioning
         && store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < 3);
     // The node erases itself if it can be reached; the installer's channel does the rest.
-    let over_network = Link::open(store, &node).and_then(|mut link| link.erase(node.relationship)).is_ok();
-    if over_network {
+    let asked = match ask_to_erase_itself(store, &node) {
+        Ok(asked) => asked,
+        // What this module cannot record it would not know when it is asked again.
+        Err(LinkError::Store(error)) => return Err(error.into()),
+        Err(_) => Asked::No,
+    };
+    if asked == Asked::Done {
         mark_erased(store, &node)?;
     }
-    let at_target = erase_at_target(store, &node, force);
+    let at_target = erase_at_target(store, &node, asked, force);
     let mut erased = is_erased(store, &node)?;
     let not_erased = match at_target {
         Ok(AtTarget::Erased) => {
@@ -114,6 +119,25 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
     Ok(Removal { erased, notes })
 }
 
+/// Whether a node was told to erase itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// It could not be reached.
+    No,
+    /// Whoever listens at its endpoint was told so, and no answer of the node came.
+    Unanswered,
+    /// It says that it has done so.
+    Done,
+}
+
+fn ask_to_erase_itself(store: &Store, node: &Node) -> Result<Asked, LinkError> {
+    match Link::open(store, node)?.erase(node.relationship) {
+        Ok(()) => Ok(Asked::Done),
+        Err(error @ LinkError::Store(_)) => Err(error),
+        Err(_) => Ok(Asked::Unanswered),
+    }
+}
+
 /// What was found at the target of a node that is to go.
 enum AtTarget {
     /// The node, which is erased.
@@ -125,7 +149,7 @@ enum AtTarget {
 }
 
 /// Erases a node through the installer's channel, and nobody else.
-fn erase_at_target(store: &Store, node: &Node, force: bool) -> Result<AtTarget, CommandError> {
+fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Result<AtTarget, CommandError> {
     let target = super::target_of(node)?;
     let probe = target.probe()?;
     let mut was_here = false;
@@ -134,9 +158,11 @@ fn erase_at_target(store: &Store, node: &Node, force: bool) -> Result<AtTarget, 
             Ok(Some(Preparation { node: Some(found), .. })) if found.node != node.id => {
                 return Ok(AtTarget::Another(found.node));
             }
-            // Our stack, and nobody's node: so a ceremony or a removal that was cut off leaves it.
+            // Our stack, and nobody's node: so a ceremony or a removal that was cut off leaves it, and a node
+            // that erased itself.
             Ok(found) => {
                 was_here = node.status != NodeStatus::Active
+                    || asked != Asked::No
                     || is_erased(store, node)?
                     || found.is_some_and(|found| {
                         found.node.is_some() || found.leftovers.contains(&node.relationship)

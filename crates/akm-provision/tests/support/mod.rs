@@ -2,9 +2,10 @@
 
 pub(crate) mod flood;
 pub(crate) mod damage;
+pub(crate) mod faults;
 pub(crate) mod plant;
 pub(crate) mod sshd;
-pub(crate) mod strace;
+mod strace;
 pub(crate) mod untouched;
 pub(crate) mod whole;
 pub(crate) mod wire;

@@ -20,6 +20,13 @@ pub(crate) fn akmd_program() -> PathBuf {
     akmd
 }
 
+/// Writes a shell script that can be run.
+fn write_program(path: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, format!("#!/bin/sh\n{script}\n")).expect("the script can be written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub(crate) struct Done {
@@ -71,6 +78,23 @@ impl Plant {
         Self { place: tempfile::tempdir().expect("a directory for the test") }
     }
 
+    /// Like [`Plant::bare`], in memory where this machine has a directory there that programs may run in:
+    /// what is looked at is what programs ask of a disk, not how long that takes.
+    pub(crate) fn in_memory() -> Self {
+        akmd_program();
+        let runs_programs = |place: &TempDir| {
+            let script = place.path().join("script");
+            write_program(&script, "exit 7");
+            let ran = Command::new(&script).status();
+            let _ = std::fs::remove_file(&script);
+            ran.is_ok_and(|status| status.code() == Some(7))
+        };
+        match tempfile::tempdir_in("/dev/shm") {
+            Ok(place) if runs_programs(&place) => Self { place },
+            _ => Self::bare(),
+        }
+    }
+
     /// A module called `plant`.
     pub(crate) fn new() -> Self {
         let plant = Self::bare();
@@ -85,6 +109,15 @@ impl Plant {
             plant.provision(name);
         }
         plant
+    }
+
+    /// A stack that is quickly installed: a script that goes on as the `akmd` of this build.
+    pub(crate) fn small_stack(&self) -> String {
+        let place = self.place().join("stack");
+        std::fs::create_dir_all(&place).expect("a directory for the stack");
+        let stack = place.join("akmd");
+        write_program(&stack, &format!("exec '{}' \"$@\"", akmd_program().display()));
+        stack.to_str().expect("a path in UTF-8").to_owned()
     }
 
     /// Where everything of this test is.

@@ -89,6 +89,8 @@ pub(crate) fn check_one_node(plant: &Plant, name: &str) -> (String, String) {
     let node_dir = format!("nodes/{id}");
     let held = format!("{node_dir}/{relationship}");
     check_names(plant, name, "", &["current", "releases", "run", "state"]);
+    // What a script left that was killed; the next one writes over it.
+    let _ = fs::remove_file(plant.dir(name).join("run/.said"));
     check_names(plant, name, "run", &["akmd.log"]);
     check_names(plant, name, "state", &["element", "identity", "lock", "nodes"]);
     check_names(plant, name, "state/nodes", &[&id]);
