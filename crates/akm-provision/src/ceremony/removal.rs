@@ -194,7 +194,9 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
         // In this order: what is taken off can tell nothing more.
         mark_erased(store, node)?;
     }
-    target.uninstall()?;
+    if !target.uninstall()? && was_here && target.probe()?.release.is_some() {
+        return Err(CommandError::Failed(format!("{} still holds the stack", target.url())));
+    }
     Ok(if was_here { AtTarget::Erased } else { AtTarget::Nothing })
 }
 

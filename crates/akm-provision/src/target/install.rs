@@ -349,7 +349,7 @@ impl Target {
                     clean(said)
                 ),
             ),
-            Some(("absent", dir)) => self.failed(what, &format!("no stack is installed in {}", clean(dir))),
+            Some(("absent", dir)) => TargetError::Absent { target, dir: clean(dir) },
             Some(("failed", command)) => {
                 self.failed(what, &format!("`{}`: {}", clean(command), output.last_words()))
             }

@@ -106,6 +106,14 @@ pub enum TargetError {
         /// The file.
         what: String,
     },
+    /// There is no program to run: install one.
+    #[error("no stack is installed in {dir} at {target}")]
+    Absent {
+        /// The target.
+        target: String,
+        /// The directory.
+        dir: String,
+    },
     /// A step at the target failed for a reason of its own.
     #[error("could not {what} at {target}: {why}")]
     Failed {
