@@ -166,12 +166,15 @@ impl Storage {
         }
         // Left by a write that failed after it had been done.
         let place = self.relationship_dir(node, relationship);
+        let erased = node_dir.join(format!("{ERASED}{relationship}"));
         if place.exists() {
-            let erased = node_dir.join(format!("{ERASED}{relationship}"));
             remove_dir(&erased)?;
             rename(&place, &erased)?;
         }
-        rename(&staging, &place)
+        rename(&staging, &place)?;
+        // It is installed: what cannot be removed is by the next start.
+        let _ = remove_dir(&erased);
+        Ok(())
     }
 
     /// Whether the disk holds something under this relationship.

@@ -155,14 +155,28 @@ fn give_up_if_members_are_gone(
     note(&format!(
         "an earlier ASR {name} has lost members and is of no use any more: it is given up and made anew"
     ));
+    store.end_relationship(asr.id())?;
     for node in present {
-        let erased = Link::open(store, &node).and_then(|mut link| link.erase(asr.id()));
-        if let Err(error) = erased {
-            note(&format!("{error}; what it holds of the ASR that was given up is of no use to anybody"));
+        let erased = Link::open(store, &node).map_err(CommandError::from);
+        if let Err(error) = erased.and_then(|mut link| erase_what_has_ended(store, &mut link)) {
+            note(&format!(
+                "{error}; what {} holds of the ASR that was given up is of no use to anybody, and is erased before it \
+                 takes in another",
+                node.name
+            ));
         }
     }
-    store.end_relationship(asr.id())?;
     Ok(None)
+}
+
+/// Has a node erase the ASRs that have ended, also those that did while it was away.
+fn erase_what_has_ended(store: &Store, link: &mut Link<'_>) -> Result<(), CommandError> {
+    let node = link.node().id;
+    for id in store.ended_asrs_of_node(node)? {
+        link.erase(id)?;
+        store.set_member_state(id, node, MemberState::Erased)?;
+    }
+    Ok(())
 }
 
 /// Asks every member of an ASR how it stands.
@@ -271,6 +285,7 @@ fn issue(
         let id = node.id;
         let result = Link::connect(store, node, lock).map_err(CommandError::from).and_then(|mut link| {
             if state_of(id) == Some(MemberState::Pending) {
+                erase_what_has_ended(store, &mut link)?;
                 install_at(store, &mut link, asr, name, &labels, &endpoints)?;
                 store.set_member_state(asr.id(), id, MemberState::Installed)?;
             }

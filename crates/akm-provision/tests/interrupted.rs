@@ -107,9 +107,8 @@ impl Scene {
 /// A command that was not killed itself ends with a code of its own and one line that names what failed.
 #[track_caller]
 fn check_told(plant: &Plant, point: &Point, done: &Done) {
-    let kills = matches!(point.order, Order::Die | Order::AllDie | Order::Tear);
     match done.code {
-        None => assert!(kills, "killed by {point:?}: {done:#?}"),
+        None => assert!(point.order.kills(), "killed by {point:?}: {done:#?}"),
         Some(0) => {}
         Some(1 | 4 | 6 | 7) => {
             let place = plant.place().to_str().expect("a path in UTF-8");

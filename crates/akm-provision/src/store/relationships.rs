@@ -141,6 +141,18 @@ impl Store {
         self.read(|connection| all(connection, &sql, [node.as_bytes()], |row| parse(connection, row)))
     }
 
+    /// The ASRs that have ended and that a node may still hold, as it has not said that it erased them.
+    pub fn ended_asrs_of_node(&self, node: AkmId) -> Result<Vec<RelationshipId>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} JOIN relationship_members m
+                 ON m.relationship = r.id AND m.generation = r.generation
+             WHERE m.node = ? AND m.state <> 'erased' AND r.kind = 2 AND r.status = 'ended' ORDER BY r.created_at"
+        );
+        self.read(|connection| {
+            all(connection, &sql, [node.as_bytes()], |row| Ok(parse(connection, row)?.id()))
+        })
+    }
+
     /// The names of the ASRs that a node is a member of and that have not ended, in their order.
     pub fn asr_names_of_node(&self, node: AkmId) -> Result<Vec<String>, StoreError> {
         let asrs = self.asrs_of_node(node)?;

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -57,6 +58,11 @@ impl Order {
             Self::Short => 5,
             Self::Full => 6,
         }
+    }
+
+    /// Whether it ends the program.
+    pub(crate) fn kills(self) -> bool {
+        matches!(self, Self::Die | Self::AllDie | Self::Tear)
     }
 
     /// Whether it is worth trying at such a call.
@@ -171,6 +177,11 @@ impl Run {
             .env("AKM_FAULTS_LOG", self.place.path().join("log"))
     }
 
+    /// A file of this run, beside what is counted, for what a program says.
+    pub(crate) fn output(&self) -> PathBuf {
+        self.place.path().join("output")
+    }
+
     fn number(&self, at: u64) -> u64 {
         let mut bytes = [0; 8];
         self.control.read_exact_at(&mut bytes, at * 8).expect("the counts can be read");
@@ -185,6 +196,15 @@ impl Run {
     /// Whether the order was carried out.
     pub(crate) fn is_carried_out(&self) -> bool {
         self.number(CARRIED_OUT) > 0
+    }
+
+    /// Waits for a call that programs make by themselves; they may not, where they work side by side.
+    pub(crate) fn soon_carried_out(&self) -> bool {
+        let started = Instant::now();
+        while !self.is_carried_out() && started.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.is_carried_out()
     }
 
     /// Makes room on a disk that is full since the order, for programs that still run.

@@ -5,7 +5,6 @@ pub(crate) mod damage;
 pub(crate) mod faults;
 pub(crate) mod plant;
 pub(crate) mod sshd;
-mod strace;
 pub(crate) mod untouched;
 pub(crate) mod whole;
 pub(crate) mod wire;
