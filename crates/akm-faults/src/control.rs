@@ -125,13 +125,13 @@ impl Control {
         self.number(OUTWARD).load(Ordering::SeqCst) != 0
     }
 
-    /// Whether a path lies below the directory of this run.
+    /// Whether a path is the directory of this run, or lies below it.
     pub(crate) fn covers(&self, path: &[u8]) -> bool {
         let length = usize::try_from(self.number(SCOPE_LENGTH).load(Ordering::SeqCst)).unwrap_or(0);
         let length = length.min(LENGTH - SCOPE);
         // SAFETY: within the mapping; the test wrote these bytes before any program began.
         let scope = unsafe { std::slice::from_raw_parts(self.0.add(SCOPE), length) };
-        path.strip_prefix(scope).is_some_and(|rest| rest.first() == Some(&b'/'))
+        path.strip_prefix(scope).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
     }
 
     /// Writes a line about a call: its number, who makes it, its kind, its bytes, its paths.

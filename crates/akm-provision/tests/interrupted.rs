@@ -12,7 +12,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use akm_core::enrolment::Preparation;
-use support::faults::{Counted, Order, Point, Run, Sweep, everything};
+use support::faults::{Counted, Order, Point, Run, Sweep};
 use support::plant::{Done, Plant, akmd_program, bytes_of, run};
 use support::whole::{Snapshot, check_one_node, check_store, query, roots};
 
@@ -123,7 +123,7 @@ fn check_told(plant: &Plant, point: &Point, done: &Done) {
 }
 
 /// Disturbs a whole ceremony at each of its calls.
-fn disturb_a_ceremony(orders: &[Order], counted: Counted) {
+fn disturb_a_ceremony(always: &[Order], in_turn: &[Order], counted: Counted) {
     let scene = Scene::new();
     let begin = Snapshot::take(&scene.plant, &[]);
     let undisturbed = scene.undisturbed(counted, &mut scene.ceremony(&[]));
@@ -131,7 +131,7 @@ fn disturb_a_ceremony(orders: &[Order], counted: Counted) {
     for program in ["akm provision", "akmd enroll", "akmd run", "tar", "mv", "ln"] {
         assert!(sweep.calls().iter().any(|call| call.program == program), "{program} is counted");
     }
-    sweep.carry_out(orders, |point| {
+    sweep.carry_out(always, in_turn, |point| {
         scene.plant.kill(NODE);
         begin.restore(&scene.plant);
         let _ = fs::remove_dir_all(scene.plant.dir(NODE));
@@ -161,19 +161,17 @@ fn check_steps_1_and_2(plant: &Plant, point: &Point) {
 
 #[test]
 fn ceremony_killed_at_each_call_ends_in_one_node() {
-    disturb_a_ceremony(&[Order::Die], Counted::FilesAndProcesses);
+    disturb_a_ceremony(&[Order::Die], &[], Counted::FilesAndProcesses);
 }
 
 #[test]
 fn ceremony_whose_calls_fail_one_by_one_ends_in_one_node() {
-    let orders: &[Order] =
-        if everything() { &[Order::Fail, Order::FailOtherwise, Order::AllDie] } else { &[Order::Fail] };
-    disturb_a_ceremony(orders, Counted::Files);
+    disturb_a_ceremony(&[], &[Order::Fail, Order::FailOtherwise], Counted::Files);
 }
 
 #[test]
 fn ceremony_whose_writes_are_cut_short_ends_in_one_node() {
-    disturb_a_ceremony(&[Order::Tear, Order::Full], Counted::Files);
+    disturb_a_ceremony(&[], &[Order::Tear, Order::Full], Counted::Files);
 }
 
 #[test]
@@ -183,7 +181,7 @@ fn ceremony_in_which_every_write_is_short_does_not_notice() {
     let sweep = Sweep::over("every write short", &undisturbed, Counted::Files, &RECORDS);
     let first = sweep.calls().iter().find(|call| call.bytes > 1).expect("a write").number;
     let begin = Scene::new();
-    sweep.only(|call| call.number == first).carry_out(&[Order::Short], |point| {
+    sweep.only(|call| call.number == first).carry_out(&[Order::Short], &[], |point| {
         let (done, disturbed) = begin.disturbed(point, &mut begin.ceremony(&[]));
         done.expect(0);
         check_one_node(&begin.plant, NODE);
@@ -200,13 +198,9 @@ fn device_made_into_another_node_is_the_old_one_or_the_new_one() {
     let counted = Counted::FilesAndProcesses;
     let undisturbed = scene.undisturbed(counted, &mut scene.ceremony(&["--again"]));
     let sweep = Sweep::over("akm provision --again", &undisturbed, counted, &RECORDS);
-    let orders: &[Order] = if everything() {
-        &[Order::Die, Order::AllDie, Order::Fail, Order::FailOtherwise, Order::Tear, Order::Full]
-    } else {
-        &[Order::Die, Order::Fail]
-    };
     let (mut was_old, mut was_new) = (0, 0);
-    sweep.carry_out(orders, |point| {
+    let in_turn = [Order::Fail, Order::Die, Order::Tear, Order::AllDie, Order::Full, Order::FailOtherwise];
+    sweep.carry_out(&[], &in_turn, |point| {
         begin.restore(&scene.plant);
         scene.plant.start(NODE);
         let (done, disturbed) = scene.disturbed(point, &mut scene.ceremony(&["--again"]));
@@ -248,7 +242,7 @@ fn module_that_comes_to_be_is_whole_or_can_be_made() {
     let files = ["home/vault.key", "home/locks/schema.lock", "home/store.db", "home/store.db-wal"];
     let sweep = Sweep::over("akm init", &undisturbed, Counted::FilesAndProcesses, &files);
     let orders = [Order::Die, Order::Fail, Order::FailOtherwise, Order::Tear, Order::Full];
-    sweep.carry_out(&orders, |point| {
+    sweep.carry_out(&orders, &[], |point| {
         let _ = fs::remove_dir_all(plant.home());
         let disturbed = point.run(plant.place());
         let done = run(disturbed.on(&mut plant.akm_command(&init)));
@@ -271,7 +265,7 @@ fn node_that_is_removed_is_gone_or_can_be_removed() {
     scene.plant.start(NODE);
     run(undisturbed.on(&mut remove())).expect(0);
     let sweep = Sweep::over("akm node remove", &undisturbed, counted, &["home/store.db-wal", "node/state"]);
-    sweep.carry_out(&[Order::Die, Order::Fail, Order::Tear, Order::Full], |point| {
+    sweep.carry_out(&[Order::Die], &[Order::Fail, Order::Tear, Order::Full], |point| {
         begin.restore(&scene.plant);
         scene.plant.start(NODE);
         let (done, disturbed) = scene.disturbed(point, &mut remove());
@@ -309,7 +303,7 @@ fn device_that_is_reset_is_the_node_or_nobodys() {
     let sweep = Sweep::over("akmd reset", &undisturbed, Counted::Files, &files);
     let (mut node, mut nobodys) = (0, 0);
     let orders = [Order::Die, Order::Fail, Order::FailOtherwise, Order::Tear, Order::Full];
-    sweep.carry_out(&orders, |point| {
+    sweep.carry_out(&orders, &[], |point| {
         begin.restore(&scene.plant);
         let (_, disturbed) = scene.disturbed(point, &mut reset());
         let said = scene.plant.akmd(NODE, &["enroll", "--prepare"]).expect(0).stdout;

@@ -5,6 +5,7 @@
 //! fails if one was not reached.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -21,6 +22,7 @@ use super::plant::AKM;
 /// Length of the file through which the programs of a run agree, and where its numbers are in it.
 const LENGTH: usize = 4096;
 const COUNTED: u64 = 0;
+const AT: u64 = 1;
 const CARRIED_OUT: u64 = 4;
 const SINCE: u64 = 5;
 const SCOPE: usize = 64;
@@ -71,7 +73,7 @@ impl Order {
             Self::Die | Self::AllDie => true,
             Self::Fail | Self::FailOtherwise => call.is_durable(),
             Self::Tear | Self::Short => call.bytes > 1,
-            Self::Full => call.bytes > 1 || (call.takes_space() && everything()),
+            Self::Full => call.takes_space(),
         }
     }
 }
@@ -143,6 +145,7 @@ pub(crate) enum Counted {
 pub(crate) struct Run {
     place: TempDir,
     control: File,
+    closed: OnceCell<u64>,
 }
 
 impl Run {
@@ -166,7 +169,7 @@ impl Run {
         fs::write(place.path().join("control"), bytes).expect("the counts can be written");
         fs::write(place.path().join("log"), "").expect("the log can be written");
         let control = OpenOptions::new().read(true).write(true).open(place.path().join("control"));
-        Self { control: control.expect("the counts can be opened"), place }
+        Self { control: control.expect("the counts can be opened"), place, closed: OnceCell::new() }
     }
 
     /// Has a command, and all that it starts, take part.
@@ -190,12 +193,18 @@ impl Run {
 
     /// How many calls there were so far.
     pub(crate) fn counted(&self) -> u64 {
-        self.number(COUNTED)
+        self.closed.get().copied().unwrap_or_else(|| self.number(COUNTED))
     }
 
     /// Whether the order was carried out.
     pub(crate) fn is_carried_out(&self) -> bool {
         self.number(CARRIED_OUT) > 0
+    }
+
+    /// Ends an undisturbed run: what programs do after this is not part of it.
+    pub(crate) fn close(&self) {
+        let closed = self.counted();
+        assert!(self.closed.set(closed).is_ok(), "a run is closed once");
     }
 
     /// Waits for a call that programs make by themselves; they may not, where they work side by side.
@@ -207,9 +216,11 @@ impl Run {
         self.is_carried_out()
     }
 
-    /// Makes room on a disk that is full since the order, for programs that still run.
+    /// Nothing goes wrong any more, and there is room on a disk that was full: for programs that still run.
     pub(crate) fn mend(&self) {
-        self.control.write_all_at(&0_u64.to_ne_bytes(), SINCE * 8).expect("the counts can be written");
+        for at in [AT, SINCE] {
+            self.control.write_all_at(&0_u64.to_ne_bytes(), at * 8).expect("the counts can be written");
+        }
     }
 
     /// The calls so far, in their order.
@@ -218,6 +229,7 @@ impl Run {
         let mut calls: Vec<_> =
             text.lines().map(|line| Call::parse(line).unwrap_or_else(|| panic!("{line}"))).collect();
         calls.sort_by_key(|call| call.number);
+        calls.retain(|call| call.number <= self.counted());
         calls
     }
 }
@@ -292,17 +304,23 @@ impl Sweep {
         &self.calls
     }
 
-    /// Tries the orders at each call that they suit. `trial` says whether the order was carried out. All are
-    /// tried, also after some went wrong.
+    /// Tries at each call all orders of `always` that suit it, and one of `in_turn`; all of these too where
+    /// [`everything`] is wanted. `trial` says whether the order was carried out. All are tried, also after some
+    /// went wrong.
     #[track_caller]
-    pub(crate) fn carry_out(&self, orders: &[Order], mut trial: impl FnMut(&Point) -> bool) {
+    pub(crate) fn carry_out(
+        &self,
+        always: &[Order],
+        in_turn: &[Order],
+        mut trial: impl FnMut(&Point) -> bool,
+    ) {
         let mut tried: BTreeMap<Order, usize> = BTreeMap::new();
         let mut wrong = Vec::new();
-        for call in &self.calls {
-            for order in orders.iter().copied().filter(|order| order.suits(call)) {
+        for (call, turn) in self.calls.iter().zip(0..) {
+            for order in orders_for(call, turn, always, in_turn) {
                 let point = Point { call: call.clone(), order, counted: self.counted };
                 // Where programs work side by side a call may be missing from one run and not from the next.
-                let reached = catch_unwind(AssertUnwindSafe(|| (0..3).any(|_| trial(&point))));
+                let reached = catch_unwind(AssertUnwindSafe(|| (0..5).any(|_| trial(&point))));
                 match reached {
                     Ok(true) => *tried.entry(order).or_default() += 1,
                     Ok(false) => wrong.push(format!("never came to {point:?}")),
@@ -312,10 +330,25 @@ impl Sweep {
         }
         eprintln!("{}: {} calls; {tried:?}", self.what, self.calls.len());
         assert!(wrong.is_empty(), "{}: {} went wrong:\n{}", self.what, wrong.len(), wrong.join("\n"));
-        for order in orders {
+        for order in always {
             let suited = self.calls.iter().filter(|call| order.suits(call)).count();
-            assert_eq!(tried.get(order).copied().unwrap_or(0), suited, "{}: {order:?}", self.what);
-            assert!(suited > 0, "{}: {order:?} suits no call", self.what);
+            assert!(tried.get(order) >= Some(&suited.max(1)), "{}: {order:?} at {suited} calls", self.what);
+        }
+        for order in in_turn {
+            assert!(tried.contains_key(order), "{}: {order:?} was never its turn", self.what);
         }
     }
+}
+
+/// What is tried at a call, the `turn`-th of its sweep.
+fn orders_for(call: &Call, turn: usize, always: &[Order], in_turn: &[Order]) -> Vec<Order> {
+    let suited =
+        |orders: &[Order]| orders.iter().copied().filter(|order| order.suits(call)).collect::<Vec<_>>();
+    let (mut orders, more) = (suited(always), suited(in_turn));
+    if everything() {
+        orders.extend(more);
+    } else if !more.is_empty() {
+        orders.push(more[turn % more.len()]);
+    }
+    orders
 }
