@@ -7,7 +7,7 @@ CARGO ?= cargo
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
 	@echo "make test          all tests"
-	@echo "make soak          floods of five million frames each, and a thousand relationships: ten minutes"
+	@echo "make soak          the long runs: floods, a thousand relationships, every fault at every durable call"
 	@echo "make build         akm and akmd, in target/release"
 	@echo "make check         format, lints and documentation, as CI does beside the tests"
 	@echo "make dependencies  write the list of what akm-core depends on"
@@ -19,11 +19,11 @@ build:
 	scripts/setup build
 	$(CARGO) build --release --locked --bins
 
-# The programs are built first: the end-to-end tests run them. The core runs twice: alone it has only
-# the portable crypto provider.
+# The programs are built first, and the library that disturbs them: the end-to-end tests run them. The core
+# runs twice: alone it has only the portable crypto provider.
 test:
 	scripts/setup test
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --all-features
 	$(CARGO) test --locked --package akm-core
 
@@ -33,6 +33,8 @@ soak:
 	$(CARGO) build --locked --release --workspace --bins
 	AKM_FLOOD_FRAMES=5000000 $(CARGO) test --locked --release --package akm-provision --test flood -- --nocapture
 	$(CARGO) test --locked --release --package akm-provision --test many -- --nocapture
+	$(CARGO) build --locked --workspace
+	AKM_SWEEP=full $(CARGO) test --locked --package akm-provision --test interrupted --test interrupted_asr
 
 check:
 	$(CARGO) fmt --all --check
