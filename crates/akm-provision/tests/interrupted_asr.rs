@@ -314,23 +314,29 @@ fn find(directory: &Path, name: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What node `a` does in each trial: it sends, moves on twice, and hears the other. Goes on as far as it can.
-fn talk_and_move_on(plant: &Plant, stack: &mut Stack) -> Vec<Done> {
+/// What node `a` does in each trial: it sends, moves on twice, and hears the other. Goes on as far as it can;
+/// while it waits, `make_room` is called.
+fn talk_and_move_on(plant: &Plant, stack: &mut Stack, make_room: impl Fn()) -> Vec<Done> {
     let mut done = vec![plant.akmd("a", &["send", "line", "first"])];
     for _ in 0..2 {
         if stack.has_ended() {
             return done;
         }
-        let before = plant.epoch("a", "line");
-        done.push(plant.akmd("a", &["rotate", "line"]));
-        wait_until("it has moved on, or has ended", || {
-            stack.has_ended() || epoch_if_running(plant) > before || done.last().unwrap().code != Some(0)
+        let before = epoch_if_running(plant);
+        let asked = plant.akmd("a", &["rotate", "line"]);
+        wait_until("it has moved on, could not, or has ended", || {
+            make_room();
+            asked.code != Some(0) || stack.has_ended() || epoch_if_running(plant) > before
         });
+        done.push(asked);
     }
     if !stack.has_ended() {
         let heard = accepted(plant);
         plant.send("b", "line", "to a");
-        wait_until("it has heard the other, or has ended", || stack.has_ended() || accepted(plant) > heard);
+        wait_until("it has heard the other, or has ended", || {
+            make_room();
+            stack.has_ended() || accepted(plant) > heard
+        });
     }
     done
 }
@@ -362,7 +368,7 @@ fn stack_disturbed_at_each_call_while_it_moves_on_never_goes_back() {
     let undisturbed = Run::undisturbed(plant.place(), Counted::Files);
     plant.start("b");
     let mut stack = Stack::start(&plant, "a", &undisturbed);
-    for done in talk_and_move_on(&plant, &mut stack) {
+    for done in talk_and_move_on(&plant, &mut stack, || {}) {
         done.expect(0);
     }
     wait_until("it remembers where the other is", || {
@@ -385,13 +391,12 @@ fn stack_disturbed_at_each_call_while_it_moves_on_never_goes_back() {
         let mut messages = Follower::start(&plant, "b", "listen");
         let disturbed = point.run(plant.place());
         let mut stack = Stack::start(&plant, "a", &disturbed);
-        if point.order == Order::Full {
-            // While the disk is full nothing moves on; `talk_and_move_on` would wait for it.
-            let _ = plant.akmd("a", &["send", "line", "first"]);
-            let _ = plant.akmd("a", &["rotate", "line"]);
-            disturbed.mend();
-        }
-        for done in talk_and_move_on(&plant, &mut stack) {
+        let make_room = || {
+            if disturbed.is_carried_out() {
+                disturbed.mend();
+            }
+        };
+        for done in talk_and_move_on(&plant, &mut stack, make_room) {
             assert!(matches!(done.code, Some(0 | 1 | 2 | 7)), "{point:?}: {done:#?}");
             assert!(!done.stderr.contains("panicked"), "{point:?}: {done:#?}");
         }
