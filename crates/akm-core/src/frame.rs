@@ -6,8 +6,6 @@
 //!   28..   ciphertext || 16-byte AEAD tag
 //! ```
 
-use core::hash::Hasher;
-
 use siphasher::sip::SipHasher;
 use subtle::ConstantTimeEq;
 
@@ -108,15 +106,23 @@ impl Header {
     /// The header with its signature.
     pub fn emit(&self, key: &HeaderKey) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
-        bytes[0] = VERSION | self.class as u8;
-        bytes[2..4].copy_from_slice(&self.sender.to_be_bytes());
-        bytes[4..8].copy_from_slice(&self.tag.0);
-        bytes[8..12].copy_from_slice(&self.epoch.to_be_bytes());
-        bytes[12..20].copy_from_slice(&self.salt.to_be_bytes());
-        bytes[20..24].copy_from_slice(&self.counter.to_be_bytes());
-        let signature = header_signature(key, &bytes[..SIGNED_LENGTH]);
-        bytes[SIGNED_LENGTH..].copy_from_slice(&signature);
+        self.write(key, &mut bytes);
         bytes
+    }
+
+    /// Writes the header with its signature to where it is to stand.
+    pub fn write(&self, key: &HeaderKey, out: &mut [u8; HEADER_LENGTH]) {
+        // As whole words, since the signature reads words: it would wait for shorter writes.
+        let first = u64::from(VERSION | self.class as u8) << 56
+            | u64::from(self.sender) << 32
+            | u64::from(u32::from_be_bytes(self.tag.0));
+        let second = u64::from(self.epoch) << 32 | self.salt >> 32;
+        let third = self.salt << 32 | u64::from(self.counter);
+        out[..8].copy_from_slice(&first.to_be_bytes());
+        out[8..16].copy_from_slice(&second.to_be_bytes());
+        out[16..SIGNED_LENGTH].copy_from_slice(&third.to_be_bytes());
+        let signature = header_signature(key, &out[..SIGNED_LENGTH]);
+        out[SIGNED_LENGTH..].copy_from_slice(&signature);
     }
 
     /// The AEAD nonce: eight zero bytes and the counter.
@@ -137,7 +143,5 @@ pub fn is_signed(frame: &[u8], key: &HeaderKey) -> bool {
 
 /// The first four bytes of SipHash-2-4, written big-endian.
 pub fn header_signature(key: &HeaderKey, signed: &[u8]) -> [u8; 4] {
-    let mut hasher = SipHasher::new_with_key(key.expose());
-    hasher.write(signed);
-    hasher.finish().to_be_bytes()[..4].try_into().expect("4 of 8 bytes")
+    SipHasher::new_with_key(key.expose()).hash(signed).to_be_bytes()[..4].try_into().expect("4 of 8 bytes")
 }

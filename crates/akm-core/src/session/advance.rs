@@ -1,9 +1,8 @@
-use alloc::vec::Vec;
-
 use super::epoch::{OpenEpoch, Sending};
 use super::{
     Cause, Event, Instant, Pending, Phase, Queued, RETRY, Record, Session, SessionError, Step, Surroundings,
 };
+use crate::crypto::TAG_LENGTH;
 use crate::frame::{Class, FrameKind, HEADER_LENGTH, Header, OVERHEAD};
 use crate::keys::sha256;
 use crate::tree::{LAST_EPOCH, Place};
@@ -50,9 +49,7 @@ impl Session {
             return self.begin_epoch(cause, kind, body, surroundings);
         }
         let salt = if self.sending.is_none() { self.draw_salt(surroundings) } else { 0 };
-        let mut buffer = self.spare_buffer();
-        buffer.extend_from_slice(body);
-        self.seal(kind, buffer, salt);
+        self.seal(kind, body, salt);
         Ok(())
     }
 
@@ -135,7 +132,8 @@ impl Session {
                 self.own_epoch = true;
                 self.advanced = Some(now);
                 self.enter(place, epoch, cause, now);
-                self.seal(kind, buffer, salt);
+                self.seal(kind, &buffer, salt);
+                self.recycle(buffer);
             }
             Step::Adopt { place, epoch, header, buffer, activates } => {
                 if activates {
@@ -197,7 +195,7 @@ impl Session {
     }
 
     /// Seals a frame in the current epoch and queues it.
-    fn seal(&mut self, kind: FrameKind, body: Vec<u8>, salt: u64) {
+    fn seal(&mut self, kind: FrameKind, body: &[u8], salt: u64) {
         let epoch = self.current.as_ref().expect("a sender has begun an epoch");
         let index = self.membership.index();
         let (provider, suite) = (self.provider, self.membership.sds().suite());
@@ -214,12 +212,15 @@ impl Session {
             counter: sending.counter,
         };
         let mut frame = self.spare.pop().unwrap_or_default();
-        frame.extend_from_slice(&header.emit(&self.header_key));
+        frame.reserve(OVERHEAD + body.len());
+        frame.resize(HEADER_LENGTH, 0);
+        header.write(&self.header_key, frame.first_chunk_mut().expect("it is as long as a header"));
         frame.push(kind as u8);
-        frame.extend_from_slice(&body);
-        let (associated, plaintext) = frame.split_at_mut(HEADER_LENGTH);
-        let tag = sending.key.seal(&header.nonce(), associated, plaintext);
-        frame.extend_from_slice(&tag);
+        frame.extend_from_slice(body);
+        frame.extend_from_slice(&[0; TAG_LENGTH]);
+        let (associated, sealed) = frame.split_at_mut(HEADER_LENGTH);
+        let (plaintext, tag) = sealed.split_at_mut(1 + body.len());
+        tag.copy_from_slice(&sending.key.seal(&header.nonce(), associated, plaintext));
         sending.counter += 1;
         sending.bytes += frame.len() as u64;
         let limit = self.membership.policy().rotate_frames;
@@ -231,7 +232,6 @@ impl Session {
         self.hello_due = None;
         self.reply_due = None;
         self.queue.push_back(Queued::Transmit(frame));
-        self.recycle(body);
     }
 
     fn key_is_used_up(&self, next: usize) -> bool {

@@ -19,6 +19,7 @@
 
 mod advance;
 mod budget;
+mod buffer;
 mod epoch;
 mod event;
 mod footprint;
@@ -48,6 +49,7 @@ use crate::secret::Secret;
 use crate::tree::{NO_EPOCH, Place};
 
 use budget::Budget;
+use buffer::Buffer;
 use epoch::{OpenEpoch, Sending, Unproven};
 
 /// Time on a clock that never goes back; what its zero means is up to the host.
@@ -181,8 +183,8 @@ pub struct Options {
 }
 
 enum Queued {
-    Transmit(Vec<u8>),
-    Deliver { index: u16, epoch: u32, kind: FrameKind, newest: bool, buffer: Vec<u8> },
+    Transmit(Buffer),
+    Deliver { index: u16, epoch: u32, kind: FrameKind, newest: bool, buffer: Buffer },
     Event(Event),
 }
 
@@ -194,7 +196,7 @@ enum Step {
         epoch: OpenEpoch,
         cause: Cause,
         kind: FrameKind,
-        buffer: Vec<u8>,
+        buffer: Buffer,
         /// Drawn with the input, since `persisted` has no surroundings.
         salt: u64,
     },
@@ -202,7 +204,7 @@ enum Step {
         place: Place,
         epoch: OpenEpoch,
         header: Header,
-        buffer: Vec<u8>,
+        buffer: Buffer,
         activates: bool,
     },
 }
@@ -260,8 +262,8 @@ pub struct Session {
     retry: Option<Instant>,
     pending: Option<Pending>,
     queue: VecDeque<Queued>,
-    handed_out: Vec<u8>,
-    spare: Vec<Vec<u8>>,
+    handed_out: Option<Buffer>,
+    spare: Vec<Buffer>,
     rejections: [u64; Rejection::ALL.len()],
     delivered: u64,
     transmitted: u64,
@@ -315,7 +317,7 @@ impl Session {
             retry: None,
             pending: None,
             queue: VecDeque::new(),
-            handed_out: Vec::new(),
+            handed_out: None,
             spare: Vec::new(),
             rejections: [0; Rejection::ALL.len()],
             delivered: 0,
@@ -353,7 +355,7 @@ impl Session {
         }
         match self.queue.pop_front() {
             None => {
-                self.hand_out(Vec::new());
+                self.take_back();
                 Output::Idle
             }
             Some(Queued::Event(event)) => Output::Event(event),
@@ -460,13 +462,18 @@ impl Session {
         }
     }
 
-    fn hand_out(&mut self, buffer: Vec<u8>) -> &[u8] {
-        let used = core::mem::replace(&mut self.handed_out, buffer);
-        self.recycle(used);
-        &self.handed_out
+    fn hand_out(&mut self, buffer: Buffer) -> &[u8] {
+        self.take_back();
+        self.handed_out.insert(buffer)
     }
 
-    fn recycle(&mut self, mut buffer: Vec<u8>) {
+    fn take_back(&mut self) {
+        if let Some(used) = self.handed_out.take() {
+            self.recycle(used);
+        }
+    }
+
+    fn recycle(&mut self, mut buffer: Buffer) {
         if self.membership.sds().kind() == Kind::Provisioning {
             // Management messages carry roots.
             buffer.zeroize();
@@ -477,29 +484,12 @@ impl Session {
         }
     }
 
-    fn spare_buffer(&mut self) -> Vec<u8> {
+    fn spare_buffer(&mut self) -> Buffer {
         self.spare.pop().unwrap_or_default()
     }
 
     fn tell(&mut self, event: Event) {
         self.queue.push_back(Queued::Event(event));
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.handed_out.zeroize();
-        self.spare.iter_mut().for_each(Zeroize::zeroize);
-        for queued in &mut self.queue {
-            if let Queued::Transmit(buffer) | Queued::Deliver { buffer, .. } = queued {
-                buffer.zeroize();
-            }
-        }
-        if let Some(Pending { step: Step::Begin { buffer, .. } | Step::Adopt { buffer, .. }, .. }) =
-            &mut self.pending
-        {
-            buffer.zeroize();
-        }
     }
 }
 

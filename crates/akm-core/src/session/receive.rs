@@ -1,8 +1,8 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::buffer::Buffer;
 use super::epoch::{OpenEpoch, Sender, Unproven};
 use super::{
     Event, Instant, Pending, Phase, Queued, Record, Rejection, Session, SessionError, Step, Surroundings,
@@ -44,7 +44,7 @@ impl Session {
         if !matches!(self.phase, Phase::Staged | Phase::Established | Phase::UsedUp) {
             return self.reject(Rejection::NoPlace, sender);
         }
-        if self.open_epoch(header.epoch).is_some() {
+        if self.is_open(header.epoch) {
             return self.receive_in_open_epoch(&header, frame);
         }
         if self.place.as_ref().is_some_and(|place| place.is_ahead(header.epoch)) {
@@ -56,17 +56,24 @@ impl Session {
         self.reject(Rejection::EpochTooOld, sender)
     }
 
-    fn open_epoch(&mut self, number: u32) -> Option<&mut OpenEpoch> {
-        self.current.iter_mut().chain(&mut self.closed).find(|epoch| epoch.number == number)
+    fn is_open(&self, number: u32) -> bool {
+        self.current.as_ref().is_some_and(|current| current.number == number)
+            || self.closed.iter().any(|closed| closed.number == number)
     }
 
     fn receive_in_open_epoch(&mut self, header: &Header, frame: &[u8]) -> Result<(), SessionError> {
         let sender = Some(header.sender);
         let mut buffer = self.spare_buffer();
         let (provider, suite) = (self.provider, self.membership.sds().suite());
-        let signed = is_signed(frame, &self.header_key);
         let current = self.current.as_ref().map(|epoch| epoch.number);
-        let epoch = self.open_epoch(header.epoch).expect("the caller found it open");
+        let epoch = match &mut self.current {
+            Some(current) if current.number == header.epoch => current,
+            _ => self
+                .closed
+                .iter_mut()
+                .find(|closed| closed.number == header.epoch)
+                .expect("the caller found it open"),
+        };
         let result = match epoch.senders.get_mut(&header.sender) {
             Some(known) if known.salt == header.salt => match known.window.check(header.counter) {
                 Err(Replayed::Duplicate) => Err(Rejection::Duplicate),
@@ -75,7 +82,7 @@ impl Session {
                     .map(|()| known.window.update(header.counter)),
             },
             // Making a key costs work: strangers do not get that far.
-            _ if !signed => Err(Rejection::HeaderSignature),
+            _ if !is_signed(frame, &self.header_key) => Err(Rejection::HeaderSignature),
             Some(_) => {
                 let key = epoch.secret.sender_key(header.sender, header.salt);
                 let key = provider.aead(suite, key.expose());
@@ -167,7 +174,7 @@ impl Session {
     }
 
     /// Queues what an authentic frame said, or drops it if its kind has no place here.
-    pub(super) fn accept(&mut self, header: &Header, buffer: Vec<u8>) {
+    pub(super) fn accept(&mut self, header: &Header, buffer: Buffer) {
         let (index, at) = (header.sender, (header.epoch, header.counter));
         let latest = self.heard.entry(index).or_insert(at);
         let newest = at >= *latest;
@@ -244,7 +251,7 @@ impl Sender {
 }
 
 /// Opens a frame into `buffer`, which then holds kind and body.
-fn open(key: &dyn AeadKey, header: &Header, frame: &[u8], buffer: &mut Vec<u8>) -> Result<(), Rejection> {
+fn open(key: &dyn AeadKey, header: &Header, frame: &[u8], buffer: &mut Buffer) -> Result<(), Rejection> {
     let (associated, sealed) = frame.split_at(HEADER_LENGTH);
     let (ciphertext, tag) = sealed.split_at(sealed.len() - TAG_LENGTH);
     buffer.clear();
