@@ -11,6 +11,7 @@ mod content;
 mod envelope;
 mod file;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -119,6 +120,28 @@ impl SoftwareElement {
         DurableFile::new(state_dir, FILE_NAME).remove()
     }
 
+    /// Keeps many roots with one write, all of them or none: for whoever restores or makes ready a node with
+    /// many relationships, since each write is of the whole file. Otherwise like
+    /// [`ProvisionableElement::install`].
+    pub fn install_all(&mut self, roots: BTreeMap<Root, Secret<32>>) -> Result<(), ElementError> {
+        for (root, key) in &roots {
+            self.check_installable(*root, key.expose())?;
+        }
+        self.change(|content| content.roots.extend(roots))
+    }
+
+    /// Refuses the device key, and another key for a root that is held.
+    fn check_installable(&self, root: Root, key: &[u8; 32]) -> Result<(), ElementError> {
+        let refused = |why: &str| Err(ElementError::Refused(why.into()));
+        if root == Root::Device {
+            return refused("the device key is made inside the element, never installed");
+        }
+        if self.content.roots.get(&root).is_some_and(|held| !held.equals(key)) {
+            return refused("it holds another root under this relationship and version");
+        }
+        Ok(())
+    }
+
     /// Makes a change on a copy, and the copy the content once it is durable.
     fn change(&mut self, edit: impl FnOnce(&mut Content)) -> Result<(), ElementError> {
         let mut next = self.content.duplicate();
@@ -177,20 +200,16 @@ impl ProvisionableElement for SoftwareElement {
 
     /// Keeps a root. `wrapped` is what [`wrap_for_software`] makes: the host has seen it.
     fn install(&mut self, root: Root, wrapped: &[u8]) -> Result<(), ElementError> {
-        let refused = |why: &str| Err(ElementError::Refused(why.into()));
-        if root == Root::Device {
-            return refused("the device key is made inside the element, never installed");
-        }
         let Some(key) = Secret::copy_from(wrapped) else {
-            return refused("a root for a software element has 32 bytes");
+            return Err(ElementError::Refused("a root for a software element has 32 bytes".into()));
         };
-        match self.content.roots.get(&root) {
-            Some(held) if held.equals(wrapped) => Ok(()),
-            Some(_) => refused("it holds another root under this relationship and version"),
-            None => self.change(|content| {
-                content.roots.insert(root, key);
-            }),
+        self.check_installable(root, key.expose())?;
+        if self.content.roots.contains_key(&root) {
+            return Ok(());
         }
+        self.change(|content| {
+            content.roots.insert(root, key);
+        })
     }
 
     fn erase(&mut self, root: Root) -> Result<(), ElementError> {

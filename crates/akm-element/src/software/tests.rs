@@ -363,3 +363,31 @@ fn a_counter_at_its_end_stays_there() {
     assert!(matches!(element.count_up(), Err(ElementError::Refused(_))));
     assert_eq!(element.value(), Ok(u64::MAX));
 }
+
+fn relationship_root(number: u8) -> Root {
+    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1 }
+}
+
+#[test]
+fn many_roots_are_kept_with_one_write_or_none_of_them() {
+    for home in Home::both() {
+        let mut element = home.create();
+        let key = |number: u8| Secret::take(&mut [number; 32]);
+        element
+            .install_all((1..=50).map(|number| (relationship_root(number), key(number))).collect())
+            .unwrap();
+        let before = fs::read(home.element_file()).unwrap();
+        let other = [(relationship_root(60), key(60)), (relationship_root(7), key(8))];
+        assert!(matches!(element.install_all(other.into()), Err(ElementError::Refused(_))));
+        assert!(matches!(
+            element.install_all([(Root::Device, key(1))].into()),
+            Err(ElementError::Refused(_))
+        ));
+        assert_eq!(fs::read(home.element_file()).unwrap(), before);
+
+        let mut element = home.open().unwrap();
+        assert_eq!(element.roots().unwrap(), (1..=50).map(relationship_root).collect::<Vec<_>>());
+        let made = element.derive(relationship_root(7), Label::Receipt, b"x").unwrap();
+        assert!(made.equals(element_function(&[7; 32], b"akm1 receipt", b"x").expose()));
+    }
+}
