@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test soak build check dependencies help
+.PHONY: demo test soak build bench check dependencies help
 
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
 	@echo "make test          all tests"
 	@echo "make soak          the long runs: floods, a thousand relationships, every fault at every durable call"
 	@echo "make build         akm and akmd, in target/release"
+	@echo "make bench         what it costs, as ratios; SECONDS=300 long, and making ready comes on top"
 	@echo "make check         format, lints and documentation, as CI does beside the tests"
 	@echo "make dependencies  write the list of what akm-core depends on"
 
@@ -35,6 +36,17 @@ soak:
 	$(CARGO) test --locked --release --package akm-provision --test many -- --nocapture
 	$(CARGO) build --locked --workspace
 	AKM_SWEEP=full $(CARGO) test --locked --package akm-provision --test interrupted --test interrupted_asr
+
+# A table on standard output, and the same as JSON. One part alone: make bench PARTS=seal
+SECONDS ?= 300
+PARTS ?=
+JSON ?= target/bench.json
+
+bench:
+	scripts/setup build
+	$(CARGO) build --release --locked --workspace --bins
+	mkdir -p $(dir $(JSON))
+	$(CARGO) run --release --locked --package akm-bench -- $(PARTS) --seconds $(SECONDS) --json $(JSON)
 
 check:
 	$(CARGO) fmt --all --check

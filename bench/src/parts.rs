@@ -1,0 +1,64 @@
+//! What can be measured: one file for each part, and the list of all.
+
+mod ceremony;
+mod epochs;
+mod frames;
+mod start;
+
+use crate::error::BenchError;
+use crate::report::Row;
+use crate::rounds::Effort;
+
+/// Something that can be measured by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// What the command line calls it.
+    pub name: &'static str,
+    /// What it measures, in one line.
+    pub about: &'static str,
+    /// How much of the length of a whole run it gets, against the others.
+    pub weight: u32,
+    run: fn(Effort, &std::path::Path) -> Result<Vec<Row>, BenchError>,
+}
+
+impl Part {
+    /// Measures. Files and processes that it needs are in a directory below `scratch`, and are gone afterwards.
+    pub fn run(&self, effort: Effort, scratch: &std::path::Path) -> Result<Vec<Row>, BenchError> {
+        (self.run)(effort, scratch)
+    }
+}
+
+/// All parts, in the order in which they run.
+pub const PARTS: [Part; 6] = [
+    Part {
+        name: "seal",
+        about: "sealing a frame against the AEAD alone",
+        weight: 2,
+        run: |effort, _| frames::seal(effort),
+    },
+    Part {
+        name: "open",
+        about: "opening a frame against the AEAD alone",
+        weight: 2,
+        run: |effort, _| frames::open(effort),
+    },
+    Part {
+        name: "epochs",
+        about: "moving to the next epoch, and over 2^31",
+        weight: 1,
+        run: |effort, _| epochs::run(effort),
+    },
+    Part {
+        name: "ceremony",
+        about: "a whole local ceremony against the disk",
+        weight: 3,
+        run: ceremony::one,
+    },
+    Part { name: "ceremonies", about: "100 ceremonies at once against one", weight: 6, run: ceremony::many },
+    Part {
+        name: "start",
+        about: "starting a node with 1, 1,000 and 100,000 relationships",
+        weight: 6,
+        run: start::run,
+    },
+];
