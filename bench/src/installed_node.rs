@@ -1,6 +1,6 @@
 //! A node with any number of relationships, on the disk as its stack leaves it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use akm_core::crypto::{self, Suite};
 use akm_core::element::{MonotonicCounter, Root};
 use akm_core::enrolment::Envelope;
+use akm_core::frame::Header;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::PlaceSeal;
 use akm_core::management::Install;
@@ -22,7 +23,6 @@ use akm_core::tree::Place;
 use akm_element::software::SoftwareElement;
 use akm_node::console::Console;
 use akm_node::enrol;
-use akm_node::error::NodeError;
 use akm_node::layout::Layout;
 use akm_node::local_api::Request;
 use akm_node::storage::{Installed, Storage};
@@ -37,6 +37,9 @@ use crate::processes::program;
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// How long the others wait for the next frame of a stack that has something to say.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// How often a start looks whether the stack has ended instead.
 const GLANCE: Duration = Duration::from_millis(200);
 
@@ -47,7 +50,8 @@ const INSTALLERS: usize = 8;
 pub(crate) struct InstalledNode {
     place: TempDir,
     layout: Layout,
-    /// Where all other members seem to be. Nobody reads what comes.
+    asrs: usize,
+    /// Where all other members seem to be.
     others: UdpSocket,
 }
 
@@ -56,8 +60,9 @@ pub(crate) struct InstalledNode {
 pub(crate) struct Start {
     /// From starting the process until it says that it is ready.
     pub(crate) ready: Duration,
-    /// Until it answers an application: before, it says hello in every relationship.
-    pub(crate) answering: Duration,
+    /// Until the others have heard of it in every relationship: each begins an epoch for that, with a write to
+    /// the disk.
+    pub(crate) heard: Duration,
     /// Memory that it holds then, in KiB.
     pub(crate) resident_kib: u64,
 }
@@ -72,10 +77,11 @@ impl InstalledNode {
         let dir = place.path();
         lay_out(dir).map_err(BenchError::scratch(dir))?;
         let others = UdpSocket::bind("127.0.0.1:0").map_err(BenchError::scratch(dir))?;
-        let node = Self { layout: Layout::new(dir), place, others };
+        others.set_read_timeout(Some(SILENCE)).map_err(BenchError::scratch(dir))?;
+        let node = Self { layout: Layout::new(dir), place, asrs, others };
         let id = AkmId::from_random(random());
         node.enrol(id)?;
-        node.install(id, asrs)?;
+        node.install(id)?;
         Ok(node)
     }
 
@@ -105,13 +111,13 @@ impl InstalledNode {
 
     /// Installs relationships as the stack does when its module sends them, through the same storage, but
     /// their roots at once.
-    fn install(&self, id: AkmId, asrs: usize) -> Result<(), BenchError> {
+    fn install(&self, id: AkmId) -> Result<(), BenchError> {
         let storage = Storage::open(&self.layout).map_err(BenchError::product)?;
         let mut element = SoftwareElement::open(storage.state_dir(), None).map_err(BenchError::product)?;
         let start = element.value().map_err(BenchError::product)?;
         let seal = PlaceSeal::derive(&mut element, start).map_err(BenchError::product)?;
         let endpoint = self.others.local_addr().map_err(BenchError::scratch(self.place.path()))?.to_string();
-        let issued: Vec<_> = (0..asrs)
+        let issued: Vec<_> = (0..self.asrs)
             .map(|_| issue(Kind::Communication, vec![id, AkmId::from_random(random())], &Policy::default()))
             .collect();
         let root = |sds: &SynchronizedDataSet| Root::Relationship {
@@ -162,6 +168,7 @@ impl InstalledNode {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let hint = format!("{command:?}");
         let failed = |what: String| BenchError::Program { what, hint: hint.clone() };
+        self.drain().map_err(BenchError::scratch(dir))?;
         let began = Instant::now();
         let mut stack = Stack(command.spawn().map_err(|error| failed(error.to_string()))?);
         // The system tells it as soon as it is so: nothing to look for again and again.
@@ -174,24 +181,41 @@ impl InstalledNode {
             }
         }
         let ready = began.elapsed();
-        self.wait_for_an_answer()?;
-        let answering = began.elapsed();
+        self.wait_for_hellos()?;
+        let heard = began.elapsed();
         let status = format!("/proc/{}/status", stack.0.id());
         let resident = value(&status, "VmRSS").and_then(|text| kibibytes(&text));
         let resident_kib =
             resident.ok_or_else(|| failed("the kernel does not tell its memory".to_owned()))?;
         stack.stop(&self.layout)?;
-        Ok(Start { ready, answering, resident_kib })
+        Ok(Start { ready, heard, resident_kib })
     }
 
-    /// Asks the stack for something small.
-    fn wait_for_an_answer(&self) -> Result<(), BenchError> {
-        let mut console = Console::connect(&self.layout).map_err(BenchError::product)?;
-        console.set_patience(Some(PATIENCE)).map_err(BenchError::product)?;
-        match console.ask(&Request::Rotate { asr: "there is none of this name".to_owned() }) {
-            Err(NodeError::Usage(_)) => Ok(()),
-            other => Err(BenchError::Product(format!("an unknown ASR was answered by {other:?}"))),
+    /// Forgets what an earlier start may have said beyond what was waited for.
+    fn drain(&self) -> std::io::Result<()> {
+        self.others.set_nonblocking(true)?;
+        while self.others.recv(&mut [0; 2048]).is_ok() {}
+        self.others.set_nonblocking(false)
+    }
+
+    /// Waits until the others have heard a frame in each relationship.
+    fn wait_for_hellos(&self) -> Result<(), BenchError> {
+        // Of one start each relationship has a salt of its own; tags may be shared.
+        let mut salts = HashSet::new();
+        let mut frame = [0; 2048];
+        while salts.len() < self.asrs {
+            let length = self.others.recv(&mut frame).map_err(|error| {
+                BenchError::Product(format!(
+                    "{} of {} relationships were heard of, then none for {} s ({error})",
+                    salts.len(),
+                    self.asrs,
+                    SILENCE.as_secs()
+                ))
+            })?;
+            let header = Header::parse(&frame[..length]).map_err(BenchError::product)?;
+            salts.insert(header.salt);
         }
+        Ok(())
     }
 }
 

@@ -25,11 +25,11 @@ pub(super) fn run(effort: Effort, scratch: &Path) -> Result<Vec<Row>, BenchError
     let row = |large: usize, small: usize| {
         let of =
             |at: usize, figure: fn(&Start) -> f64| rounds.iter().map(|round| figure(&round[at])).collect();
-        let [ready, answering]: [fn(&Start) -> f64; 2] =
-            [|start| start.ready.as_secs_f64(), |start| start.answering.as_secs_f64()];
+        let [ready, heard]: [fn(&Start) -> f64; 2] =
+            [|start| start.ready.as_secs_f64(), |start| start.heard.as_secs_f64()];
         let memory = |at: usize| Spread::of(of(at, |start| start.resident_kib as f64)).median;
         let per_relationship = (memory(large) - memory(small)) / (sizes[large] - sizes[small]) as f64;
-        let answers = Comparison::of(of(large, answering), of(small, answering));
+        let hellos = Comparison::of(of(large, heard), of(small, heard));
         Row::of(
             "start",
             format!("start with {} relationships", sizes[large]),
@@ -37,8 +37,8 @@ pub(super) fn run(effort: Effort, scratch: &Path) -> Result<Vec<Row>, BenchError
             Comparison::of(of(large, ready), of(small, ready)),
         )
         .with_fact("seconds until it is ready", Spread::of(of(large, ready)).median)
-        .with_fact("seconds until it has said hello in all and answers", answers.a.median)
-        .with_fact("ratio of the latter", answers.ratio.median)
+        .with_fact("seconds until the others have heard of it in all", hellos.a.median)
+        .with_fact("ratio of the latter", hellos.ratio.median)
         .with_fact("MiB of memory", memory(large) / 1024.0)
         .with_fact("KiB of memory for each relationship", per_relationship)
     };
