@@ -26,7 +26,7 @@ impl Session {
     /// How much this session holds.
     pub fn footprint(&self) -> Footprint {
         let open = || self.current.iter().chain(&self.closed);
-        let buffers = || self.spare.iter().chain([&self.handed_out]);
+        let buffers = || self.spare.iter().chain(&self.handed_out);
         Footprint {
             open_epochs: open().count(),
             senders: open().map(|epoch| epoch.senders.len()).sum(),
@@ -35,7 +35,7 @@ impl Session {
             element_calls: self.budget.spent(),
             queued: self.queue.len() + usize::from(self.pending.is_some()),
             buffers: buffers().count(),
-            buffer_bytes: buffers().map(alloc::vec::Vec::capacity).sum(),
+            buffer_bytes: buffers().map(|buffer| buffer.capacity()).sum(),
         }
     }
 }
