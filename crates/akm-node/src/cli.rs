@@ -122,6 +122,7 @@ enum Command {
 
 /// Runs the command line; returns the exit code.
 pub fn main() -> u8 {
+    let memory = akm_process::protect();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -131,8 +132,8 @@ pub fn main() -> u8 {
             return code;
         }
     };
-    protect_memory();
     start_log(arguments.verbose);
+    tracing::debug!("{memory}");
     match carry_out(&arguments) {
         Ok(()) => 0,
         Err(error) => {
@@ -146,14 +147,6 @@ pub fn main() -> u8 {
             error.exit_code()
         }
     }
-}
-
-/// No core dump and no debugger gets at the keys.
-fn protect_memory() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    // Where the kernel refuses, the stack runs all the same.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 fn start_log(verbose: u8) {

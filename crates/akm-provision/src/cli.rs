@@ -26,6 +26,7 @@ const PASSPHRASE_MAX: u64 = 4096;
 
 /// Runs the command line; returns the exit code.
 pub fn main() -> u8 {
+    let memory = akm_process::protect();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -35,8 +36,8 @@ pub fn main() -> u8 {
             return code;
         }
     };
-    protect_memory();
     start_log(arguments.verbose);
+    tracing::debug!("{memory}");
     match carry_out(&arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -48,14 +49,6 @@ pub fn main() -> u8 {
             error.exit_code()
         }
     }
-}
-
-/// No core dump and no debugger gets at the keys.
-fn protect_memory() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    // Where the kernel refuses, the command runs all the same.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 fn start_log(verbose: u8) {

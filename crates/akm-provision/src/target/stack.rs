@@ -418,6 +418,7 @@ mod tests {
             "PrivateTmp=yes",
             "Type=notify",
             "LimitCORE=0",
+            "LimitMEMLOCK=infinity",
             "WantedBy=multi-user.target",
         ] {
             assert!(unit.lines().any(|l| l == line), "{line} in\n{unit}");
