@@ -172,6 +172,10 @@ fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandErro
         (None, Some(listen)) => Some(examine::endpoint_of(listen, &target_of(node)?)?),
         (None, None) => None,
     };
+    if let Some(endpoint) = &endpoint {
+        let own: Vec<_> = std::iter::once(node.id).chain(node.replaces).collect();
+        examine::check_endpoint_is_free(store, &own, endpoint)?;
+    }
     store.revise_node(node.id, listen.as_deref(), endpoint.as_deref(), order.stack.as_deref())?;
     store
         .node_by_id(node.id)?

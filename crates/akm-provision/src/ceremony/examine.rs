@@ -267,15 +267,24 @@ fn addresses(
         (None, Some(endpoint)) => endpoint,
         (None, None) => endpoint_of(listen, target)?,
     };
-    let mut others =
-        store.nodes()?.into_iter().filter(|node| active.is_none_or(|active| active.id != node.id));
-    if let Some(other) = others.find(|node| node.endpoint.as_ref() == Some(&endpoint)) {
-        return Err(CommandError::Usage(format!(
+    check_endpoint_is_free(store, active.map(|active| active.id).as_slice(), &endpoint)?;
+    Ok((listen, endpoint))
+}
+
+/// No two nodes are reached at the same place; `own` are the nodes that may be there.
+pub(super) fn check_endpoint_is_free(
+    store: &Store,
+    own: &[AkmId],
+    endpoint: &str,
+) -> Result<(), CommandError> {
+    let mut others = store.nodes()?.into_iter().filter(|node| !own.contains(&node.id));
+    match others.find(|node| node.endpoint.as_deref() == Some(endpoint)) {
+        None => Ok(()),
+        Some(other) => Err(CommandError::Usage(format!(
             "{endpoint} is where node {} is reached: give this one another port with --listen",
             other.name
-        )));
+        ))),
     }
-    Ok((listen, endpoint))
 }
 
 /// Where a node that listens there is reached, unless the operator says otherwise.
