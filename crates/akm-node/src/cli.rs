@@ -39,7 +39,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
     version,
     about = "The AKM stack of a node: keeps its relationships and talks for its applications",
     after_help = "Examples:\n  akmd status --dir ./n1\n  akmd listen line --dir ./n1 --count 1\n  akmd send line \"hello\" --dir ./n2\n\n\
-                  Exit codes: 0 done; 1 failed; 2 usage; 3 nothing to do; 4 the element refused; 7 not running"
+                  Exit codes:\n  0  done\n  1  failed\n  2  usage\n  3  nothing to do\n  4  the element refused, or is not ours\n  \
+                  7  the stack does not run"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -58,18 +59,25 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the stack
+    #[command(after_help = "Examples:\n  akmd run --dir ./n1\n  akmd run --dir ./n1 --detach")]
     Run {
         /// Start it in the background and return when it answers
         #[arg(long)]
         detach: bool,
     },
     /// Stop the running stack
+    #[command(after_help = "Example:\n  akmd stop --dir ./n1")]
     Stop,
     /// How the node and its relationships stand
+    #[command(after_help = "Examples:\n  akmd status --dir ./n1\n  akmd status --dir ./n1 --json")]
     Status,
     /// Who this node is
+    #[command(after_help = "Example:\n  akmd identify --dir ./n1")]
     Identify,
     /// Send a message to every other member of an ASR
+    #[command(
+        after_help = "Examples:\n  akmd send line \"hello\" --dir ./n1\n  sensor | akmd send line - --lines --dir ./n1"
+    )]
     Send {
         /// Name or ID of the ASR
         asr: String,
@@ -80,6 +88,9 @@ enum Command {
         lines: bool,
     },
     /// Print the messages that arrive on an ASR
+    #[command(
+        after_help = "Examples:\n  akmd listen line --dir ./n1\n  akmd listen line --count 1 --patience 60 --json --dir ./n1"
+    )]
     Listen {
         /// Name or ID of the ASR
         asr: String,
@@ -91,6 +102,7 @@ enum Command {
         patience: Option<u64>,
     },
     /// Print every frame that arrives, and why it is accepted or dropped
+    #[command(after_help = "Examples:\n  akmd watch --dir ./n1\n  akmd watch line --count 10 --dir ./n1")]
     Watch {
         /// Name or ID of an ASR; without: all, and frames that belong to none
         asr: Option<String>,
@@ -102,17 +114,20 @@ enum Command {
         patience: Option<u64>,
     },
     /// Begin the next epoch of an ASR
+    #[command(after_help = "Example:\n  akmd rotate line --dir ./n1")]
     Rotate {
         /// Name or ID of the ASR
         asr: String,
     },
     /// Make this device a node; used by the module
+    #[command(after_help = "Example:\n  akmd enroll --prepare --dir ./n1")]
     Enroll {
         /// Say what the element needs, and who this device is
         #[arg(long)]
         prepare: bool,
     },
     /// Erase everything that makes this device a node; the stack must not run
+    #[command(after_help = "Example:\n  akmd reset --force --dir ./n1")]
     Reset {
         /// Really do it
         #[arg(long, required = true)]

@@ -19,7 +19,8 @@ pub(super) fn status(status: &NodeStatus, as_json: bool) -> Result<(), NodeError
     for relationship in &status.relationships {
         let epoch = relationship.epoch.map_or("-".to_owned(), |epoch| epoch.to_string());
         say("")?;
-        say(&format!("{} {} ({})", relationship.kind, relationship.name, relationship.id))?;
+        let title = if relationship.kind == "communication" { "ASR " } else { "" };
+        say(&format!("{title}{} ({})", relationship.name, relationship.id))?;
         say(&format!(
             "  {}, generation {}, epoch {epoch}; {} frames sent, {} accepted",
             relationship.phase, relationship.generation, relationship.sent, relationship.accepted

@@ -32,7 +32,7 @@ pub struct NodeStatus {
     pub element_warning: String,
     /// Frames that no relationship claims.
     pub unknown_frames: u64,
-    /// All relationships, the provisioning one included.
+    /// All relationships: the provisioning one first, then by name.
     pub relationships: Vec<RelationshipReport>,
     /// Relationships whose files cannot be read or written, and why.
     pub damaged: BTreeMap<String, String>,
@@ -86,6 +86,11 @@ impl Node {
     /// How this node and its relationships stand.
     pub fn status(&self) -> Result<NodeStatus, NodeError> {
         let description = self.element.description();
+        let mut relationships: Vec<_> =
+            self.relationships.iter().map(|(id, entry)| (entry.kind() as u8, entry.report(*id))).collect();
+        relationships.sort_by(|(kind, one), (other_kind, other)| {
+            (kind, &one.name, &one.id).cmp(&(other_kind, &other.name, &other.id))
+        });
         let warning = match (description.protection, description.sealed) {
             (Protection::Hardware, _) => "",
             (Protection::Software, true) => {
@@ -106,7 +111,7 @@ impl Node {
             ),
             element_warning: warning.to_owned(),
             unknown_frames: self.unknown_frames,
-            relationships: self.relationships.iter().map(|(id, entry)| entry.report(*id)).collect(),
+            relationships: relationships.into_iter().map(|(_, report)| report).collect(),
             damaged: self.damaged.iter().map(|(id, why)| (id.to_string(), why.clone())).collect(),
         })
     }

@@ -15,8 +15,10 @@ use crate::names::parse_duration;
     about = "The AKM provisioning module: makes devices into nodes, and relationships between nodes",
     after_help = "Examples:\n  akm init --name plant\n  akm provision local:./n1 --name pump\n  akm provision ssh://root@10.0.0.7 --name valve\n  \
                   akm asr create line pump valve\n  akm verify --all\n\n\
-                  Exit codes: 0 done; 1 failed; 2 usage; 3 exists already or nothing to do; 4 the element refused or is not ours;\n\
-                  5 verification failed; 6 parked or interrupted, can be resumed; 7 not reachable; 8 held by another command"
+                  Exit codes:\n  0  done\n  1  failed\n  2  usage\n  3  exists already, or nothing to do\n  \
+                  4  the element refused, or is not ours\n  5  verification failed\n  \
+                  6  parked or interrupted: run the same command again\n  7  not reachable\n  \
+                  8  held by another command"
 )]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -63,12 +65,15 @@ pub(super) enum Command {
         all: bool,
     },
     /// Nodes
+    #[command(after_help = "Examples:\n  akm node list\n  akm node remove pump")]
     #[command(subcommand)]
     Node(NodeCommand),
     /// AKM security relationships
+    #[command(after_help = "Examples:\n  akm asr create line pump valve\n  akm asr show line")]
     #[command(subcommand)]
     Asr(AsrCommand),
     /// Show the whole of it with a throw-away module and four local targets
+    #[command(after_help = "Examples:\n  akm demo\n  akm demo --keep")]
     Demo {
         /// Keep the files, and say where
         #[arg(long)]
@@ -115,13 +120,16 @@ pub(super) struct ProvisionArguments {
 #[derive(Subcommand)]
 pub(super) enum NodeCommand {
     /// All nodes, the root first
+    #[command(after_help = "Examples:\n  akm node list\n  akm node list --json")]
     List,
     /// One node, with the journal of its ceremony
+    #[command(after_help = "Example:\n  akm node show pump")]
     Show {
         /// Name of the node
         node: String,
     },
     /// Erase a node's credentials and stack, and remove it from the module
+    #[command(after_help = "Examples:\n  akm node remove pump\n  akm node remove pump --force")]
     Remove {
         /// Name of the node
         node: String,
@@ -145,8 +153,10 @@ pub(super) enum AsrCommand {
         policy: PolicyArguments,
     },
     /// All ASRs
+    #[command(after_help = "Examples:\n  akm asr list\n  akm asr list --json")]
     List,
     /// One ASR, as each member sees it
+    #[command(after_help = "Example:\n  akm asr show line")]
     Show {
         /// Name of the ASR
         name: String,

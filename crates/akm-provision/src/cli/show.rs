@@ -386,6 +386,7 @@ pub(super) fn asrs(store: &Store, as_json: bool) -> Result<(), CommandError> {
             let node = store.node_by_id(member.node)?;
             members.push(node.map_or_else(|| member.node.to_string(), |node| node.name.to_string()));
         }
+        members.sort_unstable();
         listed.push((asr, members));
     }
     if as_json {
@@ -420,6 +421,9 @@ pub(super) fn members(
     reports: &[MemberReport],
     as_json: bool,
 ) -> Result<(), CommandError> {
+    // By name: the order of the SDS is that of random identifiers.
+    let mut reports: Vec<&MemberReport> = reports.iter().collect();
+    reports.sort_by(|one, other| one.node.name.as_str().cmp(other.node.name.as_str()));
     let asr = store.asr_by_name(name)?;
     let status = asr.as_ref().map_or("ended", |asr| asr.status.as_str());
     let id = asr.as_ref().map(|asr| asr.id().to_string()).unwrap_or_default();
@@ -447,7 +451,7 @@ pub(super) fn members(
     }
     say(&format!("ASR {name} ({id}) is {status}"))?;
     let mut rows = vec![row(&["MEMBER", "GENERATION", "EPOCH", "PHASE"])];
-    for report in reports {
+    for report in &reports {
         rows.push(match &report.status {
             Ok(status) => {
                 let [generation, epoch, phase] = status_cells(status);
@@ -457,7 +461,7 @@ pub(super) fn members(
         });
     }
     table(&rows)?;
-    for trouble in reports.iter().filter_map(MemberReport::trouble) {
+    for trouble in reports.iter().filter_map(|report| report.trouble()) {
         eprintln!("akm: {trouble}");
     }
     Ok(())

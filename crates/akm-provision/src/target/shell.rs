@@ -195,7 +195,8 @@ impl ProcessOutput {
     /// Standard error as text fit for a terminal: the last line that says something.
     pub fn last_words(&self) -> String {
         match (self.last_lines(1), self.code) {
-            (said, _) if !said.is_empty() => said,
+            // Who says it is clear from what was run.
+            (said, _) if !said.is_empty() => said.trim_start_matches("akmd: ").to_owned(),
             (_, Some(code)) => format!("it ended with code {code} and without a word"),
             (_, None) => "a signal ended it".to_owned(),
         }
