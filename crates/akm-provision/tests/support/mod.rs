@@ -1,10 +1,11 @@
 //! What the integration tests of this crate stand on.
 
-pub(crate) mod flood;
 pub(crate) mod damage;
 pub(crate) mod faults;
+pub(crate) mod flood;
 pub(crate) mod plant;
 pub(crate) mod sshd;
+pub(crate) mod story;
 pub(crate) mod untouched;
 pub(crate) mod whole;
 pub(crate) mod wire;
