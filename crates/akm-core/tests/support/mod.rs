@@ -1,4 +1,5 @@
 //! An element in memory and a random source that repeats, for tests of the core.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use akm_core::element::{ElementError, Label, Root, SecureElement};
 use akm_core::keys::element_function;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write};
+use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write, write_sized};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::sha256;
 use akm_core::management::Install;
@@ -15,6 +15,10 @@ use super::durable;
 use crate::error::NodeError;
 
 const FORMAT: u8 = 1;
+
+/// Longest encoding of what is kept of a relationship, beside its public part and its texts: heads,
+/// header key, tag and checksum.
+const FIXED_LENGTH_MAX: usize = 128;
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +90,12 @@ impl Installed {
     }
 
     pub(super) fn emit(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(checked(write(|e| {
-            e.map(7)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&self.sds.emit())?;
+        let public_part = self.sds.emit();
+        let texts = std::iter::once(&self.label).chain(&self.member_labels).chain(&self.endpoints);
+        // Never grown, not by the checksum either: a vector that moves leaves a copy of the header key behind.
+        let most = public_part.len() + texts.map(|text| text.len() + 3).sum::<usize>() + FIXED_LENGTH_MAX;
+        Zeroizing::new(checked(write_sized(most, |e| {
+            e.map(7)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&public_part)?;
             e.u8(2)?.bytes(self.header_key.expose())?.u8(3)?.bytes(&self.tag.0)?;
             e.u8(4)?.str(&self.label)?.u8(5)?;
             write_texts(e, &self.member_labels)?;
