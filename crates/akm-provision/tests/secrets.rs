@@ -3,58 +3,81 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use akm_core::element::MonotonicCounter;
+use akm_core::frame::Header;
+use akm_core::id::RelationshipId;
+use akm_core::keys::{EpochSecret, PlaceSeal, element_function};
 use akm_core::secret::Secret;
+use akm_core::tree::Place;
+use akm_element::software::SoftwareElement;
 use akm_provision::store::Store;
 use akm_provision::vault::Vault;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use support::plant::{Done, Plant, akmd_program, processes_naming, run};
+use support::plant::{Done, Plant, bytes_of, processes_naming, run};
 
 const PASSPHRASE: &str = "tr0ub4dor-and-a-long-tail";
+const VAULT_PASSPHRASE: &str = "correct-horse-battery-staple";
 const MESSAGE: &str = "the-words-of-an-application";
+
+/// How many bytes of a form decide where to look closer.
+const PREFIX: usize = 4;
 
 /// Secrets with a name each, to be searched for in whatever form they might be printed.
 #[derive(Default)]
 struct Secrets {
-    by_form: BTreeMap<Vec<u8>, String>,
+    /// The forms by their first bytes: what comes after these, and what it is.
+    by_prefix: HashMap<[u8; PREFIX], Vec<(Vec<u8>, String)>>,
 }
 
 impl Secrets {
     fn add(&mut self, what: &str, secret: &[u8]) {
-        assert!(secret.len() >= 4, "{what} is too short to be searched for");
+        assert!(secret.len() >= 8, "{what} is too short to be searched for");
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let list: Vec<String> = secret.iter().map(u8::to_string).collect();
         // Base64 has three forms, by where the secret stands in what is encoded; what depends on the
-        // neighbours is cut off.
+        // neighbours is cut off, and with it any padding.
         let base64 = (0..3).flat_map(|shift| {
             let shifted = [vec![0; shift], secret.to_vec()].concat();
             [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)].map(|text| {
                 let begin = [0, 2, 3][shift];
                 let end = shifted.len() / 3 * 4;
-                text.get(begin..end).unwrap_or_default().to_owned()
+                text[begin..end].to_owned()
             })
         });
         let texts = [hex.clone(), hex.to_uppercase(), list.join(", "), list.join(",")];
         for form in texts.into_iter().chain(base64).map(String::into_bytes).chain([secret.to_vec()]) {
-            if form.len() >= 4 {
-                self.by_form.insert(form, what.to_owned());
-            }
+            let (prefix, rest) = form.split_first_chunk().expect("no form is that short");
+            self.by_prefix.entry(*prefix).or_default().push((rest.to_vec(), what.to_owned()));
+        }
+    }
+
+    fn add_all(&mut self, secrets: Vec<(String, Vec<u8>)>) {
+        for (what, secret) in secrets {
+            self.add(&what, &secret);
         }
     }
 
     /// The secrets that stand in these bytes.
     fn found_in(&self, bytes: &[u8]) -> BTreeSet<&str> {
-        let contains =
-            |form: &[u8]| bytes.len() >= form.len() && bytes.windows(form.len()).any(|part| part == form);
-        self.by_form.iter().filter(|(form, _)| contains(form)).map(|(_, what)| what.as_str()).collect()
+        let mut found = BTreeSet::new();
+        for at in 0..bytes.len().saturating_sub(PREFIX - 1) {
+            let prefix: &[u8; PREFIX] = bytes[at..at + PREFIX].try_into().expect("so many bytes");
+            for (rest, what) in self.by_prefix.get(prefix).into_iter().flatten() {
+                if bytes[at + PREFIX..].starts_with(rest) {
+                    found.insert(what.as_str());
+                }
+            }
+        }
+        found
     }
 
     #[track_caller]
@@ -95,6 +118,73 @@ impl Secrets {
     }
 }
 
+/// The roots of an ASR, as long as the module has them.
+struct ParkedAsr {
+    digest: [u8; 32],
+    element_root: Secret<32>,
+    tree_root: Secret<32>,
+}
+
+impl ParkedAsr {
+    fn of(store: &Store, id: RelationshipId) -> Self {
+        let held = store.secrets(id).expect("the store");
+        let sds = store.relationship(id).expect("the store").expect("the ASR").sds;
+        let both = held.element_root.zip(held.tree_root);
+        let (element_root, tree_root) = both.expect("a parked ASR has its roots");
+        Self { digest: *sds.digest(), element_root, tree_root }
+    }
+}
+
+/// What follows from the roots of an ASR, up to the keys under which these frames were sealed.
+fn session_secrets(asr: ParkedAsr, frames: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
+    let ParkedAsr { digest, element_root: root, tree_root } = asr;
+    let mut place = Place::before_first(0, tree_root);
+    let headers: Vec<Header> = frames.iter().filter_map(|frame| Header::parse(frame).ok()).collect();
+    let last = headers.iter().map(|header| header.epoch).max().expect("frames were seen");
+    let mut all = Vec::new();
+    for epoch in 0..=last {
+        let leaf = place.leaf(epoch).expect("ahead");
+        let context = [1u32.to_be_bytes(), epoch.to_be_bytes()].concat();
+        let factor = element_function(root.expose(), b"akm1 epoch", &context);
+        all.push((format!("leaf of epoch {epoch}"), leaf.expose().to_vec()));
+        all.push((format!("factor of epoch {epoch}"), factor.expose().to_vec()));
+        let secret = EpochSecret::derive(leaf, &factor, &digest);
+        all.push((format!("secret of epoch {epoch}"), secret.expose().to_vec()));
+        for header in headers.iter().filter(|header| header.epoch == epoch) {
+            let key = secret.sender_key(header.sender, header.salt);
+            all.push((format!("key of sender {} in epoch {epoch}", header.sender), key.expose().to_vec()));
+        }
+        place = place.at(epoch).expect("ahead");
+    }
+    all
+}
+
+/// The tree nodes in the places that a node has stored; its element is not sealed, its stack does not run.
+fn stored_places(plant: &Plant, name: &str) -> Vec<(String, Vec<u8>)> {
+    let store = open_store(plant);
+    let state = plant.dir(name).join("state");
+    let mut element = SoftwareElement::open(&state, None).expect("the element");
+    let start = element.value().expect("its counter");
+    let seal = PlaceSeal::derive(&mut element, start).expect("the seal of this start");
+    let mut all = Vec::new();
+    for (path, _) in files_below(&state.join("nodes")) {
+        if path.extension().is_none_or(|extension| extension != "place") {
+            continue;
+        }
+        let sealed = fs::read(&path).expect("a place");
+        let id = path.parent().and_then(Path::file_name).expect("a directory").to_string_lossy();
+        let id = id.parse().expect("the ID of a relationship");
+        let sds = store.relationship(id).expect("the store").expect("it knows it").sds;
+        let place =
+            seal.open(akm_core::crypto::provider(), sds.suite(), sds.digest(), &sealed).expect("it opens");
+        for (at, node) in place[9..].chunks_exact(37).enumerate() {
+            all.push((format!("tree node {at} in {}", path.display()), node[5..].to_vec()));
+        }
+    }
+    assert!(!all.is_empty(), "{name} has places");
+    all
+}
+
 fn open_store(plant: &Plant) -> Store {
     let home = plant.home();
     let vault = Vault::open(&home, || panic!("a key file needs no passphrase")).expect("the vault");
@@ -120,11 +210,12 @@ impl Record {
         done
     }
 
-    /// Looks at all processes of a test, again and again, until it is over.
+    /// Looks at all processes of a test, again and again, until it is over: those that name its place,
+    /// and all that this one started.
     fn look_at_processes(&self, plant: &Plant, over: &AtomicBool) {
         let mut seen = BTreeSet::new();
         while !over.load(Ordering::Relaxed) {
-            for pid in processes_naming(plant.place()) {
+            for pid in processes_naming(plant.place()).into_iter().chain(descendants()) {
                 for what in ["cmdline", "environ"] {
                     // The environment of another user's process, or of one that is gone, cannot be read.
                     let Ok(bytes) = fs::read(format!("/proc/{pid}/{what}")) else { continue };
@@ -140,6 +231,22 @@ impl Record {
             "a ceremony was seen"
         );
     }
+}
+
+/// The processes that this one started, and those that they started.
+fn descendants() -> Vec<u32> {
+    let parent_of = |pid: u32| -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let entries = fs::read_dir("/proc").expect("/proc");
+    let all = entries.filter_map(|entry| entry.ok()?.file_name().to_string_lossy().parse::<u32>().ok());
+    let parents: HashMap<u32, u32> = all.filter_map(|pid| Some((pid, parent_of(pid)?))).collect();
+    let is_ours = |pid: &u32| {
+        let line = std::iter::successors(parents.get(pid), |parent| parents.get(parent));
+        line.take(parents.len()).any(|parent| *parent == std::process::id())
+    };
+    parents.keys().copied().filter(is_ours).collect()
 }
 
 /// Files below a directory, with their mode.
@@ -194,6 +301,10 @@ fn no_secret_leaves_its_place() {
     let over = AtomicBool::new(false);
     let mut secrets = Secrets::default();
     secrets.add("the passphrase", PASSPHRASE.as_bytes());
+    secrets.add("the passphrase of a vault", VAULT_PASSPHRASE.as_bytes());
+    let vault_passphrase_file = plant.place().join("vault-passphrase");
+    fs::write(&vault_passphrase_file, VAULT_PASSPHRASE).unwrap();
+    fs::set_permissions(&vault_passphrase_file, fs::Permissions::from_mode(0o600)).unwrap();
 
     std::thread::scope(|scope| {
         let _ends = when_dropped(&over);
@@ -211,6 +322,14 @@ fn no_secret_leaves_its_place() {
             akm(&["provision", &plant.target(name), "--name", name]).expect(0);
         }
         akm(&["provision", &plant.target("sealed"), "--name", "sealed", "--element", &element]).expect(0);
+        // Another module, whose vault is under a passphrase.
+        let (other, file) = (plant.place().join("other"), vault_passphrase_file.display().to_string());
+        let of_other = ["--home", other.to_str().unwrap(), "--passphrase-file", &file];
+        for what in [&["init", "--name", "other"][..], &["node", "list"], &["provision", &plant.target("a")]]
+        {
+            akm(&[what, &of_other].concat());
+        }
+
         // From here on the stacks log everything.
         for name in ["a", "b", "sealed"] {
             plant.kill(name);
@@ -223,6 +342,7 @@ fn no_secret_leaves_its_place() {
         let store = open_store(&plant);
         let asr = plant.asrs()[0]["relationship_id"].as_str().unwrap().to_owned();
         assert_eq!(secrets.add_relationship(&store, &asr), 3, "two roots and a header key");
+        let parked = ParkedAsr::of(&store, asr.parse().unwrap());
         let nodes = plant.nodes();
         for node in nodes.as_array().unwrap() {
             if let Some(id) = node["provisioning_relationship_id"].as_str() {
@@ -233,6 +353,7 @@ fn no_secret_leaves_its_place() {
         akmd("b", &["run", "--detach"]).expect(0);
         akm(&["asr", "create", "line", "a", "b", "sealed", "--rotate-after", "200ms"]).expect(0);
 
+        let watching = plant.watch_all("b");
         let listener = plant.listen("b", "line", 1);
         let mut send = plant.akmd_command("a", &["send", "line", "-", "-vvv"]);
         record_sent(&record, &mut send);
@@ -248,6 +369,8 @@ fn no_secret_leaves_its_place() {
                 akmd(name, what).expect(0);
             }
         }
+        let frames: Vec<Vec<u8>> = watching.stop().iter().map(|seen| bytes_of(&seen["frame"])).collect();
+        secrets.add_all(session_secrets(parked, &frames));
         for what in [
             &["verify", "--all"][..],
             &["node", "list"],
@@ -264,16 +387,11 @@ fn no_secret_leaves_its_place() {
         secrets.add_element("element of b", &plant.dir("b").join("state/element"));
         secrets.add("the vault key", &fs::read(plant.home().join("vault.key")).unwrap());
 
-        // Running stacks leave no core dump behind.
-        for name in ["a", "sealed"] {
-            let pid = processes_naming(&plant.dir(name))[0];
-            let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-            let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-            assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
-        }
         akm(&["node", "remove", "b", "--force"]).expect(0);
     });
 
+    plant.kill("a");
+    secrets.add_all(stored_places(&plant, "a"));
     for name in ["a", "sealed"] {
         let log = fs::read(plant.dir(name).join("run/akmd.log")).unwrap();
         assert!(log.windows(5).any(|part| part == b"TRACE" || part == b"DEBUG"), "the log says everything");
@@ -300,7 +418,7 @@ fn no_secret_leaves_its_place() {
     for (path, metadata) in files_below(plant.place()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         // The program is the same at every node, and long.
-        if !metadata.is_file() || path == passphrase_file || name == "akmd" {
+        if !metadata.is_file() || name.ends_with("passphrase") || name == "akmd" {
             continue;
         }
         let kept = secrets.found_in(&fs::read(&path).unwrap());
@@ -369,28 +487,4 @@ fn a_careless_umask_opens_nothing() {
     }
     let socket = plant.dir("a").join("run/akmd.sock").symlink_metadata().unwrap();
     assert!(socket.file_type().is_socket());
-}
-
-#[test]
-fn a_program_that_is_killed_hard_leaves_no_core() {
-    let plant = Plant::with_nodes(&["a"]);
-    // Where the system keeps cores in the working directory, it would be this one.
-    let place = plant.place().join("cores");
-    fs::create_dir(&place).unwrap();
-    plant.akmd("a", &["stop"]).expect(0);
-    let mut stack = Command::new("sh")
-        .args(["-c", "ulimit -c unlimited 2>/dev/null; exec \"$@\"", "sh"])
-        .arg(akmd_program())
-        .args(["run", "--dir"])
-        .arg(plant.dir("a"))
-        .current_dir(&place)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    support::plant::wait_until("it answers", || plant.akmd("a", &["status"]).code == Some(0));
-    support::plant::signal(stack.id(), "ABRT");
-    let status = stack.wait().unwrap();
-    assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status}");
-    assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
 }
