@@ -1,0 +1,109 @@
+//! The documents name everything that an operator can meet, and no test that does not exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use akm_core::session::{Phase, Rejection};
+use akm_provision::store::{NodeStatus, RelationshipStatus};
+use regex::Regex;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Between two headings of a document.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let (_, rest) =
+        document.split_once(&format!("{heading}\n")).unwrap_or_else(|| panic!("{heading} is missing"));
+    rest.split("\n#").next().expect("a part")
+}
+
+/// What stands in backticks in the first cell of a table's rows.
+fn first_cells(section: &str) -> BTreeSet<String> {
+    let code = Regex::new("`([^`]+)`").expect("a pattern");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    rows.flat_map(|cell| code.captures_iter(cell).map(|found| found[1].to_owned()).collect::<Vec<_>>())
+        .collect()
+}
+
+fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// All Rust sources below a directory.
+fn sources(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(fs::read_to_string(&path).expect("a source"));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_verdict_phase_and_status_is_explained_and_nothing_else() {
+    let operating = read("docs/operating.md");
+    let verdicts = Rejection::ALL.iter().map(|reason| reason.name()).chain(["accepted", "not-recorded"]);
+    assert_eq!(first_cells(section(&operating, "### Dropped frames")), set(verdicts));
+
+    let phases = (0..=u8::MAX).filter_map(Phase::from_number).map(|phase| format!("{phase:?}"));
+    assert_eq!(first_cells(section(&operating, "### Phases")), phases.collect());
+
+    let nodes = [NodeStatus::Provisioning, NodeStatus::Active, NodeStatus::Removing].map(NodeStatus::as_str);
+    let asrs = [RelationshipStatus::Creating, RelationshipStatus::Acknowledged, RelationshipStatus::Active];
+    let statuses = nodes.into_iter().chain(asrs.map(RelationshipStatus::as_str)).chain(["root"]);
+    let heading = "### Where a node or an ASR stands at the module";
+    assert_eq!(first_cells(section(&operating, heading)), set(statuses));
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_readme() {
+    let codes = |text: &str| -> Vec<u8> {
+        let rows = section(text, "## Exit codes")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.split(' ').next());
+        rows.filter_map(|cell| cell.parse().ok()).collect()
+    };
+    let documented = codes(&read("README.md"));
+    assert_eq!(documented, (0..=8).collect::<Vec<u8>>());
+    assert_eq!(codes(&read("docs/operating.md")), documented);
+}
+
+#[test]
+fn every_warning_and_error_in_the_log_of_a_node_is_explained_and_nothing_else() {
+    // The last text in the call is the message.
+    let call = Regex::new(r#"\b(?:warn|error)!\(\s*(?:[^";]*,\s*)?"([^"]+)"\s*,?\s*\)"#).expect("a pattern");
+    let all = sources(&repository().join("crates/akm-node/src"));
+    let calls: usize =
+        all.iter().map(|text| text.matches("warn!(").count() + text.matches("error!(").count()).sum();
+    let messages: Vec<String> =
+        all.iter().flat_map(|text| call.captures_iter(text).map(|found| found[1].to_owned())).collect();
+    assert_eq!(messages.len(), calls, "each call was read: {messages:#?}");
+    let explained =
+        first_cells(section(&read("docs/operating.md"), "### Warnings and errors in the log of a node"));
+    assert_eq!(messages.into_iter().collect::<BTreeSet<_>>(), explained);
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let name = Regex::new("`([a-z0-9]+(?:_[a-z0-9]+)+)`").expect("a pattern");
+    let model = read("docs/threat-model.md");
+    let named: BTreeSet<&str> =
+        name.captures_iter(&model).map(|found| found.get(1).expect("a name").as_str()).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let all = sources(&repository().join("crates")).join("\n");
+    // A story is a test by its name in a list.
+    let exists =
+        |name: &str| all.contains(&format!("fn {name}(")) || all.contains(&format!("\n    {name},\n"));
+    let missing: Vec<&&str> = named.iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
