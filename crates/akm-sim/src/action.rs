@@ -69,9 +69,11 @@ pub enum Action {
     SettleAlone { node: usize },
 }
 
-impl Action {
+impl std::str::FromStr for Action {
+    type Err = Malformed;
+
     /// Reads one line of a trace.
-    pub(crate) fn parse(line: &str) -> Result<Self, Malformed> {
+    fn from_str(line: &str) -> Result<Self, Malformed> {
         let words: Vec<&str> = line.split_whitespace().collect();
         Ok(match words[..] {
             ["run", time] => Self::Run(milliseconds(time)?),

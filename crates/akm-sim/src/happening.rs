@@ -12,6 +12,8 @@ pub enum Happening {
     Starts,
     /// What the disk holds of a relationship was examined.
     Found { relationship: usize, found: Found },
+    /// A good place could not be written for this start: it is not used.
+    LeftOut { relationship: usize },
     /// The start is over: the element has counted, if it counts.
     Counted { count: Option<u64> },
     /// The process ended without a word.
@@ -43,9 +45,8 @@ pub enum Happening {
 /// What a start found on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// A good place, and whether the relationship is active, and whether the place was written again
-    /// where that is asked for.
-    Good { epoch: u32, active: bool, recorded: bool },
+    /// A good place, and whether the relationship is active.
+    Good { epoch: u32, active: bool },
     /// No place, or a damaged one.
     Lost,
     /// A place of another start.
@@ -102,20 +103,16 @@ impl fmt::Display for Happening {
             Self::Found { relationship, found } => {
                 write!(f, "relationship {relationship}: ")?;
                 match found {
-                    Found::Good { epoch, active, recorded } => write!(
-                        f,
-                        "place {} found, {}{}",
-                        EpochText(*epoch),
-                        if *active { "active" } else { "staged" },
-                        if *recorded {
-                            ""
-                        } else {
-                            "; it could not be written for this start and is not used"
-                        },
-                    ),
+                    Found::Good { epoch, active } => {
+                        let standing = if *active { "active" } else { "staged" };
+                        write!(f, "place {} found, {standing}", EpochText(*epoch))
+                    }
                     Found::Lost => f.write_str("no place found"),
                     Found::RolledBack => f.write_str("rolled back: the place is from another start"),
                 }
+            }
+            Self::LeftOut { relationship } => {
+                write!(f, "relationship {relationship}: the disk takes nothing; it is left out of this start")
             }
             Self::Counted { count: Some(count) } => write!(f, "has started; its element counts {count}"),
             Self::Counted { count: None } => f.write_str("has started"),

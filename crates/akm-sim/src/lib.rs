@@ -49,5 +49,5 @@ pub use scenario::Scenario;
 pub use setup::{NodeSetup, RelationshipSetup, Setup};
 pub use shrink::shrink;
 pub use tally::Tally;
-pub use trace::{InvalidTrace, Trace};
+pub use trace::{InvalidTrace, Malformed, Trace};
 pub use world::World;

@@ -1,10 +1,10 @@
 //! Runs and replays simulated worlds; see `docs/simulation.md`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-use akm_sim::{Failure, Scenario, Trace, World, run_many, shrink};
+use akm_sim::{Scenario, Trace, World, run_many};
 use clap::{Parser, Subcommand};
 
 /// Many real sessions on a virtual network with a virtual clock.
@@ -80,7 +80,7 @@ fn many(
     minutes: Option<u64>,
     seed: u64,
     scenario: Option<&'static Scenario>,
-    file: &PathBuf,
+    file: &Path,
 ) -> ExitCode {
     let all: Vec<&'static Scenario> = Scenario::ALL.iter().collect();
     let scenarios = scenario.map_or(all, |one| vec![one]);
@@ -93,23 +93,13 @@ fn many(
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            let Failure { trace, violation, scenario, seed } = *failure;
-            let shrunk = shrink(&trace, violation.invariant);
-            eprintln!("scenario {scenario} with seed {seed} breaks {violation}");
-            let text = format!("{shrunk}# breaks {violation}\n");
-            match std::fs::write(file, text) {
-                Ok(()) => eprintln!("replay it: cargo run -p akm-sim -- replay {}", file.display()),
-                Err(error) => eprintln!(
-                    "the trace cannot be written to {}: {error}\nrepeat it: cargo run -p akm-sim -- trace {scenario} {seed}",
-                    file.display()
-                ),
-            }
+            eprintln!("{}", failure.report(file));
             ExitCode::FAILURE
         }
     }
 }
 
-fn replay(file: &PathBuf) -> ExitCode {
+fn replay(file: &Path) -> ExitCode {
     let read = std::fs::read_to_string(file).map_err(|error| error.to_string());
     let trace = match read.and_then(|text| Trace::parse(&text).map_err(|error| error.to_string())) {
         Ok(trace) => trace,

@@ -207,32 +207,35 @@ impl Node {
                 start.examine(crypto::provider(), sds, Some(&sealed))
             };
             let active = disk.is_active(number) && *flaw != Some(Flaw::ForgetsActivation);
-            let (found, standing) = match examined {
-                SealedPlace::Missing | SealedPlace::Damaged => (Found::Lost, Some(Standing::WithoutPlace)),
-                SealedPlace::RolledBack => (Found::RolledBack, Some(Standing::RolledBack)),
-                SealedPlace::Good(place) => {
-                    let epoch = place.epoch();
-                    let mut recorded = true;
+            let (found, place) = match examined {
+                SealedPlace::Missing | SealedPlace::Damaged => (Found::Lost, Err(Standing::WithoutPlace)),
+                SealedPlace::RolledBack => (Found::RolledBack, Err(Standing::RolledBack)),
+                SealedPlace::Good(place) => (Found::Good { epoch: place.epoch(), active }, Ok(place)),
+            };
+            outcome.happenings.push(Happening::Found { relationship: number, found });
+            let standing = match place {
+                Err(rests) => rests,
+                Ok(place) => {
                     if start.rewrites() {
                         let sealed = seal_place(start.seal(), system, sds, &place.emit());
                         step(dies_after)?;
-                        recorded = disk.write_place(number, sealed).is_ok();
-                        outcome.happenings.push(match recorded {
-                            true => {
-                                let start = start.seal().start();
-                                Happening::PlaceWritten { relationship: number, epoch, start }
-                            }
-                            false => Happening::NotWritten { relationship: number },
+                        if disk.write_place(number, sealed).is_err() {
+                            outcome.happenings.push(Happening::LeftOut { relationship: number });
+                            left_out = true;
+                            continue;
+                        }
+                        let (epoch, start) = (place.epoch(), start.seal().start());
+                        outcome.happenings.push(Happening::PlaceWritten {
+                            relationship: number,
+                            epoch,
+                            start,
                         });
                         step(dies_after)?;
                     }
-                    let standing = if active { Standing::Active(place) } else { Standing::Staged(place) };
-                    (Found::Good { epoch, active, recorded }, recorded.then_some(standing))
+                    if active { Standing::Active(place) } else { Standing::Staged(place) }
                 }
             };
-            outcome.happenings.push(Happening::Found { relationship: number, found });
-            left_out |= standing.is_none();
-            standings.extend(standing.map(|standing| (number, standing)));
+            standings.push((number, standing));
         }
         step(dies_after)?;
         let seal = if *flaw == Some(Flaw::CountsFirst) {

@@ -1,10 +1,11 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::invariant::{Invariant, Violation};
+use crate::invariant::Violation;
 use crate::random::Random;
 use crate::scenario::Scenario;
+use crate::shrink::shrink;
 use crate::tally::Tally;
 use crate::trace::Trace;
 use crate::world::World;
@@ -22,17 +23,29 @@ pub struct Failure {
     pub seed: u64,
 }
 
-/// Runs a trace to its end, or to the first violation. A panic is one too.
+impl Failure {
+    /// Shrinks the trace, writes it to a file and says how to replay it.
+    pub fn report(&self, file: &Path) -> String {
+        let Self { trace, violation, scenario, seed } = self;
+        let shrunk = shrink(trace, violation.invariant);
+        let (_, result) = World::replay(&shrunk, false);
+        let violation = result.err().unwrap_or_else(|| violation.clone());
+        let told = format!("scenario {scenario} with seed {seed} breaks {violation}\n");
+        match std::fs::write(file, format!("{shrunk}# breaks {violation}\n")) {
+            Ok(()) => format!("{told}replay it: cargo run -p akm-sim -- replay {}", file.display()),
+            Err(error) => format!(
+                "{told}the trace cannot be written to {}: {error}\n\
+                 print it: cargo run -p akm-sim -- trace {scenario} {seed}",
+                file.display()
+            ),
+        }
+    }
+}
+
+/// Runs a trace to its end, or to the first violation.
 pub fn run(trace: &Trace) -> Result<Tally, Violation> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let (world, result) = World::replay(trace, false);
-        result.map(|()| world.tally())
-    }));
-    outcome.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-        Err(Violation::new(Invariant::NothingBringsItDown, text.unwrap_or_else(|| "it panicked".to_owned())))
-    })
+    let (world, result) = World::replay(trace, false);
+    result.map(|()| world.tally())
 }
 
 /// The seed of one of many runs.

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use akm_core::session::{Input, Phase, Session};
@@ -36,61 +37,79 @@ impl World {
         self.watch.listen(began);
         let wanted = self.wanted(alone);
         let mut speakers = self.speakers(&wanted, &paces);
-        let bounds: Vec<Duration> = (0..paces.len()).map(|at| self.bound(at, paces[at], alone)).collect();
-        self.talk(&wanted, &mut speakers, &bounds, began)?;
-        let missing = self.missing(&wanted, &bounds, began);
-        self.tell_how_long(&wanted, &bounds, began);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        // A sender whose disk went back is not heard in an epoch in which it had been heard before.
-        for Wanted { relationship, from, to } in &missing {
-            let epoch = self.epoch(*from, *relationship);
-            if self.watch.salts(*relationship, self.nodes[*from].identity, epoch) < 2 {
-                return Err(Violation::new(
-                    Invariant::AllHearAllWithinTheBound,
-                    format!(
-                        "in relationship {relationship} node {to} does not hear node {from} within {:?}",
-                        bounds[*relationship]
-                    ),
-                ));
+        let mut bounds: Vec<(usize, Duration)> =
+            (0..paces.len()).map(|at| (at, self.bound(at, paces[at], alone))).collect();
+        bounds.sort_by_key(|(_, bound)| *bound);
+        let mut mute = Vec::new();
+        for (relationship, bound) in bounds {
+            self.talk(&wanted, &mut speakers, began + bound)?;
+            for late in self.missing(&wanted).iter().filter(|late| late.relationship == relationship) {
+                self.is_mute(late, bound)?;
+                mute.push(*late);
+            }
+            let heard = |wanted: &&Wanted| wanted.relationship == relationship;
+            for Wanted { from, to, .. } in wanted.iter().filter(heard) {
+                let from = self.nodes[*from].identity;
+                if let Some(heard) = self.watch.heard(relationship, from, *to)
+                    && !self.watch.spoke_under_second_salt(relationship, from)
+                {
+                    self.watch.tally.slowest_of(heard - began, bound);
+                }
             }
         }
-        self.cure_mute(&missing, &mut speakers, &paces, &bounds)
+        self.watch.tally.settled += 1;
+        self.cure_mute(&mute, &mut speakers, &paces, alone)?;
+        let took = self.now - began;
+        self.note(&format!("settled: whoever speaks is heard, after {took:?}"));
+        Ok(())
     }
 
-    /// Lets the next epoch begin, and demands that whoever was mute is heard.
+    /// The one excuse: a sender whose disk went back is not heard in an epoch in which it had been heard
+    /// under another salt.
+    fn is_mute(&mut self, late: &Wanted, bound: Duration) -> Result<(), Violation> {
+        let Wanted { relationship, from, to } = *late;
+        if !self.watch.spoke_under_second_salt(relationship, self.nodes[from].identity) {
+            return Err(Violation::new(
+                Invariant::AllHearAllWithinTheBound,
+                format!(
+                    "in relationship {relationship} node {to} does not hear node {from} within {bound:?}"
+                ),
+            ));
+        }
+        self.note(&format!(
+            "node {from} is mute to node {to} in relationship {relationship} until the next epoch: its disk went \
+             back, and it makes frames under another salt than before in the same epoch"
+        ));
+        Ok(())
+    }
+
+    /// Lets the next epoch begin, and demands that whoever was mute is heard within the bound after it.
     fn cure_mute(
         &mut self,
-        missing: &[Wanted],
+        mute: &[Wanted],
         speakers: &mut [Speaker],
         paces: &[Pace],
-        bounds: &[Duration],
+        alone: Option<usize>,
     ) -> Result<(), Violation> {
         let began = self.now;
-        let mut longer = bounds.to_vec();
-        let mut asked = Vec::new();
-        for Wanted { relationship, from, to } in missing {
-            self.note(&format!(
-                "node {from} is mute to node {to} in relationship {relationship} until the next epoch: its disk \
-                 went back, and it makes frames in epoch {} under another salt than before",
-                self.epoch(*from, *relationship)
-            ));
-            let policy = self.setup.relationships[*relationship].policy;
-            match bound::next_epoch(&policy, paces[*relationship]) {
-                Some(begins) => longer[*relationship] = bounds[*relationship] + begins,
-                None if !asked.contains(relationship) => {
-                    asked.push(*relationship);
-                    self.input(*from, *relationship, Input::Advance)?;
-                }
-                None => {}
+        let mut senders = BTreeSet::new();
+        let mut longest = Duration::ZERO;
+        for Wanted { relationship, from, .. } in mute {
+            if !senders.insert((*relationship, *from)) {
+                continue;
             }
+            let (policy, pace) = (self.setup.relationships[*relationship].policy, paces[*relationship]);
+            let begins = bound::next_epoch(&policy, pace);
+            if begins.is_none() {
+                // Nothing but a person ends the epoch.
+                self.input(*from, *relationship, Input::Advance)?;
+            }
+            let bound = self.bound(*relationship, pace, alone);
+            longest = longest.max(begins.unwrap_or_default() + bound);
         }
-        let mut mute: Vec<_> = missing.iter().map(|wanted| (wanted.relationship, wanted.from)).collect();
-        mute.dedup();
-        self.watch.tally.mute += mute.len() as u64;
-        self.talk(missing, speakers, &longer, began)?;
-        match self.missing(missing, &longer, began).first() {
+        self.watch.tally.mute += senders.len() as u64;
+        self.talk(mute, speakers, began + longest)?;
+        match self.missing(mute).first() {
             None => Ok(()),
             Some(Wanted { relationship, from, to }) => Err(Violation::new(
                 Invariant::AllHearAllWithinTheBound,
@@ -170,54 +189,30 @@ impl World {
         if alone.is_some() { bound::alone(policy, pace) } else { bound::all(policy, pace) }
     }
 
-    /// Lets the speakers speak until all that is wanted is heard, or the longest bound is over.
-    fn talk(
-        &mut self,
-        wanted: &[Wanted],
-        speakers: &mut [Speaker],
-        bounds: &[Duration],
-        began: Duration,
-    ) -> Result<(), Violation> {
-        let end = began + bounds.iter().max().copied().unwrap_or_default();
-        for speaker in speakers.iter_mut() {
-            speaker.next = speaker.next.max(self.now);
-        }
-        while !self.missing(wanted, bounds, began).is_empty() {
+    /// Lets the speakers speak until all that is wanted is heard, or until `end`.
+    fn talk(&mut self, wanted: &[Wanted], speakers: &mut [Speaker], end: Duration) -> Result<(), Violation> {
+        while !self.missing(wanted).is_empty() {
             let Some(speaker) = speakers.iter_mut().min_by_key(|speaker| speaker.next) else { break };
-            let next = speaker.next.min(end);
-            if !self.happen_next(next)? {
-                self.now = next;
-                if next == end {
+            if !self.happen_next(speaker.next.min(end))? {
+                self.now = self.now.max(speaker.next.min(end));
+                if speaker.next > end {
                     break;
                 }
                 let (node, relationship) = (speaker.node, speaker.relationship);
-                speaker.next += speaker.every;
+                speaker.next = self.now + speaker.every;
                 self.send(node, relationship)?;
             }
         }
         Ok(())
     }
 
-    /// What was not heard within its bound.
-    fn missing(&self, wanted: &[Wanted], bounds: &[Duration], began: Duration) -> Vec<Wanted> {
-        let heard_in_time = |wanted: &&Wanted| {
+    /// What was not heard yet, in relationships that have epochs left.
+    fn missing(&self, wanted: &[Wanted]) -> Vec<Wanted> {
+        let missing = |wanted: &&Wanted| {
             let Wanted { relationship, from, to } = **wanted;
-            let from = self.nodes[from].identity;
-            let heard = self.watch.heard(relationship, from, to);
-            heard.is_some_and(|heard| heard <= began + bounds[relationship]) || self.is_used_up(relationship)
+            let heard = self.watch.heard(relationship, self.nodes[from].identity, to);
+            heard.is_none() && !self.is_used_up(relationship)
         };
-        wanted.iter().filter(|wanted| !heard_in_time(wanted)).copied().collect()
-    }
-
-    fn tell_how_long(&mut self, wanted: &[Wanted], bounds: &[Duration], began: Duration) {
-        for Wanted { relationship, from, to } in wanted {
-            let from = self.nodes[*from].identity;
-            if let Some(heard) = self.watch.heard(*relationship, from, *to) {
-                self.watch.tally.slowest_of(heard - began, bounds[*relationship]);
-            }
-        }
-        self.watch.tally.settled += 1;
-        let took = self.now - began;
-        self.note(&format!("settled: all are heard that can be, after {took:?}"));
+        wanted.iter().filter(missing).copied().collect()
     }
 }

@@ -65,12 +65,16 @@ impl Setup {
         Some(match verb {
             "seed" => rest.parse().map(|seed| self.seed = seed).map_err(|_| Malformed),
             "node" => match rest {
-                "with-counter" => Ok(self.nodes.push(NodeSetup { counter: true })),
-                "without-counter" => Ok(self.nodes.push(NodeSetup { counter: false })),
+                "with-counter" => Ok(true),
+                "without-counter" => Ok(false),
                 _ => Err(Malformed),
-            },
+            }
+            .map(|counter| self.nodes.push(NodeSetup { counter })),
             "relationship" => self.read_relationship(rest),
-            "one-tag" => Ok(self.one_tag = true),
+            "one-tag" => {
+                self.one_tag = true;
+                Ok(())
+            }
             "flaw" => Flaw::named(rest).map(|flaw| self.flaw = Some(flaw)).ok_or(Malformed),
             _ => return None,
         })

@@ -37,7 +37,7 @@ pub struct Tally {
     pub settled: u64,
     /// Senders that somebody did not hear until the next epoch, since their disk had gone back.
     pub mute: u64,
-    /// The longest time that settling took, as parts of a thousand of the bound.
+    /// The longest time until a member was heard that was not mute, as parts of a thousand of the bound.
     pub slowest: u64,
     pub(crate) starting: bool,
 }
@@ -58,7 +58,7 @@ impl Tally {
             Happening::Found { found: Found::RolledBack, .. } => self.rolled_back += 1,
             Happening::Given { .. } => self.inputs += 1,
             Happening::Refused { .. } => self.refused += 1,
-            Happening::NotWritten { .. } => self.not_written += 1,
+            Happening::NotWritten { .. } | Happening::LeftOut { .. } => self.not_written += 1,
             Happening::Sent { .. } => self.sent += 1,
             Happening::Delivered { .. } => self.delivered += 1,
             Happening::Told { event: Event::Rejected { reason, .. }, .. } => {

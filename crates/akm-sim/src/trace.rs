@@ -13,9 +13,10 @@ pub struct Trace {
     pub actions: Vec<Action>,
 }
 
-/// A line of a trace that says nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+/// A line of a trace that is not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a line of a trace")]
+pub struct Malformed;
 
 /// Why a text is not a trace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +56,7 @@ impl Trace {
             }
             let understood = match trace.setup.read_line(line) {
                 Some(result) => result,
-                None => Action::parse(line).map(|action| trace.actions.push(action)),
+                None => line.parse().map(|action| trace.actions.push(action)),
             };
             understood.map_err(|Malformed| InvalidTrace::Line { line: at + 1, text: line.to_owned() })?;
         }

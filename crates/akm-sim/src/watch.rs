@@ -21,6 +21,8 @@ pub struct Watch {
     members: Vec<Vec<usize>>,
     sent: HashMap<FrameName, Sent>,
     salts: HashMap<(usize, u16, u32), BTreeSet<u64>>,
+    /// Relationship and sender: when it last made a frame in an epoch that knows it under two salts.
+    second_salt: HashMap<(usize, u16), Duration>,
     nodes: Vec<WatchedNode>,
     /// Since when it listens to who hears whom.
     since: Duration,
@@ -87,6 +89,7 @@ impl Watch {
             members,
             sent: HashMap::new(),
             salts: HashMap::new(),
+            second_salt: HashMap::new(),
             nodes: Vec::new(),
             since: Duration::ZERO,
             heard: BTreeMap::new(),
@@ -134,11 +137,11 @@ impl Watch {
         self.heard.get(&(relationship, from, to)).copied()
     }
 
-    /// Under how many salts the frames of a member in an epoch were made: two only where its disk went
-    /// back or it was cloned.
-    pub fn salts(&self, relationship: usize, sender: usize, epoch: u32) -> usize {
+    /// Whether a member, since [`Watch::listen`], made a frame in an epoch in which it had made frames
+    /// under another salt before: only where its disk went back or it was cloned.
+    pub fn spoke_under_second_salt(&self, relationship: usize, sender: usize) -> bool {
         let index = self.index(relationship, sender);
-        self.salts.get(&(relationship, index, epoch)).map_or(0, BTreeSet::len)
+        self.second_salt.get(&(relationship, index)).is_some_and(|at| *at >= self.since)
     }
 
     /// Whether the place of a relationship at a node is older than the element's counter allows.
@@ -166,7 +169,7 @@ impl Watch {
                 self.process(node).starting = false;
             }
             Happening::Died | Happening::DidNotStart { .. } => self.nodes[node].process = None,
-            Happening::Unclaimed => {}
+            Happening::Unclaimed | Happening::LeftOut { .. } => {}
             Happening::Given { relationship, what } => {
                 let session = self.session(node, *relationship);
                 (session.given, session.refused, session.authentic) = (Some(*what), None, false);
@@ -351,7 +354,11 @@ impl Watch {
                 ),
             );
         }
-        self.salts.entry((relationship, sender, epoch)).or_default().insert(salt);
+        let salts = self.salts.entry((relationship, sender, epoch)).or_default();
+        salts.insert(salt);
+        if salts.len() > 1 {
+            self.second_salt.insert((relationship, sender), now);
+        }
         let index = self.index(relationship, identity);
         let lineage = self.lineage(node, relationship);
         if lineage.epoch != epoch || !lineage.active || sender != index {

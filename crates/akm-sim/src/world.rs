@@ -1,3 +1,4 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use akm_core::frame::FrameKind;
@@ -89,13 +90,20 @@ impl World {
         }
     }
 
-    /// The world of a trace after all its actions, with the event log if that is wanted; or the first
-    /// violation.
+    /// The world of a trace after all its actions, with the event log if that is wanted, and the first
+    /// violation, if any. A panic is one too.
     pub fn replay(trace: &Trace, logged: bool) -> (Self, Result<(), Violation>) {
         let mut world = Self::new(&trace.setup);
         world.log = logged.then(String::new);
-        let result =
-            world.start_all().and_then(|()| trace.actions.iter().try_for_each(|action| world.act(action)));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            world.start_all()?;
+            trace.actions.iter().try_for_each(|action| world.act(action))
+        }));
+        let result = result.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Violation::new(Invariant::NothingBringsItDown, text.unwrap_or("a panic without words")))
+        });
         if let Err(violation) = &result {
             world.note(&format!("VIOLATED {violation}"));
         }
