@@ -31,6 +31,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use akm_core::id::AkmId;
@@ -48,8 +49,12 @@ pub use relationships::{Member, MemberState, Relationship, RelationshipSecrets, 
 
 const FILE: &str = "store.db";
 
-/// How long a call waits for another command's transaction.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a call waits for the transactions of others: a hundred commands may want to write, each with syncs of a
+/// busy disk.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it looks whether it is its turn.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Sealed in the store, so that another vault key is noticed when the store is opened.
 const VAULT_CHECK: &[u8] = b"akm store";
@@ -194,6 +199,8 @@ pub struct Store {
     vault: Vault,
     home: PathBuf,
     module: Module,
+    /// How long a call waits for others: at all, or not.
+    patience: Duration,
 }
 
 impl Store {
@@ -252,7 +259,8 @@ impl Store {
             _ => return Err(StoreError::WrongVault { home: home.to_owned() }),
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        Ok(Self { connection: Mutex::new(connection), vault: vault.clone(), home: home.to_owned(), module })
+        let (connection, vault, home) = (Mutex::new(connection), vault.clone(), home.to_owned());
+        Ok(Self { connection, vault, home, module, patience })
     }
 
     /// The module that this store belongs to.
@@ -302,7 +310,7 @@ impl Store {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         connection.busy_timeout(Duration::ZERO)?;
         let outcome = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        connection.busy_timeout(PATIENCE)?;
+        be_patient(&connection, self.patience)?;
         match outcome.map_err(StoreError::from) {
             Ok(()) | Err(StoreError::Held) => Ok(()),
             Err(error) => Err(error.in_file(&self.home.join(FILE))),
@@ -363,7 +371,7 @@ fn check_files(home: &Path, path: &Path) -> Result<(), StoreError> {
 fn connect(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(patience)?;
+    be_patient(&connection, patience)?;
     let found = schema::version_of(&connection)?;
     if found > schema::VERSION {
         return Err(StoreError::NewerSchema { found, known: schema::VERSION });
@@ -379,6 +387,18 @@ fn connect(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
         connection.pragma_update(None, pragma, value)?;
     }
     Ok(connection)
+}
+
+/// Waits for others, all alike. SQLite's own waits grow longer each time, so that who has waited long is passed by who has
+/// just come: with a hundred commands some never get their turn.
+fn be_patient(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    if patience.is_zero() {
+        return connection.busy_timeout(patience);
+    }
+    connection.busy_handler(Some(|looks| {
+        thread::sleep(LOOK);
+        LOOK * looks.unsigned_abs() < PATIENCE
+    }))
 }
 
 fn read_module(connection: &Connection) -> Result<Option<(Module, Vec<u8>)>, StoreError> {
@@ -513,8 +533,8 @@ mod tests {
             |pragma: &str| -> i64 { connection.pragma_query_value(None, pragma, |row| row.get(0)).unwrap() };
         let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
-        let numbers = ["synchronous", "foreign_keys", "secure_delete", "busy_timeout"].map(number);
-        assert_eq!(numbers, [2, 1, 1, 10_000]);
+        let numbers = ["synchronous", "foreign_keys", "secure_delete"].map(number);
+        assert_eq!(numbers, [2, 1, 1]);
     }
 
     #[test]
