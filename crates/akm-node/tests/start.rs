@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use akm_core::element::ElementError;
 use akm_core::frame::Header;
+use akm_core::management::RelationshipStatus;
+use akm_core::session::Phase;
 use akm_node::error::NodeError;
 use akm_node::node::Node;
 
@@ -154,6 +156,24 @@ fn without_either_copy_a_relationship_is_set_aside_by_name() {
     let status = station.node().status().unwrap();
     assert_eq!(status.damaged.keys().collect::<Vec<_>>(), [&asrs[0].id().to_string()]);
     goes_on(&mut station, &asrs[1]);
+    // The module sees it among the others, page by page, in their order.
+    let mut told = Vec::new();
+    loop {
+        let (link, node) = station.both();
+        let page = link.status(node, told.last().map(|last: &RelationshipStatus| last.relationship), 1);
+        told.extend(page.relationships);
+        if !page.more {
+            break;
+        }
+    }
+    let mut all = vec![station.provisioning.id(), asrs[0].id(), asrs[1].id()];
+    all.sort();
+    assert_eq!(told.iter().map(|status| status.relationship).collect::<Vec<_>>(), all);
+    for status in told {
+        let is_set_aside = status.relationship == asrs[0].id();
+        assert_eq!(status.generation, u32::from(!is_set_aside), "{status:?}");
+        assert_eq!(status.phase == Phase::WithoutPlace, is_set_aside, "{status:?}");
+    }
     // Its root stays until the module decides.
     assert!(station.device.roots().contains(&asrs[0].id()));
 
@@ -174,7 +194,8 @@ fn a_place_that_cannot_be_taken_up_is_not_used() {
     fs::create_dir(place.with_file_name("g1.place.new")).unwrap();
     station.start();
     let status = station.node().status().unwrap();
-    assert_eq!(status.damaged.keys().collect::<Vec<_>>(), [&asrs[0].id().to_string()]);
+    let why = &status.damaged[&asrs[0].id().to_string()];
+    assert!(why.contains("g1.place") && why.contains("counts as rolled back from here on"), "{why}");
     goes_on(&mut station, &asrs[1]);
 }
 

@@ -325,7 +325,9 @@ impl<'a> Link<'a> {
         Err(LinkError::Silent {
             node: self.node.name.to_string(),
             endpoint: self.endpoint.clone(),
-            reason: "no authentic answer came".to_owned(),
+            reason: "no authentic answer came (where it is the node, akmd status on the device says what it could not \
+                     record, or has lost)"
+                .to_owned(),
         })
     }
 

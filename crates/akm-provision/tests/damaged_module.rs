@@ -119,16 +119,17 @@ impl Row {
             (Self::Store, Foreign) => Told(&["vault key", "/home", "backup"]),
             (Self::Store, Directory) => Told(&["home/store.db", "move that away"]),
             (Self::Store, Readable | Writable) => Told(&["home/store.db", "chmod 600"]),
-            (Self::Store, Unreadable) => Told(&["home/store.db", "regular files of this user"]),
+            (Self::Store, Unreadable) => Told(&["home/store.db", "chown"]),
 
             // SQLite leaves out what its own checksums do not bear out: what stands in the store is older then.
             (Self::Wal, Foreign) => Told(&["/home", "backup"]),
             // Whoever only reads can do without an index of its own.
             (Self::Shm, Directory) => Works,
-            (Self::Wal, Directory) | (Self::Wal | Self::Shm, Unreadable) => {
-                Told(&["home/store.db", "store.db-wal"])
-            }
-            (Self::Wal | Self::Shm, Link) => Told(&["home/store.db", "store.db-wal"]),
+            (Self::Wal, Directory) => Told(&["home/store.db-wal", "move that away"]),
+            (Self::Wal, Link) => Told(&["home/store.db-wal", "symbolic link"]),
+            (Self::Wal, Unreadable) => Told(&["home/store.db-wal", "chown"]),
+            (Self::Shm, Link) => Told(&["home/store.db-shm", "symbolic link"]),
+            (Self::Shm, Unreadable) => Told(&["home/store.db-shm", "chown"]),
 
             (Self::Locks, File) => Told(&["home/locks", "move that away"]),
             (Self::Locks, Readable | Writable) => Told(&["home/locks", "chmod 700"]),

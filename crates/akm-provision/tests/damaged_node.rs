@@ -680,3 +680,136 @@ fn each_file_of_the_provisioning_relationship_damaged_in_each_way_leaves_the_asr
     // Nobody moves there: the module calls.
     ground.check_all(&Row::OF_RELATIONSHIP[..5], |path| path.contains(&provisioning));
 }
+
+/// What the module is told of a node's relationship that rests there.
+#[track_caller]
+fn module_tells(plant: &Plant, phase: &str) {
+    let shown = plant.akm(&["asr", "show", "line"]).expect(5);
+    assert!(
+        shown.stderr.contains("node a rests in this ASR") && shown.stderr.contains("akm asr create"),
+        "{shown:?}"
+    );
+    let shown = plant.akm(&["asr", "show", "line", "--json"]).expect(5).json();
+    let member = shown["members"].as_array().unwrap().iter().find(|member| member["node"] == "a").unwrap();
+    assert_eq!(member["phase"], phase, "{member:#}");
+    assert!(member["rests"].is_string());
+
+    // The node is who it is all the same.
+    let verified = plant.akm(&["verify", "a"]).expect(0);
+    assert!(verified.stderr.contains("node a rests in line"), "{verified:?}");
+    assert_eq!(plant.akm(&["verify", "a", "--json"]).expect(0).json()[0]["resting"], 1);
+    let shown = plant.akm(&["node", "show", "a"]).expect(0);
+    assert!(
+        shown.stdout.contains("HELD BY THE NODE") && shown.stderr.contains("node a rests in line"),
+        "{shown:?}"
+    );
+    let shown = plant.akm(&["node", "show", "a", "--json"]).expect(0).json();
+    let held = shown["at_node"]["relationships"].as_array().unwrap();
+    let line = held.iter().find(|held| held["name"] == "line").unwrap();
+    assert_eq!(line["phase"], phase, "{line:#}");
+    assert!(
+        held.iter().filter(|held| held["name"] != "line").all(|held| held["rests"].is_null()),
+        "{held:#?}"
+    );
+    plant.akm(&["asr", "show", "spare"]).expect(0);
+}
+
+#[test]
+fn the_module_is_told_of_what_rests_at_a_node_and_another_asr_puts_it_right() {
+    let ground = Ground::new();
+    let plant = &ground.plant;
+    let image = ground.image("state");
+    let id = fs::read_dir(image.join("nodes")).unwrap().next().unwrap().unwrap().file_name();
+    let line = ground.a().join("state/nodes").join(id).join(&ground.line);
+    for (phase, files) in [
+        ("WithoutPlace", &["g1.installed", "g1.copy"][..]),
+        ("RolledBack", &["g1.place"]),
+        ("WithoutPlace", &["g1.place"]),
+    ] {
+        ground.restore();
+        for file in files {
+            let path = line.join(file);
+            match phase {
+                "RolledBack" => {
+                    let older = ground.older(Row::Place, &path).unwrap();
+                    Damage::Older.happen(&path, Some(&older), None, plant.place());
+                }
+                _ => Damage::FlippedMiddle.happen(&path, None, None, plant.place()),
+            }
+        }
+        plant.start("a");
+        module_tells(plant, phase);
+        plant.akmd("a", &["stop"]).expect(0);
+    }
+    // What it advises.
+    plant.start("a");
+    plant.akm(&["asr", "create", "line-2", "a", "b"]).expect(0);
+    plant.akm(&["asr", "show", "line-2"]).expect(0);
+
+    // A member that cannot be asked is not passed over.
+    plant.akmd("a", &["stop"]).expect(0);
+    let shown = plant.akm(&["asr", "show", "line-2"]).expect(7);
+    assert!(
+        shown.stdout.contains("not reached") && shown.stderr.contains("node a does not answer"),
+        "{shown:?}"
+    );
+    let shown = plant.akm(&["node", "show", "a"]).expect(0);
+    assert!(shown.stdout.contains("what it holds is not known: node a does not answer"), "{shown:?}");
+}
+
+/// The device becomes a node again by what the messages advise, and talks.
+#[track_caller]
+fn becomes_a_node_again(plant: &Plant, asr: &str) {
+    plant.akm(&["provision", &plant.target("a"), "--name", "a", "--again"]).expect(0);
+    plant.akm(&["verify", "a"]).expect(0);
+    plant.akm(&["asr", "create", asr, "a", "b"]).expect(0);
+    let listener = plant.listen("b", asr, 1);
+    plant.send("a", asr, "here again");
+    assert_eq!(listener.texts(), ["here again"]);
+}
+
+#[test]
+fn a_device_whose_stack_or_node_is_lost_is_put_right_by_what_the_messages_advise() {
+    let plant = Plant::with_nodes(&["a", "b"]);
+    let a = plant.dir("a");
+    let restart_fails = |code: i32, advice: &str| {
+        let done = plant.akmd("a", &["run"]).expect(code);
+        assert!(done.stderr.contains(advice), "{done:?}");
+    };
+    // The configuration, the program, the link to the release.
+    for file in ["akmd.toml", "akmd", "manifest"] {
+        plant.akmd("a", &["stop"]).expect(0);
+        Damage::Garbage.happen(&a.join("current").join(file), None, None, plant.place());
+        if file == "akmd.toml" {
+            restart_fails(1, "akm provision TARGET --again");
+        }
+        becomes_a_node_again(&plant, &format!("after-{file}"));
+    }
+    plant.akmd("a", &["stop"]).expect(0);
+    remove(&a.join("current"));
+    becomes_a_node_again(&plant, "after-current");
+    // The place of the provisioning relationship: nobody can talk to the node any more, but its channel is there.
+    plant.akmd("a", &["stop"]).expect(0);
+    let status = plant.node("a");
+    let of_provisioning = a
+        .join("state/nodes")
+        .join(status["akm_id"].as_str().unwrap())
+        .join(status["provisioning_relationship_id"].as_str().unwrap());
+    Damage::Empty.happen(&of_provisioning.join("g1.place"), None, None, plant.place());
+    plant.start("a");
+    assert!(plant.akmd("a", &["status"]).expect(0).stdout.contains("akm provision TARGET --again"));
+    becomes_a_node_again(&plant, "after-place");
+    // The identity is missing.
+    plant.akmd("a", &["stop"]).expect(0);
+    remove(&a.join("state/identity"));
+    restart_fails(3, "akm provision");
+    becomes_a_node_again(&plant, "after-identity");
+    // Identity or element are damaged: the device has to give up first what it was.
+    for file in ["identity", "element"] {
+        plant.akmd("a", &["stop"]).expect(0);
+        Damage::FlippedMiddle.happen(&a.join("state").join(file), None, None, plant.place());
+        restart_fails(if file == "element" { 4 } else { 1 }, "akmd reset --force");
+        plant.akmd("a", &["reset", "--force"]).expect(0);
+        becomes_a_node_again(&plant, &format!("after-{file}-reset"));
+    }
+}

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use support::plant::{AKM, Done, akmd_program, processes_naming, run, signal, wait_until};
-use support::strace::strace;
 use tempfile::TempDir;
 
 /// The user `nobody`, as whom the programs run where the tests run as root.
@@ -166,7 +165,7 @@ fn another_process_of_the_same_user_reads_no_memory_and_no_environment() {
             assert_eq!(read.code, Some(1), "{what}: {file} can be read");
             assert!(read.stderr.contains("ermission denied"), "{what}: {}", read.stderr);
         }
-        let attached = ordinary.run(strace(), &["-p", &pid.to_string()]);
+        let attached = ordinary.run("strace", &["-p", &pid.to_string()]);
         assert_ne!(attached.code, Some(0));
         assert!(attached.stderr.contains("not permitted"), "{what}: {}", attached.stderr);
     };

@@ -28,6 +28,7 @@ pub(crate) mod fixture;
 use std::error::Error;
 use std::fmt;
 use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -35,6 +36,7 @@ use std::thread;
 use std::time::Duration;
 
 use akm_core::id::AkmId;
+use akm_element::advice;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
@@ -55,6 +57,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often it looks whether it is its turn.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Bytes that a log and its index take at least.
+const PROBE: usize = 64 * 1024;
 
 /// Sealed in the store, so that another vault key is noticed when the store is opened.
 const VAULT_CHECK: &[u8] = b"akm store";
@@ -132,12 +137,12 @@ impl StoreError {
 
     /// The same, with the file that it is about.
     fn in_file(self, path: &Path) -> Self {
-        let path = path.display();
         match self {
-            Self::Damaged { what } => Self::Damaged { what: format!("{what}, in {path}") },
+            Self::Damaged { what } => Self::Damaged { what: format!("{what}, in {}", path.display()) },
             Self::Unavailable(error) => {
-                let advice = error.downcast_ref().map_or("", sqlite_advice);
-                Self::Unavailable(format!("{path}: {error}{advice}").into())
+                let advice =
+                    error.downcast_ref().map_or_else(String::new, |error| sqlite_advice(error, path));
+                Self::Unavailable(format!("{}: {error}{advice}", path.display()).into())
             }
             other => other,
         }
@@ -145,18 +150,56 @@ impl StoreError {
 }
 
 /// What a person can do about an error of SQLite that is none of the store's content.
-fn sqlite_advice(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "; make room on its disk, then try again",
-        Some(ErrorCode::ReadOnly) => {
-            "; make its file system, or the file, writable (mount -o remount,rw; chmod 600), then try again"
-        }
-        Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::PermissionDenied) => {
-            "; look at store.db, store.db-wal and store.db-shm: they must be regular files of this user, on a disk \
-             that works and has room"
-        }
-        _ => "",
+fn sqlite_advice(error: &rusqlite::Error, path: &Path) -> String {
+    let code = error.sqlite_error_code();
+    if code == Some(ErrorCode::DiskFull) {
+        return advice(&io::ErrorKind::StorageFull.into()).to_owned();
     }
+    if !matches!(
+        code,
+        Some(
+            ErrorCode::CannotOpen
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+        )
+    ) {
+        return String::new();
+    }
+    match obstacle(path) {
+        Some((path, error)) => format!(" ({}: {error}){}", path.display(), advice(&error)),
+        None => String::new(),
+    }
+}
+
+/// What stands against using the store's files, as SQLite does not tell the error of the system. None of them is
+/// opened here: closing it again would let go of SQLite's own locks.
+fn obstacle(path: &Path) -> Option<(PathBuf, io::Error)> {
+    use rustix::fs::{Access, access};
+    for suffix in ["db", "db-wal", "db-shm"] {
+        let path = path.with_extension(suffix);
+        let found = match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => Err(error),
+            Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            // SQLite follows a link to the store itself, and to nothing beside it.
+            Ok(metadata) if metadata.is_symlink() && suffix != "db" => Err(rustix::io::Errno::LOOP.into()),
+            Ok(_) => access(&path, Access::READ_OK | Access::WRITE_OK).map_err(io::Error::from),
+        };
+        if let Err(error) = found {
+            return Some((path, error));
+        }
+    }
+    let probe = path.with_extension(format!("probe-{}", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(private::FILE_MODE)
+        .open(&probe)
+        .and_then(|mut file| file.write_all(&[0; PROBE]).and_then(|()| file.sync_all()));
+    // Where it could not be made there is nothing to remove.
+    let _ = std::fs::remove_file(&probe);
+    written.err().map(|error| (path.parent().unwrap_or(path).to_owned(), error))
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -350,14 +393,14 @@ fn check_files(home: &Path, path: &Path) -> Result<(), StoreError> {
     for checked in [home, path] {
         let metadata = match checked.metadata() {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::NoModule { home: home.to_owned() });
             }
             Err(source) => return Err(PrivateError::Unavailable { path: checked.to_owned(), source }.into()),
         };
         private::check(checked, &metadata)?;
         if checked == path && !metadata.is_file() {
-            let source = std::io::ErrorKind::IsADirectory.into();
+            let source = io::ErrorKind::IsADirectory.into();
             return Err(PrivateError::Unavailable { path: path.to_owned(), source }.into());
         }
         // Nobody finished making it. SQLite would take it for its own, and the log beside it for a leftover.

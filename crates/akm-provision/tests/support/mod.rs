@@ -1,6 +1,7 @@
 //! What the integration tests of this crate stand on.
 
 pub(crate) mod damage;
+pub(crate) mod disk;
 pub(crate) mod faults;
 pub(crate) mod flood;
 pub(crate) mod plant;
