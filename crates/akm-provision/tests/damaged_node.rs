@@ -778,18 +778,18 @@ fn a_device_whose_stack_or_node_is_lost_is_put_right_by_what_the_messages_advise
     };
     // The configuration, the program, the link to the release.
     for file in ["akmd.toml", "akmd", "manifest"] {
-        plant.akmd("a", &["stop"]).expect(0);
+        plant.kill("a");
         Damage::Garbage.happen(&a.join("current").join(file), None, None, plant.place());
         if file == "akmd.toml" {
             restart_fails(1, "akm provision TARGET --again");
         }
         becomes_a_node_again(&plant, &format!("after-{file}"));
     }
-    plant.akmd("a", &["stop"]).expect(0);
+    plant.kill("a");
     remove(&a.join("current"));
     becomes_a_node_again(&plant, "after-current");
     // The place of the provisioning relationship: nobody can talk to the node any more, but its channel is there.
-    plant.akmd("a", &["stop"]).expect(0);
+    plant.kill("a");
     let status = plant.node("a");
     let of_provisioning = a
         .join("state/nodes")
@@ -800,13 +800,13 @@ fn a_device_whose_stack_or_node_is_lost_is_put_right_by_what_the_messages_advise
     assert!(plant.akmd("a", &["status"]).expect(0).stdout.contains("akm provision TARGET --again"));
     becomes_a_node_again(&plant, "after-place");
     // The identity is missing.
-    plant.akmd("a", &["stop"]).expect(0);
+    plant.kill("a");
     remove(&a.join("state/identity"));
     restart_fails(3, "akm provision");
     becomes_a_node_again(&plant, "after-identity");
     // Identity or element are damaged: the device has to give up first what it was.
     for file in ["identity", "element"] {
-        plant.akmd("a", &["stop"]).expect(0);
+        plant.kill("a");
         Damage::FlippedMiddle.happen(&a.join("state").join(file), None, None, plant.place());
         restart_fails(if file == "element" { 4 } else { 1 }, "akmd reset --force");
         plant.akmd("a", &["reset", "--force"]).expect(0);

@@ -287,10 +287,8 @@ impl Store {
     }
 
     fn open_checked(home: &Path, path: &Path, vault: &Vault, patience: Duration) -> Result<Self, StoreError> {
-        let has_log = path.with_extension("db-wal").metadata().is_ok_and(|log| log.len() > 0);
+        let has_log = has_log(path);
         let mut connection = connect(path, patience)?;
-        // What a log beside it says is not made part of the file before it is known to belong to this module.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
         if schema::version_of(&connection)? < schema::VERSION {
             let _held = Lock::acquire(home, LockKey::Schema, patience)?;
             schema::migrate(&mut connection)?;
@@ -301,7 +299,10 @@ impl Store {
             Ok(plain) if &plain[..] == VAULT_CHECK => {}
             _ => return Err(StoreError::WrongVault { home: home.to_owned() }),
         }
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        if has_log {
+            check_pages(&connection)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        }
         let (connection, vault, home) = (Mutex::new(connection), vault.clone(), home.to_owned());
         Ok(Self { connection, vault, home, module, patience })
     }
@@ -344,7 +345,13 @@ impl Store {
     ) -> Result<T, StoreError> {
         // A thread that panicked has rolled its transaction back on the way out.
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        transact(&mut connection, behavior, statements).map_err(|error| error.in_file(&self.home.join(FILE)))
+        transact(&mut connection, behavior, statements).map_err(|error| {
+            if let StoreError::Damaged { .. } = error {
+                // It may be the log that does not fit: then the file is still whole without it.
+                let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            }
+            error.in_file(&self.home.join(FILE))
+        })
     }
 
     /// Takes what was erased out of the write-ahead log too, unless others are reading it: then the
@@ -365,6 +372,18 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("home", &self.home).finish_non_exhaustive()
     }
+}
+
+/// Whether there is something in the write-ahead log: a command is at work, or one was killed.
+fn has_log(path: &Path) -> bool {
+    path.with_extension("db-wal").metadata().is_ok_and(|log| log.len() > 0)
+}
+
+/// Whether the pages of the file and of the log beside it fit together: a log of another store, or of another time,
+/// is whole for itself.
+fn check_pages(connection: &Connection) -> Result<(), StoreError> {
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(StoreError::Damaged { what: found.replace('\n', " ") }) }
 }
 
 fn transact<T>(
@@ -413,7 +432,10 @@ fn check_files(home: &Path, path: &Path) -> Result<(), StoreError> {
 
 fn connect(path: &Path, patience: Duration) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let has_log = has_log(path);
     let connection = Connection::open_with_flags(path, flags)?;
+    // What a log beside it says is not made part of the file before it is known to belong there.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log)?;
     be_patient(&connection, patience)?;
     let found = schema::version_of(&connection)?;
     if found > schema::VERSION {
