@@ -40,7 +40,7 @@ macro_rules! at {
 }
 
 /// A call that is carried out as a whole or not at all.
-unsafe fn whole<const N: usize>(
+fn whole<const N: usize>(
     kind: &'static str,
     takes_space: bool,
     places: [Option<Place>; N],
@@ -53,7 +53,7 @@ unsafe fn whole<const N: usize>(
 }
 
 /// A call that writes bytes.
-unsafe fn bytes(
+fn bytes(
     kind: &'static str,
     descriptor: c_int,
     length: size_t,
@@ -91,20 +91,28 @@ fn fail(error: c_int) -> c_int {
 }
 
 /// Opens a file; counted if that can make or empty one.
+///
+/// # Safety
+///
+/// `path` is null or a text that ends in a zero.
 unsafe fn open_file(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+    // SAFETY: the path is the caller's.
     let open = || unsafe { libc::syscall(libc::SYS_openat, directory, path, flags, mode) };
     let is_temporary = flags & libc::O_TMPFILE == libc::O_TMPFILE;
     if flags & (libc::O_CREAT | libc::O_TRUNC) == 0 && !is_temporary {
         return open() as c_int;
     }
+    let kind = if flags & libc::O_CREAT == 0 && !is_temporary { "empty" } else { "create" };
     // SAFETY: the path is the caller's.
-    unsafe {
-        let kind = if flags & libc::O_CREAT == 0 && !is_temporary { "empty" } else { "create" };
-        whole(kind, true, [at!(directory, path)], open)
-    }
+    let place = unsafe { Place::of_path(directory, path) };
+    whole(kind, true, [place], open)
 }
 
 /// Writes the first `most` bytes of the pieces.
+///
+/// # Safety
+///
+/// `pieces` are as many as `count` says.
 unsafe fn gather(
     pieces: *const iovec,
     count: c_int,
@@ -113,7 +121,7 @@ unsafe fn gather(
 ) -> i64 {
     let mut cut = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; PIECES];
     let count = usize::try_from(count).unwrap_or(0);
-    if count > PIECES {
+    if count == 0 || count > PIECES {
         return write(pieces, count as c_int);
     }
     // SAFETY: the caller's pieces, as many as he says.
@@ -126,6 +134,11 @@ unsafe fn gather(
     write(cut.as_ptr(), count as c_int)
 }
 
+/// The bytes of all pieces.
+///
+/// # Safety
+///
+/// `pieces` are as many as `count` says.
 unsafe fn length_of(pieces: *const iovec, count: c_int) -> size_t {
     let count = usize::try_from(count).unwrap_or(0);
     if count == 0 {
