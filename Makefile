@@ -58,3 +58,12 @@ check:
 
 dependencies:
 	scripts/core-dependencies
+
+# Random worlds with ever other seeds, for SOAK_MINUTES. A failing one is shrunk and written down.
+SOAK_MINUTES ?= 60
+
+.PHONY: soak soak-sim
+soak: soak-sim
+
+soak-sim:
+	$(CARGO) run --locked --release --package akm-sim -- run --minutes $(SOAK_MINUTES) --failure target/akm-sim-failure.trace

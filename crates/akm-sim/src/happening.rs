@@ -12,8 +12,6 @@ pub enum Happening {
     Starts,
     /// What the disk holds of a relationship was examined.
     Found { relationship: usize, found: Found },
-    /// A good place could not be written for this start: it is not used.
-    LeftOut { relationship: usize },
     /// The start is over: the element has counted, if it counts.
     Counted { count: Option<u64> },
     /// The process ended without a word.
@@ -110,9 +108,6 @@ impl fmt::Display for Happening {
                     Found::Lost => f.write_str("no place found"),
                     Found::RolledBack => f.write_str("rolled back: the place is from another start"),
                 }
-            }
-            Self::LeftOut { relationship } => {
-                write!(f, "relationship {relationship}: the disk takes nothing; it is left out of this start")
             }
             Self::Counted { count: Some(count) } => write!(f, "has started; its element counts {count}"),
             Self::Counted { count: None } => f.write_str("has started"),

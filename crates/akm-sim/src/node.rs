@@ -10,7 +10,7 @@ use akm_core::session::{Input, Instant, Membership, Options, RandomSource, Sessi
 use akm_core::start::{SealedPlace, Start, StartError};
 use akm_core::tree::{LAST_EPOCH, Place};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFull};
 use crate::drive::{Hand, stands};
 use crate::element::Element;
 use crate::flaw::Flaw;
@@ -44,8 +44,6 @@ struct Process {
     began: Duration,
     seal: PlaceSeal,
     members: BTreeMap<usize, Member>,
-    /// Whether a place could not be written at the start, so that its relationship is left out.
-    left_out: bool,
     /// Bytes of frames that the host keeps.
     hoard: usize,
 }
@@ -69,10 +67,10 @@ pub struct Outcome {
 /// The process is no more.
 pub(crate) struct Died;
 
+/// Why there is no process after a start.
 enum NoStart {
     Died,
-    Element(ElementError),
-    Start(StartError),
+    Trouble(String),
 }
 
 impl Node {
@@ -115,11 +113,6 @@ impl Node {
     /// Whether a process runs.
     pub fn runs(&self) -> bool {
         self.process.is_some()
-    }
-
-    /// Whether a relationship was left out at the start, because its place could not be written.
-    pub fn left_one_out(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.left_out)
     }
 
     /// The session of a relationship, while a process runs.
@@ -168,12 +161,7 @@ impl Node {
         match self.try_start(now, relationships, outcome) {
             Ok(process) => self.process = Some(process),
             Err(NoStart::Died) => self.ended(outcome),
-            Err(NoStart::Element(error)) => {
-                outcome.happenings.push(Happening::DidNotStart { why: error.to_string() });
-            }
-            Err(NoStart::Start(error)) => {
-                outcome.happenings.push(Happening::DidNotStart { why: error.to_string() });
-            }
+            Err(NoStart::Trouble(why)) => outcome.happenings.push(Happening::DidNotStart { why }),
         }
         if let Some((relationship, header, delivery)) = self.last_message.clone()
             && self.flaw == Some(Flaw::RepeatsItselfAfterStart)
@@ -188,13 +176,48 @@ impl Node {
         relationships: &[Relationship],
         outcome: &mut Outcome,
     ) -> Result<Process, NoStart> {
-        let Self { element, disk, system, dies_after, flaw, .. } = self;
+        let Self { element, flaw, .. } = self;
         let start = Start::begin(element)?;
         if let Some(counter) = element.counter().filter(|_| *flaw == Some(Flaw::CountsFirst)) {
             counter.count_up()?;
         }
+        let standings = self.take_up_places(&start, relationships, outcome)?;
+        let Self { element, system, dies_after, flaw, .. } = self;
+        step(dies_after)?;
+        let seal = if *flaw == Some(Flaw::CountsFirst) {
+            PlaceSeal::derive(element, start.seal().start())?
+        } else {
+            start.count_up(element)?
+        };
+        outcome.happenings.push(Happening::Counted { count: element.count() });
+        step(dies_after)?;
+        let mut members = BTreeMap::new();
+        for (number, standing) in standings {
+            let relationship = &relationships[number];
+            let GenerationSecrets { header_key, .. } = relationship.secrets();
+            let sds = relationship.sds.clone();
+            let membership =
+                Membership::new(sds.clone(), id_of_node(self.identity), header_key, relationship.tag)
+                    .expect("it is a member, and the policy is one of ours");
+            let options = Options { hello_at_start: true };
+            let mut surroundings = Surroundings { now: Instant(Duration::ZERO), element, random: system };
+            let session =
+                Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
+            outcome.happenings.push(stands(number, &session, 0, Vec::new()));
+            members.insert(number, Member { sds, session });
+        }
+        Ok(Process { began: now, seal, members, hoard: 0 })
+    }
+
+    /// Judges all places, and writes the good ones again.
+    fn take_up_places(
+        &mut self,
+        start: &Start,
+        relationships: &[Relationship],
+        outcome: &mut Outcome,
+    ) -> Result<Vec<(usize, Standing)>, NoStart> {
+        let Self { element, disk, system, dies_after, flaw, .. } = self;
         let mut standings = Vec::new();
-        let mut left_out = false;
         for (number, relationship) in relationships.iter().enumerate() {
             let sds = &relationship.sds;
             let sealed = disk.place(number).map(<[u8]>::to_vec);
@@ -219,11 +242,7 @@ impl Node {
                     if start.rewrites() {
                         let sealed = seal_place(start.seal(), system, sds, &place.emit());
                         step(dies_after)?;
-                        if disk.write_place(number, sealed).is_err() {
-                            outcome.happenings.push(Happening::LeftOut { relationship: number });
-                            left_out = true;
-                            continue;
-                        }
+                        disk.write_place(number, sealed)?;
                         let (epoch, start) = (place.epoch(), start.seal().start());
                         outcome.happenings.push(Happening::PlaceWritten {
                             relationship: number,
@@ -237,30 +256,7 @@ impl Node {
             };
             standings.push((number, standing));
         }
-        step(dies_after)?;
-        let seal = if *flaw == Some(Flaw::CountsFirst) {
-            PlaceSeal::derive(element, start.seal().start())?
-        } else {
-            start.count_up(element)?
-        };
-        outcome.happenings.push(Happening::Counted { count: element.count() });
-        step(dies_after)?;
-        let mut members = BTreeMap::new();
-        for (number, standing) in standings {
-            let relationship = &relationships[number];
-            let GenerationSecrets { header_key, .. } = relationship.secrets();
-            let sds = relationship.sds.clone();
-            let membership =
-                Membership::new(sds.clone(), id_of_node(self.identity), header_key, relationship.tag)
-                    .expect("it is a member, and the policy is one of ours");
-            let options = Options { hello_at_start: true };
-            let mut surroundings = Surroundings { now: Instant(Duration::ZERO), element, random: system };
-            let session =
-                Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
-            outcome.happenings.push(stands(number, &session, 0, Vec::new()));
-            members.insert(number, Member { sds, session });
-        }
-        Ok(Process { began: now, seal, members, left_out, hoard: 0 })
+        Ok(standings)
     }
 
     /// Takes bytes off the network.
@@ -322,13 +318,19 @@ impl From<Died> for NoStart {
 
 impl From<ElementError> for NoStart {
     fn from(error: ElementError) -> Self {
-        Self::Element(error)
+        Self::Trouble(error.to_string())
     }
 }
 
 impl From<StartError> for NoStart {
     fn from(error: StartError) -> Self {
-        Self::Start(error)
+        Self::Trouble(error.to_string())
+    }
+}
+
+impl From<DiskFull> for NoStart {
+    fn from(DiskFull: DiskFull) -> Self {
+        Self::Trouble(String::from("the disk takes nothing"))
     }
 }
 

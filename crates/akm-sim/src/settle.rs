@@ -126,10 +126,6 @@ impl World {
             self.nodes[node].dies_after(None);
             self.nodes[node].disk.fill_up(false);
             self.nodes[node].element.fall_silent(false);
-            if self.nodes[node].left_one_out() {
-                // The operator sees that a relationship was left out, and starts the node again.
-                self.crash(node)?;
-            }
             self.start(node)?;
         }
         // The module gives its word to whoever has not become active by then.

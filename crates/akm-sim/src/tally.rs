@@ -58,7 +58,7 @@ impl Tally {
             Happening::Found { found: Found::RolledBack, .. } => self.rolled_back += 1,
             Happening::Given { .. } => self.inputs += 1,
             Happening::Refused { .. } => self.refused += 1,
-            Happening::NotWritten { .. } | Happening::LeftOut { .. } => self.not_written += 1,
+            Happening::NotWritten { .. } => self.not_written += 1,
             Happening::Sent { .. } => self.sent += 1,
             Happening::Delivered { .. } => self.delivered += 1,
             Happening::Told { event: Event::Rejected { reason, .. }, .. } => {

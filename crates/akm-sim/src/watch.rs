@@ -169,7 +169,7 @@ impl Watch {
                 self.process(node).starting = false;
             }
             Happening::Died | Happening::DidNotStart { .. } => self.nodes[node].process = None,
-            Happening::Unclaimed | Happening::LeftOut { .. } => {}
+            Happening::Unclaimed => {}
             Happening::Given { relationship, what } => {
                 let session = self.session(node, *relationship);
                 (session.given, session.refused, session.authentic) = (Some(*what), None, false);
@@ -213,9 +213,6 @@ impl Watch {
     }
 
     fn found(&mut self, node: usize, relationship: usize, found: Found) -> Result<(), Violation> {
-        // Section 6 of the protocol counts up although a place could not be written again (a full disk).
-        // Such a place is outdated at the next start, and so rolled back although nobody put an older
-        // disk in. Its `written_in` says so.
         let outdated = self.is_outdated(node, relationship);
         let lineage = self.lineage(node, relationship);
         let (floor, active) = (lineage.epoch, lineage.active);
