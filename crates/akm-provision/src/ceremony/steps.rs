@@ -276,17 +276,22 @@ pub(super) fn release_of(node: &Node, target: &Target) -> Result<Release, Comman
         .element_spec
         .parse()
         .map_err(|error| CommandError::Failed(format!("the element of node {}: {error}", node.name)))?;
-    let config = format!(
-        "# Made by akm; changes show in the integrity code.\nlisten = {}\nelement = {}\n",
-        toml_text(node.listen.as_deref().unwrap_or_default()),
-        toml_text(&spec.to_string())
-    );
+    let config = configuration(node.listen.as_deref().unwrap_or_default(), &spec);
     Ok(stack.release(&config, target.dir()))
 }
 
-/// A basic string of TOML; JSON strings are such strings.
+/// The `akmd.toml` of a node: the address that it listens on, and its element.
+pub fn configuration(listen: &str, element: &ElementSpec) -> String {
+    format!(
+        "# Made by akm; changes show in the integrity code.\nlisten = {}\nelement = {}\n",
+        toml_text(listen),
+        toml_text(&element.to_string())
+    )
+}
+
+/// A basic string of TOML. JSON strings are such strings, but for one control character that JSON lets stand.
 fn toml_text(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// The integrity code that a node with this release and element must show.
@@ -312,4 +317,19 @@ fn tagged_line(stdout: &[u8], tag: &str) -> Result<Vec<u8>, CommandError> {
         .lines()
         .find_map(|line| STANDARD.decode(line.strip_prefix(tag)?.trim()).ok())
         .ok_or_else(|| CommandError::Failed(format!("the stack at the target did not say {tag}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_character_stands_in_a_configuration_as_it_is() {
+        let path = "/etc/akm/\u{7f}\u{1}\t\"\\pass";
+        let element: ElementSpec = format!("software:passphrase-file={path}").parse().unwrap();
+        let text = configuration("192.0.2.7:47100", &element);
+        let line = text.lines().last().unwrap();
+        assert_eq!(line, r#"element = "software:passphrase-file=/etc/akm/\u007f\u0001\t\"\\pass""#);
+        assert_eq!(text.lines().count(), 3);
+    }
 }
