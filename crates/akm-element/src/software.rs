@@ -10,6 +10,8 @@
 mod content;
 mod envelope;
 mod file;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 
 use std::collections::BTreeMap;
 use std::fmt;

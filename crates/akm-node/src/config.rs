@@ -39,9 +39,13 @@ impl Config {
             _ => NodeError::file("cannot read", &path)(error),
         })?;
         let text = String::from_utf8(bytes).map_err(|_| damaged("not a text".to_owned()))?;
-        let written: Written =
-            toml::from_str(&text).map_err(|error| damaged(error.message().replace('\n', ", ")))?;
-        let element = written.element.parse().map_err(|error| damaged(format!("element: {error}")))?;
+        Self::parse(&text).map_err(damaged)
+    }
+
+    /// Reads the text of a configuration. The error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let written: Written = toml::from_str(text).map_err(|error| error.message().replace('\n', ", "))?;
+        let element = written.element.parse().map_err(|error| format!("element: {error}"))?;
         Ok(Self { listen: written.listen, element })
     }
 }

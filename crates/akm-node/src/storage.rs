@@ -30,7 +30,7 @@ use crate::error::NodeError;
 use crate::layout::Layout;
 use durable::{remove_dir, rename, write};
 
-pub use records::{Identity, Installed};
+pub use records::{Identity, Installed, emit_endpoints, parse_endpoints};
 
 const STAGING: &str = ".staging-";
 const ERASED: &str = ".erased-";
@@ -237,7 +237,7 @@ impl Storage {
         endpoints: &[String],
     ) -> Result<(), NodeError> {
         let path = self.relationship_dir(node, relationship).join("endpoints");
-        write(&path, &records::emit_endpoints(labels, endpoints))
+        write(&path, &emit_endpoints(labels, endpoints))
     }
 
     /// Labels and endpoints as last saved; `None` if never saved or damaged: the installed ones
@@ -248,7 +248,7 @@ impl Storage {
         relationship: RelationshipId,
     ) -> Option<(Vec<String>, Vec<String>)> {
         let bytes = fs::read(self.relationship_dir(node, relationship).join("endpoints")).ok()?;
-        records::parse_endpoints(&bytes)
+        parse_endpoints(&bytes)
     }
 
     /// Erases a relationship, its roots in the element included. Repeating changes nothing.

@@ -19,6 +19,8 @@ mod verification;
 
 pub use examine::stack_beside_us;
 pub use removal::{Removal, remove};
+#[cfg(feature = "fuzzing")]
+pub use steps::configuration;
 pub(crate) use steps::wrap;
 pub(crate) use verification::not_active;
 pub use verification::{Verified, verify};

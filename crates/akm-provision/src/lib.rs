@@ -18,6 +18,8 @@ pub mod ceremony;
 pub mod cli;
 pub mod demo;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod link;
 pub mod lock;
 pub mod names;

@@ -260,7 +260,8 @@ impl PassphraseFile {
         })
     }
 
-    fn open(&self, path: &Path, passphrase: &[u8]) -> Result<Secret<KEY_LENGTH>, VaultError> {
+    /// Checks all that can be checked without a passphrase: salt, sealed key, cost.
+    fn check(&self, path: &Path) -> Result<(Vec<u8>, Vec<u8>, Cost), VaultError> {
         let damaged = |why| VaultError::Damaged { path: path.to_owned(), why };
         if self.version != Self::VERSION || self.derivation != Self::DERIVATION {
             return Err(damaged("it was written by a later version of this program"));
@@ -273,12 +274,27 @@ impl PassphraseFile {
         if sealed.len() != 1 + NONCE_LENGTH + KEY_LENGTH + TAG_LENGTH {
             return Err(damaged("its key has the wrong length"));
         }
-        let cost = Cost { memory_kib: self.memory_kib, passes: self.passes, lanes: self.lanes };
+        Ok((salt, sealed, Cost { memory_kib: self.memory_kib, passes: self.passes, lanes: self.lanes }))
+    }
+
+    fn open(&self, path: &Path, passphrase: &[u8]) -> Result<Secret<KEY_LENGTH>, VaultError> {
+        let damaged = |why| VaultError::Damaged { path: path.to_owned(), why };
+        let (salt, sealed, cost) = self.check(path)?;
         let under = derive(passphrase, &salt, cost).ok_or_else(|| damaged("its cost or salt is invalid"))?;
         let key = open_under(&under, Self::CONTEXT, &sealed)
             .map_err(|_| VaultError::WrongPassphrase { path: path.to_owned() })?;
         Secret::copy_from(&key).ok_or_else(|| damaged("its key has the wrong length"))
     }
+}
+
+/// Reads a `vault.json`, checks what can be checked without a passphrase, and emits it again, with what it
+/// would take to open it: salt, sealed key, and the memory of Argon2id in KiB. `None` if it is refused.
+#[cfg(feature = "fuzzing")]
+pub fn reread_vault_file(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>, Vec<u8>, u32)> {
+    let file: PassphraseFile = serde_json::from_slice(bytes).ok()?;
+    let (salt, sealed, cost) = file.check(Path::new(PASSPHRASE_FILE)).ok()?;
+    let text = serde_json::to_vec_pretty(&file).expect("numbers and text are always JSON");
+    Some((text, salt, sealed, cost.memory_kib))
 }
 
 /// Argon2id. `None` if cost or salt are outside of what it allows.

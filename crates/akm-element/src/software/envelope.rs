@@ -85,6 +85,12 @@ impl Seal {
         Ok(Self { salt, cost, key: key.map_err(|_| OutOfMemory)? })
     }
 
+    /// A seal whose key is known already.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn of(salt: [u8; SALT_LENGTH], cost: Cost, key: Secret<32>) -> Self {
+        Self { salt, cost, key }
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(self.key.expose().into())
     }
@@ -180,6 +186,19 @@ pub(super) fn emit(content: &[u8], seal: Option<&Seal>, nonce: [u8; NONCE_LENGTH
     let sum = sha256(&[&file]);
     file.extend_from_slice(&sum);
     debug_assert!(file.len() <= most);
+    file
+}
+
+/// The bytes of a file with this sealed content, as [`emit`] would make them.
+#[cfg(feature = "fuzzing")]
+pub(super) fn emit_around(sealed: &SealedContent<'_>) -> Zeroizing<Vec<u8>> {
+    let mut file = Zeroizing::new(Vec::new());
+    let seal = Seal::of(sealed.salt, sealed.cost, Secret::fill(|_| {}));
+    write_header(&mut Encoder::new(&mut *file), Some(&seal), &sealed.nonce)
+        .expect("writing to a vector cannot fail");
+    write_bytes(&mut file, &[sealed.ciphertext, &sealed.tag].concat());
+    let sum = sha256(&[&file]);
+    file.extend_from_slice(&sum);
     file
 }
 

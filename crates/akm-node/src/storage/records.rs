@@ -34,7 +34,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    pub(super) fn emit(&self) -> Vec<u8> {
+    /// The record as it is stored, its SHA-256 behind it.
+    pub fn emit(&self) -> Vec<u8> {
         checked(write(|e| {
             e.map(5)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(self.node.as_bytes())?;
             e.u8(2)?.bytes(self.relationship.as_bytes())?.u8(3)?.bytes(self.provisioner.as_bytes())?;
@@ -43,7 +44,8 @@ impl Identity {
         }))
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+    /// Reads what [`Identity::emit`] made; `None` if it is damaged.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (mut format, mut node, mut relationship, mut provisioner, mut name) =
             (None, None, None, None, None);
         read_map(content(bytes)?, |key, d| {
@@ -89,7 +91,8 @@ impl Installed {
         (Self { sds, header_key, tag, label, member_labels, endpoints, active }, tree_root)
     }
 
-    pub(super) fn emit(&self) -> Zeroizing<Vec<u8>> {
+    /// The record as it is stored, its SHA-256 behind it. Whether the generation is active is not in it.
+    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
         let public_part = self.sds.emit();
         let texts = std::iter::once(&self.label).chain(&self.member_labels).chain(&self.endpoints);
         // Never grown, not by the checksum either: a vector that moves leaves a copy of the header key behind.
@@ -104,7 +107,8 @@ impl Installed {
         })))
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    /// Reads what [`Installed::emit`] made, as one that is not active; `None` if it is damaged.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (mut format, mut sds, mut header_key, mut tag) = (None, None, None, None);
         let (mut label, mut member_labels, mut endpoints) = (None, None, None);
         read_map(content(bytes)?, |key, d| {
@@ -206,7 +210,8 @@ fn mend(path: &Path, found: Result<Copy, String>, good: &[u8]) {
     }
 }
 
-pub(super) fn emit_endpoints(labels: &[String], endpoints: &[String]) -> Vec<u8> {
+/// Labels and endpoints of the members as they are stored, their SHA-256 behind them.
+pub fn emit_endpoints(labels: &[String], endpoints: &[String]) -> Vec<u8> {
     checked(write(|e| {
         e.map(2)?.u8(0)?;
         write_texts(e, labels)?;
@@ -215,7 +220,8 @@ pub(super) fn emit_endpoints(labels: &[String], endpoints: &[String]) -> Vec<u8>
     }))
 }
 
-pub(super) fn parse_endpoints(bytes: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
+/// Reads what [`emit_endpoints`] made, labels first; `None` if it is damaged.
+pub fn parse_endpoints(bytes: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
     let (mut labels, mut endpoints) = (None, None);
     read_map(content(bytes)?, |key, d| {
         match key {

@@ -112,7 +112,8 @@ pub enum Supervision {
     Background,
 }
 
-type Fields = BTreeMap<String, String>;
+/// What a script of ours answered, by key.
+pub type Fields = BTreeMap<String, String>;
 
 impl Target {
     /// A target; `ssh_config` replaces the operator's own configuration of ssh (`ssh -F`).
@@ -388,7 +389,7 @@ pub fn unit_name(dir: &str) -> String {
 }
 
 /// The lines `akm:KEY=VALUE`; whatever else a login shell prints is passed over.
-fn fields(stdout: &[u8]) -> Fields {
+pub fn fields(stdout: &[u8]) -> Fields {
     String::from_utf8_lossy(stdout)
         .lines()
         .filter_map(|line| line.strip_prefix("akm:")?.split_once('='))

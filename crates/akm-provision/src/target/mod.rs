@@ -30,6 +30,8 @@ mod shell;
 mod stack;
 mod url;
 
+#[cfg(feature = "fuzzing")]
+pub use install::fields as answer_fields;
 pub use install::{DirKind, Installed, Probe, Staged, Supervision, Target, unit_name};
 pub use shell::{ProcessOutput, Shell};
 pub use stack::{Architecture, Release, Stack, StackError, StackFile};

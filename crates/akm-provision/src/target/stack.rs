@@ -148,7 +148,7 @@ impl Release {
     }
 
     /// The files as a tar archive, owned by root.
-    pub(super) fn archive(&self) -> io::Result<Vec<u8>> {
+    pub fn archive(&self) -> io::Result<Vec<u8>> {
         let mut archive = tar::Builder::new(Vec::with_capacity(self.size() as usize + 8192));
         for (file, content) in self.files.iter().zip(&self.contents) {
             let mut header = tar::Header::new_ustar();
