@@ -65,8 +65,29 @@ pub struct Comparison {
     pub rounds: usize,
 }
 
+/// Seconds that A and B took in each round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rounds {
+    a: Vec<f64>,
+    b: Vec<f64>,
+}
+
+impl Rounds {
+    /// These rounds and those.
+    pub(crate) fn and(mut self, mut others: Self) -> Self {
+        self.a.append(&mut others.a);
+        self.b.append(&mut others.b);
+        self
+    }
+
+    /// What they come to.
+    pub(crate) fn comparison(self) -> Comparison {
+        Comparison::of(self.a, self.b)
+    }
+}
+
 impl Comparison {
-    /// Of the seconds that each took in each round, in the same order.
+    /// Of the seconds that each took in each round, in the same order. At least one.
     pub fn of(a: Vec<f64>, b: Vec<f64>) -> Self {
         let ratios = a.iter().zip(&b).map(|(a, b)| a / b).collect();
         Self { rounds: a.len(), ratio: Spread::of(ratios), a: Spread::of(a), b: Spread::of(b) }
@@ -83,22 +104,22 @@ pub(crate) fn in_turn(
     least: usize,
     mut a: impl FnMut() -> Result<Duration, BenchError>,
     mut b: impl FnMut() -> Result<Duration, BenchError>,
-) -> Result<Comparison, BenchError> {
+) -> Result<Rounds, BenchError> {
     let least = effort.size(least, 1);
     let began = Instant::now();
-    let (mut of_a, mut of_b) = (Vec::new(), Vec::new());
-    while of_a.len() < least || (!effort.brief && began.elapsed() < effort.length) {
-        let (took_a, took_b) = if of_a.len().is_multiple_of(2) {
+    let mut rounds = Rounds::default();
+    while rounds.a.len() < least || (!effort.brief && began.elapsed() < effort.length) {
+        let (took_a, took_b) = if rounds.a.len().is_multiple_of(2) {
             let took = a()?;
             (took, b()?)
         } else {
             let took = b()?;
             (a()?, took)
         };
-        of_a.push(took_a.as_secs_f64());
-        of_b.push(took_b.as_secs_f64());
+        rounds.a.push(took_a.as_secs_f64());
+        rounds.b.push(took_b.as_secs_f64());
     }
-    Ok(Comparison::of(of_a, of_b))
+    Ok(rounds)
 }
 
 /// How long something takes.
@@ -139,7 +160,7 @@ mod tests {
             order.borrow_mut().push(name);
             Ok(Duration::from_millis(millis))
         };
-        let comparison = in_turn(effort, 4, || step('a', 30), || step('b', 10)).unwrap();
+        let comparison = in_turn(effort, 4, || step('a', 30), || step('b', 10)).unwrap().comparison();
         assert_eq!(order.into_inner(), "abbaabba");
         assert_eq!(comparison.rounds, 4);
         assert!((comparison.ratio.median - 3.0).abs() < 1e-9);

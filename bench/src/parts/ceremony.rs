@@ -22,7 +22,7 @@ pub(super) fn one(effort: Effort, scratch: &Path) -> Result<Vec<Row>, BenchError
     let mut module = Module::new(scratch)?;
     let path = module.place().join("appended");
     module.ceremony()?;
-    let comparison = in_turn(effort, 5, || module.ceremony(), || append_and_sync(&path))?;
+    let comparison = in_turn(effort, 5, || module.ceremony(), || append_and_sync(&path))?.comparison();
     Ok(vec![
         Row::of("ceremony", "a whole local ceremony", "append 512 bytes and fsync", comparison)
             .with_fact("milliseconds a ceremony", comparison.a.median * 1e3)
@@ -36,7 +36,8 @@ pub(super) fn many(effort: Effort, scratch: &Path) -> Result<Vec<Row>, BenchErro
     let module = RefCell::new(Module::new(scratch)?);
     module.borrow_mut().ceremony()?;
     let comparison =
-        in_turn(effort, 3, || module.borrow_mut().ceremonies(count), || module.borrow_mut().ceremony())?;
+        in_turn(effort, 3, || module.borrow_mut().ceremonies(count), || module.borrow_mut().ceremony())?
+            .comparison();
     Ok(vec![
         Row::of("ceremonies", format!("{count} ceremonies at once"), "one", comparison)
             .with_fact("times as fast as one after the other", count as f64 / comparison.ratio.median)

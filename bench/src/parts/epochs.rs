@@ -49,21 +49,21 @@ fn next(effort: Effort) -> Result<Row, BenchError> {
         });
         result.map(|()| took)
     };
-    let comparison = in_turn(effort, 50, advance, || Ok(functions()))?;
+    let comparison = in_turn(effort, 50, advance, || Ok(functions()))?.comparison();
     Ok(Row::of(PART, "begin the next epoch and say hello", "the element function in software", comparison)
         .with_fact("microseconds", comparison.a.median * 1e6 / f64::from(BATCH)))
 }
 
 fn followed(effort: Effort) -> Result<Row, BenchError> {
     let way = Way::new()?;
-    let comparison = in_turn(effort, 50, || way.go(&way.next), || Ok(functions()))?;
+    let comparison = in_turn(effort, 50, || way.go(&way.next), || Ok(functions()))?.comparison();
     Ok(Row::of(PART, "follow to the next epoch", "the element function in software", comparison)
         .with_fact("microseconds", comparison.a.median * 1e6 / f64::from(BATCH)))
 }
 
 fn far(effort: Effort) -> Result<Row, BenchError> {
     let way = Way::new()?;
-    let comparison = in_turn(effort, 50, || way.go(&way.far), || way.go(&way.next))?;
+    let comparison = in_turn(effort, 50, || way.go(&way.far), || way.go(&way.next))?.comparison();
     Ok(Row::of(PART, "follow over 2^31 epochs", "follow to the next epoch", comparison)
         .with_fact("microseconds", comparison.a.median * 1e6 / f64::from(BATCH)))
 }

@@ -1,6 +1,8 @@
 //! Sealing and opening a frame against the AEAD alone.
 
+use std::cell::RefCell;
 use std::hint::black_box;
+use std::time::Duration;
 
 use akm_core::crypto::{AWS_LC, AeadKey, CryptoProvider, NONCE_LENGTH, PORTABLE, Suite, TAG_LENGTH};
 use akm_core::frame::{HEADER_LENGTH, OVERHEAD};
@@ -9,7 +11,7 @@ use crate::allocations::asked;
 use crate::duo::{Duo, Member, random};
 use crate::error::BenchError;
 use crate::report::Row;
-use crate::rounds::{Effort, in_turn, worked};
+use crate::rounds::{Effort, Rounds, in_turn, worked};
 
 /// Length of a body and how many times the AEAD alone sealing and opening a frame may cost.
 const SIZES: [(usize, f64); 2] = [(64, 1.35), (1400, 1.10)];
@@ -24,104 +26,155 @@ const CASES: usize = SIZES.len() * PROVIDERS.len() * SUITES.len();
 /// Frames in one measurement: few enough for the processor's cache.
 const BATCH: usize = 128;
 
+/// How often all is made anew, since where things lie in memory makes a difference of some percent.
+const LAYOUTS: usize = 8;
+
+/// What an application sends.
+struct Body {
+    length: usize,
+    /// Room that is left behind it, so that what comes next lies elsewhere.
+    room: usize,
+}
+
+impl Body {
+    fn make(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.length + self.room);
+        bytes.resize(self.length, 0x61);
+        bytes
+    }
+}
+
+/// A session and the AEAD alone, doing the same.
+trait Contest {
+    /// Gets ready.
+    fn new(provider: &'static dyn CryptoProvider, suite: Suite, body: &Body) -> Result<Self, BenchError>
+    where
+        Self: Sized;
+
+    /// Lets the session do it for a batch. Returns how long that took and how often it asked for memory.
+    fn session(&mut self) -> Result<(Duration, u64), BenchError>;
+
+    /// The same with the AEAD alone.
+    fn alone(&mut self) -> Duration;
+}
+
 /// Sealing: a body goes in, a frame comes out.
-pub(super) fn seal(effort: Effort) -> Result<Vec<Row>, BenchError> {
-    each_case(
-        |provider, suite, length| {
-            let duo = Duo::new(provider, suite);
-            let mut sender = duo.member(0, duo.first_place());
-            let mut raw = Raw::new(provider, suite, length);
-            let body = raw.body.clone();
-            let mut allocations = 0;
-            let mut seal_frames = || {
-                let before = asked();
-                let (sent, took) = worked(|| {
-                    (0..BATCH).try_for_each(|_| {
-                        sender.send(black_box(&body), |frame| {
-                            black_box(frame);
-                        })
-                    })
-                });
-                allocations = asked() - before;
-                sent.map(|()| took)
-            };
-            seal_frames()?;
-            let comparison = in_turn(effort.share(CASES), 50, seal_frames, || {
-                Ok(worked(|| (0..BATCH).for_each(|_| raw.seal())).1)
-            })?;
-            Ok((comparison, allocations))
-        },
-        "seal",
-        "seal",
-    )
+struct Sealing {
+    sender: Member,
+    raw: Raw,
+    body: Vec<u8>,
+}
+
+impl Contest for Sealing {
+    fn new(provider: &'static dyn CryptoProvider, suite: Suite, body: &Body) -> Result<Self, BenchError> {
+        let duo = Duo::new(provider, suite);
+        let sender = duo.member(0, duo.first_place());
+        Ok(Self { sender, raw: Raw::new(provider, suite, body), body: body.make() })
+    }
+
+    fn session(&mut self) -> Result<(Duration, u64), BenchError> {
+        let before = asked();
+        let (sent, took) = worked(|| {
+            (0..BATCH).try_for_each(|_| {
+                self.sender.send(black_box(&self.body), |frame| {
+                    black_box(frame);
+                })
+            })
+        });
+        sent.map(|()| (took, asked() - before))
+    }
+
+    fn alone(&mut self) -> Duration {
+        worked(|| (0..BATCH).for_each(|_| self.raw.seal())).1
+    }
 }
 
 /// Opening: a frame goes in, a payload comes out.
+struct Opening {
+    sender: Member,
+    receiver: Member,
+    frames: Vec<Vec<u8>>,
+    raw: Raw,
+    sealed: Vec<(u32, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Contest for Opening {
+    fn new(provider: &'static dyn CryptoProvider, suite: Suite, body: &Body) -> Result<Self, BenchError> {
+        let duo = Duo::new(provider, suite);
+        let mut sender = duo.member(0, duo.first_place());
+        let mut raw = Raw::new(provider, suite, body);
+        let body = body.make();
+        let frames = vec![sender.frame(&body)?; BATCH];
+        let sealed = (0..BATCH).map(|_| raw.sealed()).collect();
+        Ok(Self { sender, receiver: duo.member(1, duo.first_place()), frames, raw, sealed, body })
+    }
+
+    fn session(&mut self) -> Result<(Duration, u64), BenchError> {
+        for frame in &mut self.frames {
+            self.sender.send(&self.body, |sealed| frame.copy_from_slice(sealed))?;
+        }
+        let (delivered, asked_before) = (self.receiver.delivered(), asked());
+        let (heard, took) = worked(|| {
+            self.frames.iter().try_for_each(|frame| {
+                self.receiver.hear(black_box(frame), |payload| {
+                    black_box(payload);
+                })
+            })
+        });
+        let allocations = asked() - asked_before;
+        heard?;
+        match self.receiver.delivered() - delivered {
+            all if all == self.frames.len() as u64 => Ok((took, allocations)),
+            some => Err(BenchError::Product(format!("{some} of {BATCH} frames were delivered"))),
+        }
+    }
+
+    fn alone(&mut self) -> Duration {
+        worked(|| self.sealed.iter().for_each(|(counter, frame)| self.raw.open(*counter, frame))).1
+    }
+}
+
+/// Sealing, in all cases.
+pub(super) fn seal(effort: Effort) -> Result<Vec<Row>, BenchError> {
+    each_case::<Sealing>("seal", effort)
+}
+
+/// Opening, in all cases.
 pub(super) fn open(effort: Effort) -> Result<Vec<Row>, BenchError> {
-    each_case(
-        |provider, suite, length| {
-            let duo = Duo::new(provider, suite);
-            let mut sender = duo.member(0, duo.first_place());
-            let mut receiver = duo.member(1, duo.first_place());
-            let mut raw = Raw::new(provider, suite, length);
-            let sealed = raw.sealed();
-            let body = raw.body.clone();
-            let mut allocations = 0;
-            let mut open_frames = || {
-                let frames: Vec<_> = (0..BATCH).map(|_| sender.frame(&body)).collect::<Result<_, _>>()?;
-                let before = receiver.delivered();
-                let asked_before = asked();
-                let (heard, took) = worked(|| hear_all(&mut receiver, &frames));
-                allocations = asked() - asked_before;
-                heard?;
-                match receiver.delivered() - before {
-                    BATCH_DELIVERED => Ok(took),
-                    other => Err(BenchError::Product(format!("{other} of {BATCH} frames were delivered"))),
-                }
-            };
-            open_frames()?;
-            let comparison = in_turn(effort.share(CASES), 50, open_frames, || {
-                Ok(worked(|| sealed.iter().for_each(|(counter, frame)| raw.open(*counter, frame))).1)
-            })?;
-            Ok((comparison, allocations))
-        },
-        "open",
-        "open",
-    )
+    each_case::<Opening>("open", effort)
 }
 
-const BATCH_DELIVERED: u64 = BATCH as u64;
-
-fn hear_all(receiver: &mut Member, frames: &[Vec<u8>]) -> Result<(), BenchError> {
-    frames.iter().try_for_each(|frame| {
-        receiver.hear(black_box(frame), |payload| {
-            black_box(payload);
-        })
-    })
-}
-
-fn each_case(
-    measure: impl Fn(&'static dyn CryptoProvider, Suite, usize) -> Result<(crate::Comparison, u64), BenchError>,
-    part: &'static str,
-    verb: &str,
-) -> Result<Vec<Row>, BenchError> {
+fn each_case<C: Contest>(part: &'static str, effort: Effort) -> Result<Vec<Row>, BenchError> {
     let mut rows = Vec::new();
     for (provider_name, provider) in PROVIDERS {
         for (suite_name, suite) in SUITES {
             for (length, goal) in SIZES {
-                let (comparison, allocations) = measure(provider, suite, length)?;
+                let layouts = effort.size(LAYOUTS, 1);
+                let mut rounds = Rounds::default();
+                let mut allocations = 0;
+                for layout in 0..layouts {
+                    let mut contest = C::new(provider, suite, &Body { length, room: 496 * layout })?;
+                    // The first frames begin an epoch.
+                    contest.session()?;
+                    let contest = RefCell::new(contest);
+                    let session = || {
+                        let (took, asked) = contest.borrow_mut().session()?;
+                        allocations = allocations.max(asked);
+                        Ok(took)
+                    };
+                    let alone = || Ok(contest.borrow_mut().alone());
+                    rounds = rounds.and(in_turn(effort.share(CASES * layouts), 20, session, alone)?);
+                }
+                let comparison = rounds.comparison();
                 let nanoseconds = |seconds: f64| seconds * 1e9 / BATCH as f64;
+                let what = format!("{part} {length} bytes, {suite_name}, {provider_name}");
                 rows.push(
-                    Row::of(
-                        part,
-                        format!("{verb} {length} bytes, {suite_name}, {provider_name}"),
-                        "the AEAD alone",
-                        comparison,
-                    )
-                    .with_goal(goal)
-                    .with_fact("allocations for each frame", allocations as f64 / BATCH as f64)
-                    .with_fact("nanoseconds a frame", nanoseconds(comparison.a.median))
-                    .with_fact("nanoseconds of the AEAD alone", nanoseconds(comparison.b.median)),
+                    Row::of(part, what, "the AEAD alone", comparison)
+                        .with_goal(goal)
+                        .with_fact("allocations for each frame, at most", allocations as f64 / BATCH as f64)
+                        .with_fact("nanoseconds a frame", nanoseconds(comparison.a.median))
+                        .with_fact("nanoseconds of the AEAD alone", nanoseconds(comparison.b.median)),
                 );
             }
         }
@@ -141,9 +194,10 @@ struct Raw {
 }
 
 impl Raw {
-    fn new(provider: &dyn CryptoProvider, suite: Suite, length: usize) -> Self {
+    fn new(provider: &dyn CryptoProvider, suite: Suite, body: &Body) -> Self {
         let key = provider.aead(suite, &random());
-        Self { key, body: vec![0x61; length], buffer: vec![0; OVERHEAD + length], counter: 0 }
+        let body = body.make();
+        Self { key, buffer: vec![0; OVERHEAD + body.len()], body, counter: 0 }
     }
 
     /// Copies the body into the buffer, and seals it there.
@@ -157,14 +211,11 @@ impl Raw {
         black_box(&self.buffer);
     }
 
-    fn sealed(&mut self) -> Vec<(u32, Vec<u8>)> {
-        (0..BATCH)
-            .map(|_| {
-                let counter = self.counter;
-                self.seal();
-                (counter, self.buffer.clone())
-            })
-            .collect()
+    /// A frame of its own, and its counter.
+    fn sealed(&mut self) -> (u32, Vec<u8>) {
+        let counter = self.counter;
+        self.seal();
+        (counter, self.buffer.clone())
     }
 
     /// Copies the ciphertext into the buffer, and opens it there.

@@ -238,7 +238,9 @@ impl Session {
 
     /// Forgets closed epochs whose overlap is over.
     pub(super) fn close_expired(&mut self, now: Instant) {
-        self.closed.retain(|epoch| epoch.closes.is_some_and(|closes| now < closes));
+        if !self.closed.is_empty() {
+            self.closed.retain(|epoch| epoch.closes.is_some_and(|closes| now < closes));
+        }
     }
 }
 
