@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test soak build bench check dependencies help
+.PHONY: demo test soak build bench check dependencies fuzz fuzz-minimise help
 
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
@@ -11,6 +11,7 @@ help:
 	@echo "make build         akm and akmd, in target/release"
 	@echo "make bench         what it costs, as ratios; SECONDS=300 long, and making ready comes on top"
 	@echo "make check         format, lints and documentation, as CI does beside the tests"
+	@echo "make fuzz TARGET=session MINUTES=60     one fuzz target under libFuzzer (fuzz/README.md)"
 	@echo "make dependencies  write the list of what akm-core depends on"
 
 demo: build
@@ -67,3 +68,20 @@ soak: soak-sim
 
 soak-sim:
 	$(CARGO) run --locked --release --package akm-sim -- run --minutes $(SOAK_MINUTES) --failure target/akm-sim-failure.trace
+
+# What libFuzzer finds goes on in FUZZ_WORK; the kept corpus is only read.
+TARGET ?= session
+MINUTES ?= 60
+FUZZ_WORK ?= target/fuzz/$(TARGET)
+FUZZ_LENGTH ?= 4096
+
+fuzz:
+	scripts/setup fuzz
+	mkdir -p $(FUZZ_WORK)/found
+	AKM_FUZZ_TARGET=$(TARGET) "$$(fuzz/build)" -max_total_time=$$(($(MINUTES) * 60)) -max_len=$(FUZZ_LENGTH) \
+		-rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=$(FUZZ_WORK)/failed- \
+		$(FUZZ_WORK)/found fuzz/corpus/$(TARGET)
+
+fuzz-minimise:
+	scripts/setup fuzz
+	fuzz/minimise $(TARGET) $(FUZZ_WORK)/found

@@ -19,9 +19,9 @@ mod verification;
 
 pub use examine::stack_beside_us;
 pub use removal::{Removal, remove};
-#[cfg(feature = "fuzzing")]
-pub use steps::configuration;
 pub(crate) use steps::wrap;
+#[cfg(feature = "fuzzing")]
+pub use steps::{configuration, read_preparation};
 pub(crate) use verification::not_active;
 pub use verification::{Verified, verify};
 

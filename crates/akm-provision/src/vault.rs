@@ -287,14 +287,13 @@ impl PassphraseFile {
     }
 }
 
-/// Reads a `vault.json`, checks what can be checked without a passphrase, and emits it again, with what it
-/// would take to open it: salt, sealed key, and the memory of Argon2id in KiB. `None` if it is refused.
+/// Reads a `vault.json`, checks what can be checked without a passphrase, and emits it again, with the memory in
+/// KiB that it would take to open it. `None` if it is refused.
 #[cfg(feature = "fuzzing")]
-pub fn reread_vault_file(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>, Vec<u8>, u32)> {
+pub fn reread_vault_file(bytes: &[u8]) -> Option<(Vec<u8>, u32)> {
     let file: PassphraseFile = serde_json::from_slice(bytes).ok()?;
-    let (salt, sealed, cost) = file.check(Path::new(PASSPHRASE_FILE)).ok()?;
-    let text = serde_json::to_vec_pretty(&file).expect("numbers and text are always JSON");
-    Some((text, salt, sealed, cost.memory_kib))
+    let (_, _, cost) = file.check(Path::new(PASSPHRASE_FILE)).ok()?;
+    Some((serde_json::to_vec_pretty(&file).expect("numbers and text are always JSON"), cost.memory_kib))
 }
 
 /// Argon2id. `None` if cost or salt are outside of what it allows.

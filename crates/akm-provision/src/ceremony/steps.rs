@@ -304,7 +304,8 @@ fn expected_integrity(release: &Release, element: &Description) -> [u8; 32] {
     integrity_code(&files, &element.identity())
 }
 
-pub(super) fn read_preparation(stdout: &[u8]) -> Result<Preparation, CommandError> {
+/// What the stack at a target says before enrolment, out of all that was printed there.
+pub fn read_preparation(stdout: &[u8]) -> Result<Preparation, CommandError> {
     let bytes = tagged_line(stdout, "akm-prepare:")?;
     Preparation::parse(&bytes).map_err(|_| {
         CommandError::Failed("the stack at the target and this akm do not fit together".to_owned())
