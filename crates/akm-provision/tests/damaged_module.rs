@@ -40,6 +40,7 @@ enum Row {
     Shm,
     Locks,
     SchemaLock,
+    AddressesLock,
     NodeLock,
     AsrLock,
     TargetLock,
@@ -57,6 +58,7 @@ impl Row {
             "store.db-shm" => Self::Shm,
             "locks" => Self::Locks,
             "locks/schema.lock" => Self::SchemaLock,
+            "locks/addresses.lock" => Self::AddressesLock,
             lock if lock.starts_with("locks/node-") => Self::NodeLock,
             lock if lock.starts_with("locks/asr-") => Self::AsrLock,
             lock if lock.starts_with("locks/target-") => Self::TargetLock,
@@ -134,18 +136,21 @@ impl Row {
             (Self::Locks, File) => Told(&["home/locks", "move that away"]),
             (Self::Locks, Readable | Writable) => Told(&["home/locks", "chmod 700"]),
             (Self::Locks, Unreadable) => Told(&["home/locks", "chown"]),
-            (Self::NodeLock | Self::AsrLock | Self::TargetLock, Directory) => {
+            (Self::AddressesLock | Self::NodeLock | Self::AsrLock | Self::TargetLock, Directory) => {
                 Told(&["home/locks/", ".lock", "move that away"])
             }
-            (Self::NodeLock | Self::AsrLock | Self::TargetLock, Link) => {
+            (Self::AddressesLock | Self::NodeLock | Self::AsrLock | Self::TargetLock, Link) => {
                 Told(&["home/locks/", ".lock", "symbolic link"])
             }
-            (Self::NodeLock | Self::AsrLock | Self::TargetLock, Unreadable) => {
+            (Self::AddressesLock | Self::NodeLock | Self::AsrLock | Self::TargetLock, Unreadable) => {
                 Told(&["home/locks/", ".lock", "chown"])
             }
 
             // What is in a lock counts for nothing, and the one of the schema is for another version only.
-            (Self::SchemaLock | Self::NodeLock | Self::AsrLock | Self::TargetLock, _) => Works,
+            (
+                Self::SchemaLock | Self::AddressesLock | Self::NodeLock | Self::AsrLock | Self::TargetLock,
+                _,
+            ) => Works,
             // It is made again; SQLite makes its log and index again.
             (Self::Locks | Self::Wal | Self::Shm, _) => Works,
             // The right one by another way, or the same as some time ago: the nodes help the module forward.
@@ -161,6 +166,7 @@ struct Ground {
     other: Plant,
     passphrase: Vec<String>,
     id_of_b: String,
+    endpoint_of_b: String,
     /// What `akm asr list` prints.
     asrs: String,
 }
@@ -176,7 +182,14 @@ impl Ground {
         };
         let own = passphrase.map_or_else(Vec::new, |text| arguments(&plant, text));
         let others = passphrase.map_or_else(Vec::new, |_| arguments(&other, "of another vault"));
-        let mut ground = Self { plant, other, passphrase: own, id_of_b: String::new(), asrs: String::new() };
+        let mut ground = Self {
+            plant,
+            other,
+            passphrase: own,
+            id_of_b: String::new(),
+            endpoint_of_b: String::new(),
+            asrs: String::new(),
+        };
         for (plant, with, node) in [(&ground.plant, &ground.passphrase, "a"), (&ground.other, &others, "z")] {
             akm(plant, with, &["init", "--name", "plant"]).expect(0);
             let target = plant.target(node);
@@ -185,10 +198,9 @@ impl Ground {
         let target = ground.plant.target("b");
         ground.akm(&["provision", &target, "--name", "b"]).expect(0);
         ground.akm(&["asr", "create", "line", "a", "b"]).expect(0);
-        ground.id_of_b = ground.akm(&["node", "show", "b", "--json"]).expect(0).json()["akm_id"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let b = ground.akm(&["node", "show", "b", "--json"]).expect(0).json();
+        ground.id_of_b = b["akm_id"].as_str().unwrap().to_owned();
+        ground.endpoint_of_b = b["endpoint"].as_str().unwrap().to_owned();
         copy(&ground.plant.home(), &ground.image("older"));
         ground.akm(&["verify", "--all"]).expect(0);
         ground.asrs = ground.akm(&["asr", "list"]).expect(0).stdout;
@@ -227,6 +239,8 @@ impl Ground {
         let (arguments, code): (Vec<&str>, i32) = match row {
             Row::AsrLock => (vec!["asr", "create", "line", "a", "b"], 3),
             Row::TargetLock => (vec!["provision", &target], 3),
+            // Refused once the choice of addresses is its own: another node is reached there.
+            Row::AddressesLock => (vec!["provision", &target, "--again", "--listen", &self.endpoint_of_b], 2),
             row if row.is_sqlite() => (vec!["asr", "list"], 0),
             _ => (vec!["verify", node], 0),
         };
@@ -342,6 +356,7 @@ fn each_file_of_the_module_damaged_in_each_way_is_told_or_does_not_matter() {
             Row::Store,
             Row::Locks,
             Row::SchemaLock,
+            Row::AddressesLock,
             Row::NodeLock,
             Row::AsrLock,
             Row::TargetLock,
@@ -358,6 +373,7 @@ fn each_file_of_the_module_damaged_in_each_way_is_told_or_does_not_matter() {
         Row::Shm,
         Row::Locks,
         Row::SchemaLock,
+        Row::AddressesLock,
         Row::NodeLock,
         Row::AsrLock,
         Row::TargetLock,
