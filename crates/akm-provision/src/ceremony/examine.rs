@@ -19,7 +19,7 @@ use crate::link::random;
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, NewNode, Node, Store};
-use crate::target::{Stack, Target, TargetError};
+use crate::target::{Stack, Target};
 
 /// Longest directory of a target, in bytes: the path of the socket in it must fit into the 107 bytes
 /// that the system allows.
@@ -179,11 +179,8 @@ pub(super) fn ask_whoever_is_there(
     target: &Target,
     has_state: bool,
 ) -> Result<Option<Preparation>, CommandError> {
-    let output = match target.akmd(&["enroll", "--prepare"], &[]) {
-        // Left by a removal that was cut off.
-        Err(TargetError::Absent { .. }) => return Ok(None),
-        output => output?,
-    };
+    // What a removal that was cut off left behind may hold no program any more.
+    let Some(output) = target.akmd_if_installed(&["enroll", "--prepare"], &[])? else { return Ok(None) };
     match output.code {
         Some(0) => read_preparation(&output.stdout).map(Some),
         Some(4) => Err(CommandError::Element(format!(

@@ -189,8 +189,9 @@ impl Target {
     ///
     /// Its exit code is the caller's to judge. An error means that it did not run at all.
     pub fn akmd(&self, args: &[&str], stdin: &[u8]) -> Result<ProcessOutput, TargetError> {
-        self.akmd_if_installed(args, stdin)?.ok_or_else(|| {
-            self.failed("run akmd", &format!("no stack is installed in {}", clean(self.dir())))
+        self.akmd_if_installed(args, stdin)?.ok_or_else(|| TargetError::Absent {
+            target: self.url().to_string(),
+            dir: clean(self.dir()),
         })
     }
 
