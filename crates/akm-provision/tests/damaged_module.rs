@@ -95,8 +95,9 @@ impl Row {
             (Self::VaultJson, Empty | Half | MinusOne | FlippedFirst | FlippedLast | Garbage) => {
                 Told(&["home/vault.json", "damaged", "backup"])
             }
-            // In the middle stands salt or sealed key: what comes out is another key.
-            (Self::VaultJson, FlippedMiddle | Foreign) => Told(&["home/vault.json", "passphrase", "backup"]),
+            // In the middle stands salt or sealed key: another one, or no Base64 any more.
+            (Self::VaultJson, FlippedMiddle) => Told(&["home/vault.json", "backup"]),
+            (Self::VaultJson, Foreign) => Told(&["home/vault.json", "passphrase", "backup"]),
             (Self::VaultJson, Directory) => Told(&["home/vault.json", "move that away"]),
             (Self::VaultJson, Readable | Writable) => Told(&["home/vault.json", "chmod 600"]),
             (Self::VaultJson, Unreadable) => Told(&["home/vault.json", "chown"]),
