@@ -6,6 +6,7 @@ use core::fmt;
 use zeroize::Zeroizing;
 
 use crate::crypto::Suite;
+use crate::element::Root;
 use crate::id::{AkmId, RelationshipId};
 use crate::keys::{expand, extract, sha256};
 use crate::secret::Secret;
@@ -223,6 +224,11 @@ impl SynchronizedDataSet {
     /// Counts from 1.
     pub fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// The name under which an element holds the root of this generation.
+    pub fn root(&self) -> Root {
+        Root::Relationship { id: self.relationship(), version: self.element_version() }
     }
 
     /// Counts from 1; names the root in the element.

@@ -17,7 +17,7 @@ const LABELS: [Label; 5] = [Label::Epoch, Label::Run, Label::Seal, Label::Receip
 /// wraps a root as a module would, from the description and what `prepare` gave.
 pub fn check(
     mut open: impl FnMut() -> Box<dyn ProvisionableElement>,
-    mut wrap: impl FnMut(&Description, &[u8], &Secret<32>) -> Vec<u8>,
+    mut wrap: impl FnMut(&Description, &[u8], Root, &Secret<32>) -> Vec<u8>,
 ) {
     let suite = &mut Suite { open: &mut open, wrap: &mut wrap };
     suite.says_the_same_of_itself_after_a_restart();
@@ -33,7 +33,7 @@ pub fn check(
 }
 
 type Open<'a> = &'a mut dyn FnMut() -> Box<dyn ProvisionableElement>;
-type Wrap<'a> = &'a mut dyn FnMut(&Description, &[u8], &Secret<32>) -> Vec<u8>;
+type Wrap<'a> = &'a mut dyn FnMut(&Description, &[u8], Root, &Secret<32>) -> Vec<u8>;
 
 struct Suite<'a> {
     open: Open<'a>,
@@ -107,7 +107,7 @@ impl Suite<'_> {
     fn takes_no_wrapped_root_that_is_cut_short(&mut self) {
         let root = relationship(1);
         let element = &mut *(self.open)();
-        let wrapped = self.wrapped(element, [1; 32]);
+        let wrapped = self.wrapped(element, root, [1; 32]);
         for length in [0, 1, wrapped.len() - 1] {
             assert!(
                 element.install(root, &wrapped[..length]).is_err(),
@@ -206,9 +206,9 @@ impl Suite<'_> {
         }
     }
 
-    fn wrapped(&mut self, element: &mut dyn ProvisionableElement, mut key: [u8; 32]) -> Vec<u8> {
+    fn wrapped(&mut self, element: &mut dyn ProvisionableElement, root: Root, mut key: [u8; 32]) -> Vec<u8> {
         let prepared = element.prepare().expect("preparing works");
-        (self.wrap)(&element.description(), &prepared, &Secret::take(&mut key))
+        (self.wrap)(&element.description(), &prepared, root, &Secret::take(&mut key))
     }
 
     fn install(
@@ -217,7 +217,7 @@ impl Suite<'_> {
         root: Root,
         key: [u8; 32],
     ) -> Result<(), ElementError> {
-        let wrapped = self.wrapped(element, key);
+        let wrapped = self.wrapped(element, root, key);
         element.install(root, &wrapped)
     }
 }

@@ -17,19 +17,27 @@
 //! What it does not do: decide anything about the protocol, or keep a second program away from the
 //! same element. The caller holds a lock for that.
 
-#![forbid(unsafe_code)]
-
 #[cfg(feature = "software")]
 mod advice;
+#[cfg(feature = "card")]
+pub mod card;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "pkcs11")]
+pub mod pkcs11;
 #[cfg(feature = "software")]
 pub mod software;
 #[cfg(feature = "software")]
 mod spec;
+#[cfg(feature = "tpm2")]
+pub mod tpm2;
+#[cfg(feature = "software")]
+mod wrap;
 
 #[cfg(feature = "software")]
 pub use advice::advice;
 pub use akm_core::element::ProvisionableElement;
 #[cfg(feature = "software")]
 pub use spec::{ElementSpec, InvalidElementSpec};
+#[cfg(feature = "software")]
+pub use wrap::{WrapError, WrapKeys, wrap};

@@ -4,13 +4,21 @@ use std::str::FromStr;
 
 use akm_core::element::{ElementError, ProvisionableElement};
 
+#[cfg(feature = "card")]
+use crate::card::{CardElement, CardSpec};
+#[cfg(feature = "pkcs11")]
+use crate::pkcs11::{Pkcs11Element, Pkcs11Spec};
 use crate::software::SoftwareElement;
+#[cfg(feature = "tpm2")]
+use crate::tpm2::{TpmElement, TpmSpec};
 
-/// Kinds that are part of AKM, in this build or in another.
-const KNOWN: [&str; 4] = ["software", "tpm", "pkcs11", "card"];
-
-/// Kinds that this build has, for the reader of an error.
-const IN_THIS_BUILD: &str = "software";
+/// Kinds that are part of AKM, and whether this build has them.
+const KINDS: [(&str, bool); 4] = [
+    ("software", true),
+    ("tpm", cfg!(feature = "tpm2")),
+    ("pkcs11", cfg!(feature = "pkcs11")),
+    ("card", cfg!(feature = "card")),
+];
 
 const PASSPHRASE_FILE: &str = "passphrase-file=";
 
@@ -22,19 +30,28 @@ pub enum ElementSpec {
         /// Holds the passphrase under which the file is sealed; an absolute path.
         passphrase_file: Option<PathBuf>,
     },
+    /// `tpm:device:PATH` or `tpm:swtpm:host=HOST,port=PORT`: a TPM 2.0.
+    #[cfg(feature = "tpm2")]
+    Tpm(TpmSpec),
+    /// A PKCS#11 token, by its URI (RFC 7512).
+    #[cfg(feature = "pkcs11")]
+    Pkcs11(Pkcs11Spec),
+    /// `card:READER`: a card with the AKM applet, in a reader whose name contains this.
+    #[cfg(feature = "card")]
+    Card(CardSpec),
 }
 
 /// Why a text names no element.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidElementSpec {
     /// A kind that AKM knows and this program was built without.
-    #[error("elements of kind {kind:?} are not in this build, which has: {IN_THIS_BUILD}")]
+    #[error("elements of kind {kind:?} are not in this build, which has: {}", kinds_of_this_build())]
     NotInThisBuild {
         /// As it was given.
         kind: String,
     },
     /// No kind of element at all.
-    #[error("{kind:?} is no kind of element; this build has: {IN_THIS_BUILD}")]
+    #[error("{kind:?} is no kind of element; this build has: {}", kinds_of_this_build())]
     UnknownKind {
         /// As it was given.
         kind: String,
@@ -45,6 +62,19 @@ pub enum InvalidElementSpec {
         /// As it was given.
         option: String,
     },
+    /// A kind whose own text is not as it should be.
+    #[error("{kind}: {why}")]
+    Malformed {
+        /// The kind.
+        kind: &'static str,
+        /// What is wrong, and what it should be.
+        why: String,
+    },
+}
+
+fn kinds_of_this_build() -> String {
+    let here: Vec<&str> = KINDS.iter().filter(|(_, here)| *here).map(|(kind, _)| *kind).collect();
+    here.join(", ")
 }
 
 impl ElementSpec {
@@ -54,6 +84,12 @@ impl ElementSpec {
             Self::Software { passphrase_file } => {
                 Ok(Box::new(SoftwareElement::open(state_dir, passphrase_file.as_deref())?))
             }
+            #[cfg(feature = "tpm2")]
+            Self::Tpm(spec) => Ok(Box::new(TpmElement::open(spec, state_dir)?)),
+            #[cfg(feature = "pkcs11")]
+            Self::Pkcs11(spec) => Ok(Box::new(Pkcs11Element::open(spec, state_dir)?)),
+            #[cfg(feature = "card")]
+            Self::Card(spec) => Ok(Box::new(CardElement::open(spec, state_dir)?)),
         }
     }
 
@@ -64,6 +100,12 @@ impl ElementSpec {
             Self::Software { passphrase_file } => {
                 Ok(Box::new(SoftwareElement::create(state_dir, passphrase_file.as_deref())?))
             }
+            #[cfg(feature = "tpm2")]
+            Self::Tpm(spec) => Ok(Box::new(TpmElement::create(spec, state_dir)?)),
+            #[cfg(feature = "pkcs11")]
+            Self::Pkcs11(spec) => Ok(Box::new(Pkcs11Element::create(spec, state_dir)?)),
+            #[cfg(feature = "card")]
+            Self::Card(spec) => Ok(Box::new(CardElement::create(spec, state_dir)?)),
         }
     }
 }
@@ -74,6 +116,12 @@ impl ElementSpec {
     pub fn discard(&self, state_dir: &Path) -> Result<(), ElementError> {
         match self {
             Self::Software { .. } => SoftwareElement::discard(state_dir),
+            #[cfg(feature = "tpm2")]
+            Self::Tpm(spec) => TpmElement::discard(spec, state_dir),
+            #[cfg(feature = "pkcs11")]
+            Self::Pkcs11(spec) => Pkcs11Element::discard(spec, state_dir),
+            #[cfg(feature = "card")]
+            Self::Card(spec) => CardElement::discard(spec, state_dir),
         }
     }
 }
@@ -88,7 +136,15 @@ impl FromStr for ElementSpec {
         };
         match kind {
             "software" => parse_software(option),
-            _ if KNOWN.contains(&kind) => Err(InvalidElementSpec::NotInThisBuild { kind: kind.into() }),
+            #[cfg(feature = "tpm2")]
+            "tpm" => Ok(Self::Tpm(option.unwrap_or_default().parse()?)),
+            #[cfg(feature = "pkcs11")]
+            "pkcs11" => Ok(Self::Pkcs11(option.unwrap_or_default().parse()?)),
+            #[cfg(feature = "card")]
+            "card" => Ok(Self::Card(option.unwrap_or_default().parse()?)),
+            _ if KINDS.iter().any(|(known, _)| *known == kind) => {
+                Err(InvalidElementSpec::NotInThisBuild { kind: kind.into() })
+            }
             _ => Err(InvalidElementSpec::UnknownKind { kind: kind.into() }),
         }
     }
@@ -113,6 +169,12 @@ impl fmt::Display for ElementSpec {
                 None => f.write_str("software"),
                 Some(path) => write!(f, "software:{PASSPHRASE_FILE}{}", path.display()),
             },
+            #[cfg(feature = "tpm2")]
+            Self::Tpm(spec) => write!(f, "tpm:{spec}"),
+            #[cfg(feature = "pkcs11")]
+            Self::Pkcs11(spec) => write!(f, "pkcs11:{spec}"),
+            #[cfg(feature = "card")]
+            Self::Card(spec) => write!(f, "card:{spec}"),
         }
     }
 }

@@ -69,7 +69,7 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
     let storage = Storage::open(layout)?;
     let existing = storage.identity()?;
     let mut element = element_of(&config, &storage, existing.as_ref())?;
-    let root = Root::Relationship { id: sds.relationship(), version: sds.element_version() };
+    let root = sds.root();
 
     if let Some(existing) = &existing {
         storage.tidy(Some(existing), &mut *element)?;

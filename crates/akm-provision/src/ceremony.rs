@@ -19,7 +19,6 @@ mod verification;
 
 pub use examine::stack_beside_us;
 pub use removal::{Removal, remove};
-pub(crate) use steps::wrap;
 #[cfg(feature = "fuzzing")]
 pub use steps::{configuration, read_preparation};
 pub(crate) use verification::not_active;

@@ -3,6 +3,8 @@
 
 use std::error::Error;
 
+use akm_element::WrapError;
+
 use crate::link::LinkError;
 use crate::lock::LockError;
 use crate::store::StoreError;
@@ -104,6 +106,12 @@ impl From<LockError> for CommandError {
 impl From<VaultError> for CommandError {
     fn from(error: VaultError) -> Self {
         Self::Failed(chain(&error))
+    }
+}
+
+impl From<WrapError> for CommandError {
+    fn from(error: WrapError) -> Self {
+        Self::Element(chain(&error))
     }
 }
 

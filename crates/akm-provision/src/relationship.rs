@@ -20,8 +20,9 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Generation, Kind, MEMBERS_MAX, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::session::Phase;
+use akm_element::{WrapKeys, wrap};
 
-use crate::ceremony::{not_active, wrap};
+use crate::ceremony::not_active;
 use crate::error::CommandError;
 use crate::link::{Link, random, resolve};
 use crate::lock::{Lock, LockKey};
@@ -342,7 +343,7 @@ fn install_at(
             link.node().name
         ))
     })?;
-    link.prepare(&asr.sds)?;
+    let material = link.prepare(&asr.sds)?;
     let gone = || CommandError::Failed(format!("the secrets of ASR {name} are gone: choose another name"));
     let secrets = store.secrets(asr.id())?;
     let root = secrets.element_root.ok_or_else(gone)?;
@@ -353,7 +354,7 @@ fn install_at(
     let fits = public_part.len() + listed + INSTALL_REST + OVERHEAD <= STREAM_MAX;
     let install = Install {
         public_part,
-        wrapped_root: Some(wrap(&root, &element)?),
+        wrapped_root: Some(wrap(asr.sds.root(), &root, &element, &material, &WrapKeys::default())?),
         tree_root: secrets.tree_root.ok_or_else(gone)?,
         header_key,
         tag,

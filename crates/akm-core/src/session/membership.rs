@@ -75,6 +75,6 @@ impl Membership {
 
     /// The name of this relationship's root in the element.
     pub fn root(&self) -> Root {
-        Root::Relationship { id: self.sds.relationship(), version: self.sds.element_version() }
+        self.sds.root()
     }
 }

@@ -81,7 +81,10 @@ fn derived(element: &mut SoftwareElement, root: Root) -> [u8; 32] {
 fn passes_the_suite_with_and_without_a_passphrase() {
     for home in Home::both() {
         drop(home.create());
-        conformance::check(|| Box::new(home.open().unwrap()), |_, _, root| wrap_for_software(root).to_vec());
+        conformance::check(
+            || Box::new(home.open().unwrap()),
+            |_, _, _, root| wrap_for_software(root).to_vec(),
+        );
     }
 }
 

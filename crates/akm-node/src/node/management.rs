@@ -115,7 +115,7 @@ impl Node {
         if let Some(why) = self.damaged.get(&id) {
             return Err((Outcome::Conflict, format!("held, but damaged: {why}")));
         }
-        let root = akm_core::element::Root::Relationship { id, version: sds.element_version() };
+        let root = sds.root();
         if let Some(held) = self.relationships.get(&id) {
             let held = held.session.membership().sds();
             if held.digest() != sds.digest() {

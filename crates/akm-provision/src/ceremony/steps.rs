@@ -7,8 +7,7 @@ use akm_core::keys::expected_receipt;
 use akm_core::management::Install;
 use akm_core::sds::SynchronizedDataSet;
 use akm_core::secret::Secret;
-use akm_element::ElementSpec;
-use akm_element::software::wrap_for_software;
+use akm_element::{ElementSpec, WrapKeys, wrap};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -241,7 +240,13 @@ impl<'a> Steps<'a> {
         let (header_key, tag) = secrets.header.ok_or_else(gone)?;
         let install = Install {
             public_part: sds.emit(),
-            wrapped_root: Some(wrap(&root, &preparation.element)?),
+            wrapped_root: Some(wrap(
+                sds.root(),
+                &root,
+                &preparation.element,
+                &preparation.material,
+                &WrapKeys::default(),
+            )?),
             tree_root: secrets.tree_root.ok_or_else(gone)?,
             header_key,
             tag,
@@ -252,16 +257,6 @@ impl<'a> Steps<'a> {
         let envelope =
             Envelope { node: node.id, name: node.name.to_string(), install: install.emit(), replaces, erase };
         Ok((envelope.emit(), root))
-    }
-}
-
-/// Wraps a root for an element by what it says of itself.
-pub(crate) fn wrap(root: &Secret<32>, element: &Description) -> Result<Zeroizing<Vec<u8>>, CommandError> {
-    match element.kind.as_str() {
-        "software" => Ok(wrap_for_software(root)),
-        kind => {
-            Err(CommandError::Element(format!("this akm cannot wrap a root for an element of kind {kind}")))
-        }
     }
 }
 
