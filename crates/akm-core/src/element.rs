@@ -24,6 +24,8 @@ pub enum Label {
     Receipt,
     /// Proof that an answer to `identify` comes from the element.
     Identify,
+    /// The vault key of a provisioning module whose vault is in an element.
+    Vault,
 }
 
 impl Label {
@@ -35,6 +37,7 @@ impl Label {
             Self::Seal => b"akm1 seal",
             Self::Receipt => b"akm1 receipt",
             Self::Identify => b"akm1 identify",
+            Self::Vault => b"akm1 vault",
         }
     }
 }

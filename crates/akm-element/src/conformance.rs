@@ -4,12 +4,15 @@
 //! element did wrong. It works with relationships of its own, leaves other roots alone, and erases
 //! what it installed. The device key it erases too: not for an element that is in use.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use akm_core::element::{Description, ElementError, Label, ProvisionableElement, Root};
 use akm_core::id::RelationshipId;
 use akm_core::keys::{CONTEXT_LENGTH, element_function};
 use akm_core::secret::Secret;
 
-const LABELS: [Label; 5] = [Label::Epoch, Label::Run, Label::Seal, Label::Receipt, Label::Identify];
+const LABELS: [Label; 6] =
+    [Label::Epoch, Label::Run, Label::Seal, Label::Receipt, Label::Identify, Label::Vault];
 
 /// Runs the whole suite.
 ///
@@ -20,16 +23,34 @@ pub fn check(
     mut wrap: impl FnMut(&Description, &[u8], Root, &Secret<32>) -> Vec<u8>,
 ) {
     let suite = &mut Suite { open: &mut open, wrap: &mut wrap };
-    suite.says_the_same_of_itself_after_a_restart();
-    suite.computes_the_element_function();
-    suite.knows_no_root_that_was_not_installed();
-    suite.installs_once_and_keeps_what_it_has();
-    suite.takes_no_wrapped_root_that_is_cut_short();
-    suite.tells_versions_apart();
-    suite.erases_for_good();
-    suite.makes_one_device_key();
-    suite.counts_up_only();
-    suite.draws_random_bytes();
+    for (_, run) in Suite::CHECKS {
+        run(suite);
+    }
+}
+
+/// Runs the suite for somebody who watches: `tell` is told of each check, with what the element did wrong, if it did. Ends
+/// with the first that fails, since later ones build on what earlier ones leave; returns whether all passed.
+///
+/// What a check panics with goes to `tell` and nowhere else, as long as no other thread panics meanwhile.
+pub fn check_aloud(
+    mut open: impl FnMut() -> Box<dyn ProvisionableElement>,
+    mut wrap: impl FnMut(&Description, &[u8], Root, &Secret<32>) -> Vec<u8>,
+    mut tell: impl FnMut(&str, Result<(), &str>),
+) -> bool {
+    let suite = &mut Suite { open: &mut open, wrap: &mut wrap };
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let passed = Suite::CHECKS.iter().all(|(name, run)| {
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| run(&mut *suite)));
+        let said = outcome.as_ref().err().map(|said| {
+            let text = said.downcast_ref::<String>().map(String::as_str);
+            text.or_else(|| said.downcast_ref::<&str>().copied()).unwrap_or("it failed without a word")
+        });
+        tell(name, said.map_or(Ok(()), Err));
+        outcome.is_ok()
+    });
+    panic::set_hook(hook);
+    passed
 }
 
 type Open<'a> = &'a mut dyn FnMut() -> Box<dyn ProvisionableElement>;
@@ -40,7 +61,20 @@ struct Suite<'a> {
     wrap: Wrap<'a>,
 }
 
-impl Suite<'_> {
+impl<'a> Suite<'a> {
+    const CHECKS: [(&'static str, fn(&mut Suite<'a>)); 10] = [
+        ("says the same of itself after a restart", Self::says_the_same_of_itself_after_a_restart),
+        ("computes the element function", Self::computes_the_element_function),
+        ("knows no root that was not installed", Self::knows_no_root_that_was_not_installed),
+        ("installs once and keeps what it has", Self::installs_once_and_keeps_what_it_has),
+        ("takes no wrapped root that is cut short", Self::takes_no_wrapped_root_that_is_cut_short),
+        ("tells versions apart", Self::tells_versions_apart),
+        ("erases for good", Self::erases_for_good),
+        ("makes one device key", Self::makes_one_device_key),
+        ("counts up only", Self::counts_up_only),
+        ("draws random bytes", Self::draws_random_bytes),
+    ];
+
     fn says_the_same_of_itself_after_a_restart(&mut self) {
         let description = (self.open)().description();
         assert!(!description.kind.is_empty(), "the kind is empty");

@@ -23,12 +23,16 @@ mod advice;
 pub mod card;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "software")]
+mod list;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
 #[cfg(feature = "software")]
 pub mod software;
 #[cfg(feature = "software")]
 mod spec;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(feature = "tpm2")]
 pub mod tpm2;
 #[cfg(feature = "software")]
@@ -37,6 +41,8 @@ mod wrap;
 #[cfg(feature = "software")]
 pub use advice::advice;
 pub use akm_core::element::ProvisionableElement;
+#[cfg(feature = "software")]
+pub use list::{Identity, Listed, list};
 #[cfg(feature = "software")]
 pub use spec::{ElementSpec, InvalidElementSpec};
 #[cfg(feature = "software")]

@@ -9,7 +9,7 @@
 
 mod content;
 mod envelope;
-mod file;
+pub(crate) mod file;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 
@@ -27,6 +27,10 @@ use zeroize::Zeroizing;
 use content::Content;
 use envelope::{Cost, Envelope, InvalidEnvelope, Seal};
 use file::DurableFile;
+#[cfg(feature = "pkcs11")]
+pub(crate) use file::read_passphrase;
+#[cfg(feature = "card")]
+pub(crate) use file::read_private;
 
 /// Name of the file in the state directory.
 pub const FILE_NAME: &str = "element";

@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use akm_core::element::{ElementError, ProvisionableElement};
+use akm_core::element::{Description, ElementError, ProvisionableElement};
 
 #[cfg(feature = "card")]
 use crate::card::{CardElement, CardSpec};
@@ -111,6 +111,22 @@ impl ElementSpec {
 }
 
 impl ElementSpec {
+    /// What the element says of itself, without changing anything: also one that no node uses yet. A software element
+    /// is a file of its node, so there is none to ask.
+    pub fn describe(&self) -> Result<Description, ElementError> {
+        match self {
+            Self::Software { .. } => Err(ElementError::Refused(
+                "a software element is a file in the state of its node: there is none here".into(),
+            )),
+            #[cfg(feature = "tpm2")]
+            Self::Tpm(spec) => TpmElement::describe(spec),
+            #[cfg(feature = "pkcs11")]
+            Self::Pkcs11(spec) => Pkcs11Element::describe(spec),
+            #[cfg(feature = "card")]
+            Self::Card(spec) => CardElement::describe(spec),
+        }
+    }
+
     /// Throws away an element that cannot be opened any more, with all that it holds. Repeating changes
     /// nothing.
     pub fn discard(&self, state_dir: &Path) -> Result<(), ElementError> {
@@ -200,12 +216,15 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_not_here_is_told_with_what_is() {
-        assert_eq!(
-            refusal("tpm:device:/dev/tpmrm0"),
-            "elements of kind \"tpm\" are not in this build, which has: software"
-        );
-        assert_eq!(refusal("soft"), "\"soft\" is no kind of element; this build has: software");
-        assert_eq!(refusal(""), "\"\" is no kind of element; this build has: software");
+        let here = kinds_of_this_build();
+        for (kind, _) in KINDS.into_iter().filter(|(_, here)| !here) {
+            assert_eq!(
+                refusal(&format!("{kind}:x")),
+                format!("elements of kind {kind:?} are not in this build, which has: {here}")
+            );
+        }
+        assert_eq!(refusal("soft"), format!("\"soft\" is no kind of element; this build has: {here}"));
+        assert_eq!(refusal(""), format!("\"\" is no kind of element; this build has: {here}"));
     }
 
     #[test]

@@ -25,6 +25,24 @@ pub enum WrapError {
     /// What the element said does not fit its kind, or is not of the element that it says it is.
     #[error("what the element said for wrapping is malformed, or is not of that element")]
     Material,
+    /// The card's keys have another version than those that are there.
+    #[cfg(feature = "card")]
+    #[error(
+        "card {serial} has keys of version {needed:#04x}, and those given have version {given:#04x}: name the file that \
+         holds them with --card-keys"
+    )]
+    OtherKeyVersion {
+        /// Serial number of the card.
+        serial: String,
+        /// The version that the card names.
+        needed: u8,
+        /// The version that is there.
+        given: u8,
+    },
+    /// Wrapping takes random bytes.
+    #[cfg(feature = "card")]
+    #[error("the system gives no random bytes")]
+    NoRandomness,
     /// Keys are needed that are not there.
     #[error("the keys of card {serial} are needed: name the file that holds them with --card-keys")]
     KeysNeeded {

@@ -1,4 +1,4 @@
-//! The software element wipes roots and passphrase before it gives memory back.
+//! Elements wipe what is secret before they give memory back.
 #![cfg(feature = "software")]
 
 #[path = "../../akm-core/tests/support/freed.rs"]
@@ -68,4 +68,32 @@ fn an_element_leaves_neither_roots_nor_its_passphrase_in_freed_memory() {
         }
         check_wiped(&freed, &secrets);
     }
+}
+
+#[cfg(all(feature = "testing", feature = "tpm2"))]
+#[test]
+fn a_tpm_leaves_neither_roots_nor_what_is_derived_in_freed_memory() {
+    let swtpm = akm_element::testing::swtpm::Swtpm::start();
+    let place = tempfile::tempdir().expect("a directory");
+    let spec: akm_element::ElementSpec = swtpm.spec().parse().expect("a spec");
+    let mut derived = Vec::with_capacity(64);
+    let ((), freed) = record(|| {
+        let mut element = spec.create(place.path()).expect("an element");
+        element.make_device_key().expect("a device key");
+        let material = element.prepare().expect("its keys");
+        let wrapped =
+            akm_element::tpm2::wrap(root(1), &Secret::take(&mut key(1)), &element.description(), &material)
+                .expect("a wrapped root");
+        element.install(root(1), &wrapped).expect("a root");
+        for root in [root(1), Root::Device] {
+            let value = element.derive(root, Label::Seal, &[7; 8]).expect("a value");
+            derived.extend_from_slice(value.expose());
+        }
+    });
+    let secrets = [
+        ("root 1".to_owned(), key(1).to_vec()),
+        ("a value of root 1".to_owned(), derived[..32].to_vec()),
+        ("a value of the device key".to_owned(), derived[32..].to_vec()),
+    ];
+    check_wiped(&freed, &secrets);
 }

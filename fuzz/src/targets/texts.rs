@@ -54,7 +54,7 @@ pub fn local_api_seeds() -> Vec<Vec<u8>> {
         r#"{"reply":"message","asr":"line","from":"x","from_name":"","epoch":7,"data":"aGVsbG8="}"#,
         r#"{"reply":"frame","asr":null,"source":"192.0.2.1:1","sender":1,"epoch":2,"counter":3,"verdict":"duplicate","frame":""}"#,
         r#"{"reply":"lost","count":12}"#,
-        r#"{"reply":"status","name":"n","akm_id":"","provisioning_relationship_id":"","stack_version":"","integrity_code":"","listen":"","element":"","element_warning":"","unknown_frames":1,"relationships":[{"id":"","name":"","kind":"","generation":1,"epoch":null,"run":0,"phase":"","sent":0,"accepted":0,"rejected":{"duplicate":1},"members":[{"akm_id":"","name":"","endpoint":null,"heard_seconds_ago":3,"this":true}]}],"damaged":{"a":"b"}}"#,
+        r#"{"reply":"status","name":"n","akm_id":"","provisioning_relationship_id":"","stack_version":"","integrity_code":"","listen":"","element":"","element_description":{"kind":"card","manufacturer":"","serial":"","firmware":"","hardware":true,"sealed":false,"counter":true},"element_warning":"","unknown_frames":1,"relationships":[{"id":"","name":"","kind":"","generation":1,"epoch":null,"run":0,"phase":"","sent":0,"accepted":0,"rejected":{"duplicate":1},"members":[{"akm_id":"","name":"","endpoint":null,"heard_seconds_ago":3,"this":true}]}],"damaged":{"a":"b"}}"#,
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
@@ -147,8 +147,9 @@ pub fn element_spec(bytes: &[u8]) -> bool {
     match within(16, bytes.len(), || ElementSpec::from_str(text)) {
         Ok(spec) => {
             assert_eq!(spec.to_string(), text);
-            let ElementSpec::Software { passphrase_file } = spec;
-            assert!(passphrase_file.is_none_or(|path| path.is_absolute()));
+            if let ElementSpec::Software { passphrase_file } = spec {
+                assert!(passphrase_file.is_none_or(|path| path.is_absolute()));
+            }
             true
         }
         Err(error) => {
@@ -159,7 +160,16 @@ pub fn element_spec(bytes: &[u8]) -> bool {
 }
 
 pub fn element_spec_seeds() -> Vec<Vec<u8>> {
-    ["software", "software:passphrase-file=/etc/akm/pass"].map(|text| text.as_bytes().to_vec()).to_vec()
+    [
+        "software",
+        "software:passphrase-file=/etc/akm/pass",
+        "tpm:device:/dev/tpmrm0,pcrs=0+7",
+        "tpm:swtpm:host=127.0.0.1,port=2321",
+        "pkcs11:token=akm;serial=1?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/akm/pin",
+        "card:Swissbit",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
 }
 
 /// Names, identifiers as text, durations and points in time.

@@ -13,7 +13,7 @@ use super::envelope::checksum;
 use crate::advice;
 
 /// A file that is only ever replaced as a whole, and that knows what it last saw there.
-pub(super) struct DurableFile {
+pub(crate) struct DurableFile {
     path: PathBuf,
     temporary: PathBuf,
     directory: PathBuf,
@@ -22,7 +22,7 @@ pub(super) struct DurableFile {
 
 impl DurableFile {
     /// Names the file; touches nothing.
-    pub(super) fn new(directory: &Path, name: &str) -> Self {
+    pub(crate) fn new(directory: &Path, name: &str) -> Self {
         Self {
             path: directory.join(name),
             temporary: directory.join(format!("{name}.tmp")),
@@ -31,12 +31,12 @@ impl DurableFile {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether something stands under the name, of whatever kind.
-    pub(super) fn exists(&self) -> Result<bool, ElementError> {
+    pub(crate) fn exists(&self) -> Result<bool, ElementError> {
         match fs::symlink_metadata(&self.path) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -46,7 +46,7 @@ impl DurableFile {
 
     /// Reads the file, and removes what a crash may have left beside it: that could hold a root that
     /// has been erased since.
-    pub(super) fn load(&mut self, most: usize) -> Result<Zeroizing<Vec<u8>>, ElementError> {
+    pub(crate) fn load(&mut self, most: usize) -> Result<Zeroizing<Vec<u8>>, ElementError> {
         let bytes = read_private(&self.path, most, OFlags::NOFOLLOW)?;
         self.remove_temporary()?;
         self.last_seen = checksum(&bytes);
@@ -54,13 +54,13 @@ impl DurableFile {
     }
 
     /// Makes the file, which must not exist.
-    pub(super) fn create(&mut self, bytes: &[u8]) -> Result<(), ElementError> {
+    pub(crate) fn create(&mut self, bytes: &[u8]) -> Result<(), ElementError> {
         self.write(bytes)
     }
 
     /// Puts other bytes in the place of those last seen, durably. After an error the file holds the
     /// old bytes or the new ones, whole. Bytes that another program has put there are left alone.
-    pub(super) fn replace(&mut self, bytes: &[u8], most: usize) -> Result<(), ElementError> {
+    pub(crate) fn replace(&mut self, bytes: &[u8], most: usize) -> Result<(), ElementError> {
         let present = read_private(&self.path, most, OFlags::NOFOLLOW)?;
         if checksum(&present) != self.last_seen {
             let why = "was changed by another program; open it again";
@@ -85,7 +85,7 @@ impl DurableFile {
     }
 
     /// Removes the file and what a crash may have left beside it. Repeating changes nothing.
-    pub(super) fn remove(&self) -> Result<(), ElementError> {
+    pub(crate) fn remove(&self) -> Result<(), ElementError> {
         self.remove_temporary()?;
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -109,7 +109,7 @@ impl DurableFile {
 }
 
 /// Reads a passphrase: the content of a file, without the line end that editors put there.
-pub(super) fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, ElementError> {
+pub(crate) fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, ElementError> {
     const LENGTH_MAX: usize = 4096;
     let mut passphrase = read_private(path, LENGTH_MAX, OFlags::empty())?;
     if passphrase.last() == Some(&b'\n') {
@@ -125,7 +125,11 @@ pub(super) fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, Element
 }
 
 /// Reads a regular file of at most `most` bytes that belongs to this user and to nobody else.
-fn read_private(path: &Path, most: usize, flags: OFlags) -> Result<Zeroizing<Vec<u8>>, ElementError> {
+pub(crate) fn read_private(
+    path: &Path,
+    most: usize,
+    flags: OFlags,
+) -> Result<Zeroizing<Vec<u8>>, ElementError> {
     let file = OpenOptions::new()
         .read(true)
         // A pipe under this name must not hold the program up.
