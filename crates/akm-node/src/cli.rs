@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
+use akm_core::element::ElementError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, Subcommand};
@@ -184,7 +185,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
     let layout = Layout::new(&arguments.dir);
     let done = |what: serde_json::Value| if arguments.json { say_json(&what) } else { Ok(()) };
     match &arguments.command {
-        Command::Run { detach: false } => daemon::run(&layout),
+        Command::Run { detach: false } => daemon::run(&layout).map_err(worth_another_start),
         Command::Run { detach: true } => {
             detach(&layout, arguments.verbose)?;
             done(json!({ "running": true }))
@@ -226,6 +227,15 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             enrol::reset(&layout)?;
             done(json!({ "reset": true }))
         }
+    }
+}
+
+/// An element that is not there yet, as a TPM or a card early in the start of a machine, may be there soon: whoever
+/// supervises the stack starts it again. Not so for one that refused, which may count how often it is tried.
+fn worth_another_start(error: NodeError) -> NodeError {
+    match error {
+        NodeError::Element(ElementError::Unavailable(_)) => NodeError::Failed(error.to_string()),
+        other => other,
     }
 }
 

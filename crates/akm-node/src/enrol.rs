@@ -13,21 +13,28 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Kind, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::tree::Place;
+use akm_element::ElementSpec;
 
 use crate::config::Config;
+use crate::console::Console;
 use crate::error::NodeError;
 use crate::layout::Layout;
 use crate::node::seal_place;
 use crate::storage::{Identity, Installed, Storage, erase_roots};
 
-/// Says what this device is and what its element needs. While a stack runs, it only says who that is.
+/// Says what this device is and what its element needs. While a stack runs, it only says who that is, as that stack knows
+/// it: some elements can be used by one program at a time.
 pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
     let config = Config::load(layout)?;
     let Some(storage) = Storage::try_open(layout)? else {
-        let element = config.element.open(&layout.state())?;
+        let element = match Console::connect(layout).and_then(|mut console| console.status()) {
+            Ok(status) => status.element_description.into(),
+            Err(NodeError::NotRunning(_)) => config.element.open(&layout.state())?.description(),
+            Err(error) => return Err(error),
+        };
         return Ok(Preparation {
             stack_version: env!("CARGO_PKG_VERSION").to_owned(),
-            element: element.description(),
+            element,
             material: Vec::new(),
             node: Storage::identity_of_running(layout)?.as_ref().map(existing),
             leftovers: Vec::new(),
@@ -114,9 +121,14 @@ pub fn reset(layout: &Layout) -> Result<(), NodeError> {
     let config = Config::load(layout)?;
     let storage = Storage::open(layout)?;
     storage.disown()?;
+    let is_file = matches!(config.element, ElementSpec::Software { .. });
     let mut element = match config.element.create(storage.state_dir()) {
-        // Nobody can use what it holds any more.
-        Err(ElementError::Damaged(_) | ElementError::Refused(_)) => {
+        // Nobody can use what it holds any more. Another element may refuse for a PIN that is wrong, and must not be
+        // asked a second time.
+        Err(error)
+            if matches!(error, ElementError::Damaged(_))
+                || is_file && matches!(error, ElementError::Refused(_)) =>
+        {
             config.element.discard(storage.state_dir())?;
             config.element.create(storage.state_dir())?
         }
@@ -125,6 +137,12 @@ pub fn reset(layout: &Layout) -> Result<(), NodeError> {
     storage.tidy(None, &mut *element)?;
     for relationship in relationships_of(&mut *element)? {
         erase_roots(&mut *element, relationship)?;
+    }
+    drop(element);
+    // A file keeps its serial number, by which the module knows the device again. Another element has one of its own, and
+    // whatever else of ours is in it would stay there: the next node makes it anew.
+    if !is_file {
+        config.element.discard(storage.state_dir())?;
     }
     Ok(())
 }

@@ -54,6 +54,7 @@ pub(super) fn identity(status: &NodeStatus, as_json: bool) -> Result<(), NodeErr
             "akm_id": status.akm_id,
             "provisioning_relationship_id": status.provisioning_relationship_id,
             "element": status.element,
+            "element_description": status.element_description,
             "element_warning": status.element_warning,
             "stack_version": status.stack_version,
             "integrity_code": status.integrity_code,

@@ -1,6 +1,6 @@
 //! What a node says about itself to whoever asks on its own machine.
 
-use akm_core::element::Protection;
+use akm_core::element::{Description, Protection};
 use akm_core::id::RelationshipId;
 use akm_core::management::{PAGE_MAX, RelationshipStatus};
 use akm_core::session::{Phase, Rejection};
@@ -28,6 +28,8 @@ pub struct NodeStatus {
     pub listen: String,
     /// The element, in one line.
     pub element: String,
+    /// What the element says of itself.
+    pub element_description: ElementReport,
     /// What the element does not protect from; empty if nothing.
     pub element_warning: String,
     /// Frames that no relationship claims.
@@ -36,6 +38,41 @@ pub struct NodeStatus {
     pub relationships: Vec<RelationshipReport>,
     /// Relationships whose files cannot be read or written, and why.
     pub damaged: BTreeMap<String, String>,
+}
+
+/// What an element says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ElementReport {
+    /// Its kind, in the words of the command line.
+    pub kind: String,
+    /// Who made it.
+    pub manufacturer: String,
+    /// Serial number, unique for this manufacturer.
+    pub serial: String,
+    /// Version of its firmware or program.
+    pub firmware: String,
+    /// Whether a device of its own keeps the roots; else a program on this machine does.
+    pub hardware: bool,
+    /// Whether its content is sealed under something that is not stored in it.
+    pub sealed: bool,
+    /// Whether it has a counter.
+    pub counter: bool,
+}
+
+impl From<Description> for ElementReport {
+    fn from(description: Description) -> Self {
+        let Description { kind, manufacturer, serial, firmware, protection, sealed, counter } = description;
+        let hardware = protection == Protection::Hardware;
+        Self { kind, manufacturer, serial, firmware, hardware, sealed, counter }
+    }
+}
+
+impl From<ElementReport> for Description {
+    fn from(report: ElementReport) -> Self {
+        let ElementReport { kind, manufacturer, serial, firmware, hardware, sealed, counter } = report;
+        let protection = if hardware { Protection::Hardware } else { Protection::Software };
+        Self { kind, manufacturer, serial, firmware, protection, sealed, counter }
+    }
 }
 
 /// How one relationship stands.
@@ -91,13 +128,19 @@ impl Node {
         relationships.sort_by(|(kind, one), (other_kind, other)| {
             (kind, &one.name, &one.id).cmp(&(other_kind, &other.name, &other.id))
         });
-        let warning = match (description.protection, description.sealed) {
+        let mut warning = match (description.protection, description.sealed) {
             (Protection::Hardware, _) => "",
             (Protection::Software, true) => {
                 "software: protects nothing from root on this machine while it runs"
             }
             (Protection::Software, false) => "software: protects nothing from root on this machine",
-        };
+        }
+        .to_owned();
+        if !description.counter {
+            let separator = if warning.is_empty() { "" } else { "; " };
+            warning.push_str(separator);
+            warning.push_str("no counter: an older state of this disk is recognised only by the neighbours");
+        }
         Ok(NodeStatus {
             name: self.identity.name.clone(),
             akm_id: self.identity.node.to_string(),
@@ -109,7 +152,8 @@ impl Node {
                 "{} {} {} ({})",
                 description.kind, description.manufacturer, description.serial, description.firmware
             ),
-            element_warning: warning.to_owned(),
+            element_description: description.into(),
+            element_warning: warning,
             unknown_frames: self.unknown_frames,
             relationships: relationships.into_iter().map(|(_, report)| report).collect(),
             damaged: self.damaged.iter().map(|(id, why)| (id.to_string(), why.clone())).collect(),
