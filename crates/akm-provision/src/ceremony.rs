@@ -14,21 +14,25 @@
 
 mod examine;
 mod removal;
+mod station;
 mod steps;
 mod verification;
 
 pub use examine::stack_beside_us;
 pub use removal::{Removal, remove};
+pub use station::{AttachOrder, arrive, attach, is_filled, waits};
 #[cfg(feature = "fuzzing")]
 pub use steps::{configuration, read_preparation};
 pub(crate) use verification::not_active;
 pub use verification::{Verified, verify};
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use akm_element::ElementSpec;
+use akm_core::element::{Description, ElementError};
+use akm_element::card::CardKeys;
+use akm_element::{ElementSpec, WrapError, WrapKeys};
 
 use crate::error::CommandError;
 use crate::lock::{Lock, LockKey};
@@ -65,6 +69,8 @@ pub struct Order {
     pub endpoint: Option<String>,
     /// Configuration for the operator's ssh.
     pub ssh_config: Option<PathBuf>,
+    /// The file with the static keys of the card, where the element is one.
+    pub card_keys: Option<PathBuf>,
     /// Make a device that was provisioned before into a new node.
     pub again: bool,
 }
@@ -105,7 +111,7 @@ pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> R
         }
         observer.note(&format!("going on with the ceremony of node {}", unfinished.name));
         let revised = revise(store, unfinished, order)?;
-        return run_from(store, &revised, observer);
+        return run_from(store, &revised, order.card_keys.as_deref(), observer);
     }
     if let Some(removing) = here.iter().find(|node| node.status == NodeStatus::Removing) {
         return Err(CommandError::Exists(format!(
@@ -121,11 +127,18 @@ pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> R
         )));
     }
     let node = examine::accept(store, order, active, observer)?;
-    run_from(store, &node, observer)
+    run_from(store, &node, order.card_keys.as_deref(), observer)
 }
 
 /// Goes on with a ceremony that was cut off; without a name, with the only one.
-pub fn resume(store: &Store, name: Option<&Name>, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+///
+/// One that waits for its target is returned as it is: see [`waits`].
+pub fn resume(
+    store: &Store,
+    name: Option<&Name>,
+    card_keys: Option<&Path>,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
     let unfinished = store.unfinished_ceremonies()?;
     let wanted: Vec<&Node> = unfinished
         .iter()
@@ -137,7 +150,12 @@ pub fn resume(store: &Store, name: Option<&Name>, observer: &mut dyn Observer) -
             let _held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
             // Another command may have finished it while this one waited for the lock.
             match store.node_by_id(node.id)? {
-                Some(node) if node.status == NodeStatus::Provisioning => run_from(store, &node, observer),
+                Some(node) if station::is_at_station(&node) => {
+                    station::fill(store, &node, card_keys, observer)
+                }
+                Some(node) if node.status == NodeStatus::Provisioning => {
+                    run_from(store, &node, card_keys, observer)
+                }
                 _ => Err(CommandError::Exists(format!("the ceremony of node {} is over", node.name))),
             }
         }
@@ -185,13 +203,18 @@ fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandErro
 
 /// The steps at the target. They are all done again when a ceremony goes on: what is there already is
 /// found there, and what was lost meanwhile is put there again.
-fn run_from(store: &Store, node: &Node, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+fn run_from(
+    store: &Store,
+    node: &Node,
+    card_keys: Option<&Path>,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
     if store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
         return Err(CommandError::Failed("the store lost the first two steps of this ceremony".to_owned()));
     }
     let target = target_of(node)?;
     let hint = format!("when that is mended: akm provision --resume {}", node.name);
-    let mut steps = steps::Steps::new(store, node.id, &target);
+    let mut steps = steps::Steps::new(store, node.id, &target, card_keys);
     catch_up_journal(store, node)?;
     for number in FIRST_AT_TARGET..=STEPS {
         let result = timed(store, node, number, || match number {
@@ -270,4 +293,42 @@ fn target_of(node: &Node) -> Result<Target, CommandError> {
         .parse()
         .map_err(|error| CommandError::Failed(format!("the target of node {}: {error}", node.name)))?;
     Ok(Target::new(url, node.ssh_config.as_deref()))
+}
+
+/// What wrapping a root for this element takes: the static keys, for a card. Those in the file count more than those that
+/// the module kept.
+pub(crate) fn wrap_keys(
+    store: &Store,
+    element: &Description,
+    card_keys: Option<&Path>,
+) -> Result<WrapKeys, CommandError> {
+    if element.kind != "card" {
+        return match card_keys {
+            Some(_) => Err(CommandError::Usage(format!(
+                "--card-keys is for cards, and this element is of kind {}",
+                element.kind
+            ))),
+            None => Ok(WrapKeys::default()),
+        };
+    }
+    let serial = &element.serial;
+    let card = match card_keys {
+        Some(path) => Some(
+            CardKeys::load(path, serial)
+                .map_err(|error| CommandError::Failed(error.to_string()))?
+                .ok_or_else(|| {
+                    CommandError::Element(format!("{} has no keys for card {serial}", path.display()))
+                })?,
+        ),
+        None => store.card_keys(element)?,
+    };
+    match card {
+        Some(card) => Ok(WrapKeys { card: Some(card) }),
+        None => Err(WrapError::KeysNeeded { serial: serial.clone() }.into()),
+    }
+}
+
+/// Blames the element.
+fn element_failed(error: ElementError) -> CommandError {
+    CommandError::Element(error.to_string())
 }

@@ -1,6 +1,7 @@
 //! The command line of `akm`: reads what is asked, calls the library, prints what came of it.
 
 mod arguments;
+mod element;
 pub(crate) mod show;
 
 use std::io::{IsTerminal, Read, Write};
@@ -10,7 +11,7 @@ use akm_core::id::AkmId;
 use clap::Parser;
 use zeroize::Zeroizing;
 
-use crate::ceremony::{self, Observer, Order, StepReport};
+use crate::ceremony::{self, AttachOrder, Observer, Order, StepReport};
 use crate::error::CommandError;
 use crate::link::random;
 use crate::names::{Name, Timestamp};
@@ -71,7 +72,9 @@ fn start_log(verbose: u8) {
 /// Returns the exit code; what an error would say has been said where that is not 0.
 fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
     match &arguments.command {
-        Command::Init { name, passphrase } => init(arguments, name.as_deref(), *passphrase),
+        Command::Init { name, passphrase, vault } => {
+            init(arguments, name.as_deref(), *passphrase, vault.as_deref())
+        }
         Command::Provision(provision) => self::provision(arguments, provision),
         Command::Verify { node, all } => return verify(arguments, node.as_deref(), *all),
         Command::Node(NodeCommand::List) => show::nodes(&open_store(arguments)?, arguments.json),
@@ -107,12 +110,19 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
             show::members(&store, &asr, &reports, arguments.json)?;
             return Ok(worst(reports.iter().map(relationship::MemberReport::exit_code)));
         }
+        Command::Element(command) => return element::carry_out(command, arguments.json),
         Command::Demo { keep } => crate::demo::run(*keep, arguments.json),
     }
     .map(|()| 0)
 }
 
-fn init(arguments: &Arguments, name: Option<&str>, passphrase: bool) -> Result<(), CommandError> {
+fn init(
+    arguments: &Arguments,
+    name: Option<&str>,
+    passphrase: bool,
+    element: Option<&str>,
+) -> Result<(), CommandError> {
+    let element = element.map(element::spec).transpose()?;
     let home = home(arguments)?;
     let name = match name {
         Some(text) => self::name(text)?,
@@ -134,12 +144,18 @@ fn init(arguments: &Arguments, name: Option<&str>, passphrase: bool) -> Result<(
         }
         Ok(None) | Err(VaultError::Missing { .. }) if Store::exists(&home) => {
             Err(CommandError::Failed(format!(
-                "there is a module in {}, but its vault is gone: restore vault.key or vault.json from your backup",
+                "there is a module in {}, but its vault is gone: restore vault.key, vault.json or vault.element from your backup",
                 home.display()
             )))
         }
         Ok(None) | Err(VaultError::Missing { .. }) => {
-            let vault = if passphrase || arguments.passphrase_file.is_some() {
+            let vault = if let Some(element) = &element {
+                let (vault, description) = Vault::create_in_element(&home, element)?;
+                if let Some(warning) = element::warning(&description) {
+                    eprintln!("akm: the vault key is in a {} element: {warning}", description.kind);
+                }
+                vault
+            } else if passphrase || arguments.passphrase_file.is_some() {
                 Vault::create_with_passphrase(&home, &read_passphrase(arguments, true)?)?
             } else {
                 Vault::create_with_key_file(&home)?
@@ -164,17 +180,68 @@ fn default_name() -> Name {
 
 fn provision(arguments: &Arguments, provision: &ProvisionArguments) -> Result<(), CommandError> {
     let mut printer = Printer { json: arguments.json, steps: Vec::new(), notes: Vec::new() };
-    let node = if let Some(name) = &provision.resume {
-        let name = match (name.as_deref(), provision.target.as_deref()) {
-            (Some(text), _) | (None, Some(text)) => Some(self::name(text)?),
-            (None, None) => None,
-        };
-        ceremony::resume(&open_store(arguments)?, name.as_ref(), &mut printer)?
-    } else {
-        let order = order(provision)?;
-        ceremony::provision(&open_store(arguments)?, &order, &mut printer)?
+    let node = match (&provision.attach, &provision.resume) {
+        (Some(element), _) => {
+            let order = attach_order(provision, element)?;
+            ceremony::attach(&open_store(arguments)?, &order, &mut printer)?
+        }
+        (None, Some(resumed)) => resume(arguments, provision, resumed.as_deref(), &mut printer)?,
+        (None, None) => {
+            let order = order(provision)?;
+            ceremony::provision(&open_store(arguments)?, &order, &mut printer)?
+        }
     };
+    if node.status != NodeStatus::Active {
+        return Err(ceremony::waits(&node));
+    }
     show::provisioned(&node, &printer.steps, &printer.notes, arguments.json)
+}
+
+fn resume(
+    arguments: &Arguments,
+    provision: &ProvisionArguments,
+    name: Option<&str>,
+    printer: &mut Printer,
+) -> Result<Node, CommandError> {
+    if let (Some(name), Some(_)) = (name, &provision.target) {
+        let (name, order) = (self::name(name)?, order(provision)?);
+        return ceremony::arrive(&open_store(arguments)?, &name, &order, printer);
+    }
+    let [element, stack, listen, endpoint, ssh_config] = [
+        provision.element.is_some(),
+        provision.stack.is_some(),
+        provision.listen.is_some(),
+        provision.endpoint.is_some(),
+        provision.ssh_config.is_some(),
+    ];
+    if element || stack || listen || endpoint || ssh_config {
+        return Err(CommandError::Usage(
+            "--resume takes --element, --stack, --listen, --endpoint and --ssh-config only with the target into which an \
+             element has come (akm provision TARGET --resume NODE); for a ceremony that was cut off, repeat its command \
+             with them"
+                .to_owned(),
+        ));
+    }
+    let name = name.or(provision.target.as_deref()).map(self::name).transpose()?;
+    let card_keys = absolute_path(provision.card_keys.as_deref())?;
+    ceremony::resume(&open_store(arguments)?, name.as_ref(), card_keys.as_deref(), printer)
+}
+
+fn attach_order(provision: &ProvisionArguments, element: &str) -> Result<AttachOrder, CommandError> {
+    let name =
+        provision.name.as_deref().ok_or_else(|| CommandError::Usage("--attach needs --name".to_owned()))?;
+    Ok(AttachOrder {
+        name: self::name(name)?,
+        element: element::spec(element)?,
+        stack: absolute_path(provision.stack.as_deref())?,
+        card_keys: absolute_path(provision.card_keys.as_deref())?,
+    })
+}
+
+fn absolute_path(path: Option<&Path>) -> Result<Option<PathBuf>, CommandError> {
+    path.map(std::path::absolute)
+        .transpose()
+        .map_err(|error| CommandError::Usage(format!("a path is not usable: {error}")))
 }
 
 fn order(provision: &ProvisionArguments) -> Result<Order, CommandError> {
@@ -183,10 +250,7 @@ fn order(provision: &ProvisionArguments) -> Result<Order, CommandError> {
         CommandError::Usage("name a target: local:DIR or ssh://user@host[:port] (or use --resume)".to_owned())
     })?;
     let target: TargetUrl = text.parse().map_err(|error| usage(&error))?;
-    let element = match &provision.element {
-        Some(text) => Some(text.parse().map_err(|error| usage(&error))?),
-        None => None,
-    };
+    let element = provision.element.as_deref().map(element::spec).transpose()?;
     let listen = match &provision.listen {
         Some(text) => Some(text.parse().map_err(|_| {
             CommandError::Usage(format!("--listen {text}: an address and a port, as in 192.0.2.7:47100"))
@@ -200,18 +264,15 @@ fn order(provision: &ProvisionArguments) -> Result<Order, CommandError> {
             "--endpoint {endpoint}: a host and a port, as in device.example:47100"
         )));
     }
-    let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|error| CommandError::Usage(format!("{}: {error}", path.display())))
-    };
-    let stack = provision.stack.as_deref().map(absolute).transpose()?;
     Ok(Order {
         target,
         name: provision.name.as_deref().map(name).transpose()?,
         element,
-        stack,
+        stack: absolute_path(provision.stack.as_deref())?,
         listen,
         endpoint: provision.endpoint.clone(),
-        ssh_config: provision.ssh_config.as_deref().map(absolute).transpose()?,
+        ssh_config: absolute_path(provision.ssh_config.as_deref())?,
+        card_keys: absolute_path(provision.card_keys.as_deref())?,
         again: provision.again,
     })
 }
@@ -294,7 +355,7 @@ fn open_vault(arguments: &Arguments, home: &Path) -> Result<Vault, CommandError>
         read_passphrase(arguments, false).map_err(|error| std::io::Error::other(error.to_string()))
     }) {
         Err(VaultError::Missing { .. }) if Store::exists(home) => Err(CommandError::Failed(format!(
-            "the vault of the module in {} is gone: restore vault.key or vault.json from your backup",
+            "the vault of the module in {} is gone: restore vault.key, vault.json or vault.element from your backup",
             home.display()
         ))),
         Err(VaultError::Missing { .. }) => Err(CommandError::Failed(format!(
@@ -371,6 +432,7 @@ impl Observer for Printer {
 pub(crate) fn custody_word(home: &Path) -> &'static str {
     match Vault::custody(home) {
         Ok(Some(Custody::Passphrase)) => "passphrase",
+        Ok(Some(Custody::Element)) => "secure element",
         _ => "key file",
     }
 }

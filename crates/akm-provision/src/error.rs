@@ -105,7 +105,11 @@ impl From<LockError> for CommandError {
 
 impl From<VaultError> for CommandError {
     fn from(error: VaultError) -> Self {
-        Self::Failed(chain(&error))
+        let text = chain(&error);
+        match error {
+            VaultError::Element(_) | VaultError::AnotherElement { .. } => Self::Element(text),
+            _ => Self::Failed(text),
+        }
     }
 }
 

@@ -37,6 +37,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// nothing worth an answer came.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// The same where its element has to do something that may take long: a token makes an RSA key to prepare. Only for a node
+/// that has answered on this link: who does not answer at all is asked again sooner.
+const ANSWER_OF_ELEMENT: Duration = Duration::from_secs(120);
+
 /// How often a node is asked.
 const ATTEMPTS: u32 = 3;
 
@@ -131,6 +135,8 @@ pub struct Link<'a> {
     seal: PlaceSeal,
     stream: FrameStream,
     clock: Instant,
+    /// Whether the node has answered on this link.
+    has_answered: bool,
     _lock: Lock,
 }
 
@@ -176,7 +182,19 @@ impl<'a> Link<'a> {
         let standing = Standing::Active(place);
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
         let node = node.clone();
-        Ok(Self { store, node, endpoint, sds, session, element, seal, stream, clock, _lock: lock })
+        Ok(Self {
+            store,
+            node,
+            endpoint,
+            sds,
+            session,
+            element,
+            seal,
+            stream,
+            clock,
+            has_answered: false,
+            _lock: lock,
+        })
     }
 
     /// The node at the other end.
@@ -213,12 +231,14 @@ impl<'a> Link<'a> {
     pub fn prepare(&mut self, sds: &SynchronizedDataSet) -> Result<Vec<u8>, LinkError> {
         let request =
             PrepareRequest { relationship: sds.relationship(), element_version: sds.element_version() };
+        self.be_heard()?;
         let body = self.request(Operation::Prepare, "prepare its element", &request.emit())?;
         Opaque::parse(&body).map(|Opaque(material)| material).map_err(|_| self.unreadable())
     }
 
     /// Installs a generation and checks that the receipt is made with `root`.
     pub fn install(&mut self, body: &[u8], root: &Secret<32>) -> Result<(), LinkError> {
+        self.be_heard()?;
         let answer = self.request(Operation::Install, "install the relationship", body)?;
         let Opaque(receipt) = Opaque::parse(&answer).map_err(|_| self.unreadable())?;
         if !expected_receipt(root, body).equals(&receipt) {
@@ -279,6 +299,15 @@ impl<'a> Link<'a> {
         }
     }
 
+    /// Has the node answer something that costs it nothing, unless it has answered before.
+    fn be_heard(&mut self) -> Result<(), LinkError> {
+        if self.has_answered {
+            return Ok(());
+        }
+        let request = StatusRequest { after: None, most: 1 };
+        self.request(Operation::Status, "tell its status", &request.emit()).map(|_| ())
+    }
+
     /// Sends a request until it is answered: again when the module learns that it was behind, and
     /// when no answer comes in time. Every request may be repeated.
     fn request(
@@ -289,6 +318,10 @@ impl<'a> Link<'a> {
     ) -> Result<Vec<u8>, LinkError> {
         let id = u64::from_be_bytes(random());
         let request = zeroize::Zeroizing::new(Request { id, operation: operation as u8, body }.emit());
+        let patience = match operation {
+            Operation::Prepare | Operation::Install if self.has_answered => ANSWER_OF_ELEMENT,
+            _ => ANSWER,
+        };
         let mut lost = None;
         for attempt in 0..ATTEMPTS {
             if lost.take().is_some() {
@@ -296,14 +329,15 @@ impl<'a> Link<'a> {
                 self.stream = connect(&self.node, &self.endpoint)?;
             }
             let answered = if attempt == 0 {
-                self.ask(id, &request)
+                self.ask(id, &request, patience)
             } else {
                 // After a restore the first epoch of this start may be one that the node knows with another
                 // salt of the module, and drops without a word. The next one is new to it.
-                self.drive(Input::Advance).and_then(|_| self.ask(id, &request))
+                self.drive(Input::Advance).and_then(|_| self.ask(id, &request, patience))
             };
             match answered {
                 Ok(Some(response)) => {
+                    self.has_answered = true;
                     return match response.outcome {
                         Outcome::Done => Ok(response.body),
                         outcome => Err(LinkError::Refused {
@@ -332,9 +366,9 @@ impl<'a> Link<'a> {
     }
 
     /// Sends a request once and waits for its response; `None` if none comes in time.
-    fn ask(&mut self, id: u64, request: &[u8]) -> Result<Option<Response>, LinkError> {
+    fn ask(&mut self, id: u64, request: &[u8], patience: Duration) -> Result<Option<Response>, LinkError> {
         self.send(request)?;
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + patience;
         while let Some(frame) = self.stream.receive(deadline).map_err(|error| self.lost(&error))? {
             let heard = self.receive(&frame)?;
             if let Some(response) = heard.responses.into_iter().find(|response| response.id == id) {

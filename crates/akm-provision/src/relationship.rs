@@ -20,9 +20,9 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Generation, Kind, MEMBERS_MAX, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::session::Phase;
-use akm_element::{WrapKeys, wrap};
+use akm_element::wrap;
 
-use crate::ceremony::not_active;
+use crate::ceremony::{not_active, wrap_keys};
 use crate::error::CommandError;
 use crate::link::{Link, random, resolve};
 use crate::lock::{Lock, LockKey};
@@ -354,7 +354,13 @@ fn install_at(
     let fits = public_part.len() + listed + INSTALL_REST + OVERHEAD <= STREAM_MAX;
     let install = Install {
         public_part,
-        wrapped_root: Some(wrap(asr.sds.root(), &root, &element, &material, &WrapKeys::default())?),
+        wrapped_root: Some(wrap(
+            asr.sds.root(),
+            &root,
+            &element,
+            &material,
+            &wrap_keys(store, &element, None)?,
+        )?),
         tree_root: secrets.tree_root.ok_or_else(gone)?,
         header_key,
         tag,

@@ -1,8 +1,9 @@
 //! The module's vault: one key under which the secrets in its store are sealed.
 //!
 //! ```text
-//!   $AKM_HOME/vault.key    32 random bytes, mode 0600                  } either of the two
-//!   $AKM_HOME/vault.json   the same, sealed under a passphrase         }
+//!   $AKM_HOME/vault.key        32 random bytes, mode 0600              }
+//!   $AKM_HOME/vault.json       the same, sealed under a passphrase     } one of the three
+//!   $AKM_HOME/vault.element    made by a secure element each time      }
 //!        |
 //!   vault key --- "akm vault seal"   --- sealing key: secret columns of the store
 //!            \--- "akm vault device" --- device key: the module's own places
@@ -12,16 +13,18 @@
 //! can rise without a migration. What is sealed is bound to a context, the place where it stands:
 //! moved to another row it does not open.
 //!
-//! The vault is software. It keeps secrets from whoever has the disk and not the key; it keeps
-//! nothing from somebody who controls this machine while a command runs.
+//! The vault keeps secrets from whoever has the disk and not the key. It keeps nothing from somebody who controls this
+//! machine while a command runs, wherever the key comes from.
 
 mod element;
+mod in_element;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use akm_core::element::ElementError;
 use akm_core::secret::Secret;
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
@@ -39,6 +42,7 @@ pub use element::VaultElement;
 
 const KEY_FILE: &str = "vault.key";
 const PASSPHRASE_FILE: &str = "vault.json";
+const ELEMENT_FILE: &str = "vault.element";
 const KEY_LENGTH: usize = 32;
 const SALT_LENGTH: usize = 16;
 const NONCE_LENGTH: usize = 24;
@@ -70,13 +74,15 @@ pub enum Custody {
     KeyFile,
     /// Sealed under a passphrase.
     Passphrase,
+    /// Made by a secure element.
+    Element,
 }
 
 /// Why a vault was not made or opened, or something sealed was not.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// There is no vault key.
-    #[error("no module here: run `akm init` ({home} has neither vault.key nor vault.json)", home = .home.display())]
+    #[error("no module here: run `akm init` ({home} has neither vault.key nor vault.json nor vault.element)", home = .home.display())]
     Missing {
         /// The module's home.
         home: PathBuf,
@@ -107,6 +113,17 @@ pub enum VaultError {
     /// Sealed under another vault key or in another place, or altered.
     #[error("a sealed value does not open: it was altered or moved, or sealed under another vault key")]
     NotAuthentic,
+    /// The element that makes the vault key does not.
+    #[error("the vault: {0}")]
+    Element(#[source] ElementError),
+    /// Another element is plugged in.
+    #[error("the vault key is in element {expected}, and this is {found}: plug in the right one")]
+    AnotherElement {
+        /// Manufacturer and serial number of the right one.
+        expected: String,
+        /// Those of the one that is there.
+        found: String,
+    },
     /// The system gives no random bytes.
     #[error("the system gives no random bytes")]
     NoRandomness(#[source] io::Error),
@@ -148,6 +165,7 @@ impl Vault {
     ) -> Result<Self, VaultError> {
         match Self::custody(home)? {
             None => Err(VaultError::Missing { home: home.to_owned() }),
+            Some(Custody::Element) => Self::open_in_element(home),
             Some(Custody::KeyFile) => {
                 let path = home.join(KEY_FILE);
                 let key = Secret::copy_from(&private::read(&path)?)
@@ -171,15 +189,21 @@ impl Vault {
             let path = home.join(name);
             path.try_exists().map_err(|source| PrivateError::Unavailable { path, source })
         };
-        match (there(KEY_FILE)?, there(PASSPHRASE_FILE)?) {
-            (false, false) => Ok(None),
-            (true, false) => Ok(Some(Custody::KeyFile)),
-            (false, true) => Ok(Some(Custody::Passphrase)),
-            (true, true) => Err(VaultError::Damaged {
-                path: home.join(KEY_FILE),
-                why: "there is a vault.json too; put the one aside that does not belong to this store",
-            }),
+        let kinds = [
+            (KEY_FILE, Custody::KeyFile),
+            (PASSPHRASE_FILE, Custody::Passphrase),
+            (ELEMENT_FILE, Custody::Element),
+        ];
+        let mut found = None;
+        for (name, custody) in kinds {
+            if there(name)? && found.replace(custody).is_some() {
+                return Err(VaultError::Damaged {
+                    path: home.join(name),
+                    why: "there is another vault key beside it; put the one aside that does not belong to this store",
+                });
+            }
         }
+        Ok(found)
     }
 
     fn from_key(key: &Secret<KEY_LENGTH>) -> Self {
@@ -362,6 +386,7 @@ fn prepare_home(home: &Path) -> Result<(), VaultError> {
         None => Ok(()),
         Some(Custody::KeyFile) => Err(VaultError::Exists { path: home.join(KEY_FILE) }),
         Some(Custody::Passphrase) => Err(VaultError::Exists { path: home.join(PASSPHRASE_FILE) }),
+        Some(Custody::Element) => Err(VaultError::Exists { path: home.join(ELEMENT_FILE) }),
     }
 }
 

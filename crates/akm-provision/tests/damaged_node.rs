@@ -250,7 +250,7 @@ fn of_lock(damage: Damage) -> Outcome {
 
 fn of_element(damage: Damage) -> Outcome {
     match damage {
-        Damage::Missing => Refused(4, &["state/element", "missing", "put it back"]),
+        Damage::Missing => Refused(1, &["state/element", "missing", "put it back"]),
         Damage::Older => AllRest("RolledBack", &["g1.place", "element", "older image"]),
         Damage::Foreign => Refused(4, &["/state", "not that of node", "akmd reset --force"]),
         Damage::Directory => Refused(4, &["state/element", "not a regular file"]),

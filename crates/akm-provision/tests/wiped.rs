@@ -35,6 +35,7 @@ impl Observer for Silent {
 
 fn order(plant: &Plant, name: &str, is_again: bool) -> Order {
     Order {
+        card_keys: None,
         target: plant.target(name).parse().expect("a target"),
         name: Some(name.parse().expect("a name")),
         element: None,

@@ -1,10 +1,11 @@
 //! What is looked at before step 1, and steps 1 and 2.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use akm_core::crypto::Suite;
+use akm_core::element::Description;
 use akm_core::enrolment::Preparation;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::policy::Policy;
@@ -12,6 +13,7 @@ use akm_core::sds::{Generation, Kind, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_element::ElementSpec;
 
+use super::station;
 use super::steps::read_preparation;
 use super::{DEFAULT_PORT, Observer, Order, StepReport};
 use crate::error::CommandError;
@@ -20,6 +22,7 @@ use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, NewNode, Node, Store};
 use crate::target::{Stack, Target};
+use crate::vault::Vault;
 
 /// Longest directory of a target, in bytes: the path of the socket in it must fit into the 107 bytes
 /// that the system allows.
@@ -40,33 +43,9 @@ pub(super) fn accept(
         (None, Some(active)) => active.name.clone(),
         (None, None) => name_from_target(store, order)?,
     };
-    if name == store.module().name {
-        return Err(CommandError::Exists(format!(
-            "the name {name} is taken by the module itself: choose another with --name"
-        )));
-    }
-    if let Some(holder) = store.node_by_name(&name)?
-        && active.is_none_or(|active| active.id != holder.id)
-    {
-        return Err(CommandError::Exists(format!(
-            "the name {name} is taken by the node at {}: choose another with --name",
-            holder.target
-        )));
-    }
-    if order.target.dir().len() > DIR_MAX {
-        return Err(CommandError::Usage(format!(
-            "the directory of the target is too long for a socket in it: at most {DIR_MAX} bytes"
-        )));
-    }
-    let path = match &order.stack {
-        Some(path) => path.clone(),
-        None => stack_beside_us()?,
-    };
-    let stack = Stack::load(&path).map_err(|error| CommandError::Failed(error.to_string()))?;
-    let target = Target::new(order.target.clone(), order.ssh_config.as_deref());
+    check_name_is_free(store, &name, active)?;
+    let (target, path) = check_target(order, None)?;
     let probe = target.probe()?;
-    // The configuration is not known yet, but what counts here is the program.
-    target.admit(&probe, &stack.release("", target.dir()), false)?;
     if probe.release.is_some() {
         match ask_whoever_is_there(&target, probe.has_state) {
             Ok(Some(found)) => {
@@ -83,12 +62,100 @@ pub(super) fn accept(
     }
     let element = element(order, active)?;
     // Until the node is saved: no two ceremonies choose the same address.
-    let choosing = Lock::acquire(store.home(), LockKey::Addresses, ADDRESSES_PATIENCE)?;
+    let _choosing = choosing_addresses(store)?;
     let (listen, endpoint) = addresses(store, order, active, &target)?;
 
+    let beginning = Beginning {
+        name,
+        target: order.target.to_string(),
+        ssh_config: order.ssh_config.clone(),
+        element,
+        listen: Some(listen),
+        endpoint: Some(endpoint),
+        stack: path,
+        station: None,
+        replaces: active.map(|active| active.id),
+    };
+    begin(store, AkmId::from_random(random()), beginning, observer)
+}
+
+/// Refuses a target at which the stack could not work; `chosen` is the stack, unless the order names another. Changes
+/// nothing.
+pub(super) fn check_target(order: &Order, chosen: Option<&Path>) -> Result<(Target, PathBuf), CommandError> {
+    if order.target.dir().len() > DIR_MAX {
+        return Err(CommandError::Usage(format!(
+            "the directory of the target is too long for a socket in it: at most {DIR_MAX} bytes"
+        )));
+    }
+    let path = match order.stack.as_deref().or(chosen) {
+        Some(path) => path.to_owned(),
+        None => stack_beside_us()?,
+    };
+    let stack = Stack::load(&path).map_err(|error| CommandError::Failed(error.to_string()))?;
+    let target = Target::new(order.target.clone(), order.ssh_config.as_deref());
+    // The configuration is not known yet, but what counts here is the program.
+    target.admit(&target.probe()?, &stack.release("", target.dir()), false)?;
+    Ok((target, path))
+}
+
+/// Refuses a device that is a node already, unless it is `own`.
+pub(super) fn check_is_nobodys(store: &Store, target: &Target, own: AkmId) -> Result<(), CommandError> {
+    let probe = target.probe()?;
+    if probe.release.is_none() {
+        return Ok(());
+    }
+    match ask_whoever_is_there(target, probe.has_state)? {
+        Some(found) if found.node.is_some_and(|found| found.node != own) => check_owner(store, &found, false),
+        _ => Ok(()),
+    }
+}
+
+/// Held from the choice of an address until that is in the store: no two nodes are given the same.
+pub(super) fn choosing_addresses(store: &Store) -> Result<Lock, CommandError> {
+    Ok(Lock::acquire(store.home(), LockKey::Addresses, ADDRESSES_PATIENCE)?)
+}
+
+/// A name is that of one node; `active` may keep its own.
+pub(super) fn check_name_is_free(
+    store: &Store,
+    name: &Name,
+    active: Option<&Node>,
+) -> Result<(), CommandError> {
+    if *name == store.module().name {
+        return Err(CommandError::Exists(format!(
+            "the name {name} is taken by the module itself: choose another with --name"
+        )));
+    }
+    match store.node_by_name(name)? {
+        Some(holder) if active.is_none_or(|active| active.id != holder.id) => Err(CommandError::Exists(
+            format!("the name {name} is taken by the node at {}: choose another with --name", holder.target),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What is known of a node before it exists.
+pub(super) struct Beginning {
+    pub(super) name: Name,
+    pub(super) target: String,
+    pub(super) ssh_config: Option<PathBuf>,
+    pub(super) element: ElementSpec,
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) endpoint: Option<String>,
+    pub(super) stack: PathBuf,
+    pub(super) station: Option<PathBuf>,
+    pub(super) replaces: Option<AkmId>,
+}
+
+/// Steps 1 and 2: creates the node and its provisioning relationship, and saves both.
+pub(super) fn begin(
+    store: &Store,
+    id: AkmId,
+    beginning: Beginning,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
     let started_at = Timestamp::now();
     let started = Instant::now();
-    let id = AkmId::from_random(random());
     let relationship = RelationshipId::from_random(random());
     let sds = SynchronizedDataSet::new(Generation {
         kind: Kind::Provisioning,
@@ -109,21 +176,21 @@ pub(super) fn accept(
     store.create_node(
         &NewNode {
             id,
-            name,
-            target: order.target.to_string(),
-            ssh_config: order.ssh_config.clone(),
-            element_spec: element.to_string(),
-            listen: Some(listen.to_string()),
-            endpoint: Some(endpoint),
-            stack: Some(path),
-            replaces: active.map(|active| active.id),
+            name: beginning.name,
+            target: beginning.target,
+            ssh_config: beginning.ssh_config,
+            element_spec: beginning.element.to_string(),
+            listen: beginning.listen.map(|listen| listen.to_string()),
+            endpoint: beginning.endpoint,
+            stack: Some(beginning.stack),
+            station: beginning.station,
+            replaces: beginning.replaces,
             created_at: started_at,
         },
         &sds,
         &secrets,
     )?;
     let saved = saving.elapsed();
-    drop(choosing);
     let report = [
         (1, started_at, created, format!("AKM ID {id}, provisioning relationship {relationship}")),
         (2, saving_at, saved, "in the module's own set".to_owned()),
@@ -202,16 +269,7 @@ pub(super) fn ask_whoever_is_there(
 /// Whether a device's element is one that this module may use: it is not the element of any node but
 /// `own`, and holds no root of which this module knows nothing.
 pub(super) fn check_element(store: &Store, found: &Preparation, own: &[AkmId]) -> Result<(), CommandError> {
-    let element = &found.element;
-    if let Some(holder) = store.node_by_element_identity(&element.manufacturer, &element.serial)?
-        && !own.contains(&holder.id)
-    {
-        return Err(CommandError::Element(format!(
-            "this element ({} {}) belongs to node {} at {}: a device must not be copied; use that target if it is \
-             the same device, else reset this one",
-            element.manufacturer, element.serial, holder.name, holder.target
-        )));
-    }
+    check_is_free(store, &found.element, own)?;
     for leftover in &found.leftovers {
         if store.relationship(*leftover)?.is_none() {
             return Err(CommandError::Element(format!(
@@ -221,6 +279,40 @@ pub(super) fn check_element(store: &Store, found: &Preparation, own: &[AkmId]) -
         }
     }
     Ok(())
+}
+
+/// Refuses an element that is another node's than `own`, or the vault's.
+pub(super) fn check_is_free(store: &Store, element: &Description, own: &[AkmId]) -> Result<(), CommandError> {
+    if let Some(holder) = holder_of(store, element)?.filter(|holder| !own.contains(&holder.id)) {
+        return Err(CommandError::Element(format!(
+            "this element ({} {}) belongs to node {} at {}: a device must not be copied; use that target if it is \
+             the same device, else reset this one, or plug in another element",
+            element.manufacturer, element.serial, holder.name, holder.target
+        )));
+    }
+    // A TPM keeps each user's keys apart; in a token or a card a node and a vault would have one device key.
+    let vault = if element.kind == "tpm" { None } else { Vault::element_identity(store.home()) };
+    if vault.is_some_and(|vault| vault == element.identity()) {
+        return Err(CommandError::Element(format!(
+            "this element ({} {}) makes the vault key of this module: take another one for a node",
+            element.manufacturer, element.serial
+        )));
+    }
+    Ok(())
+}
+
+/// The node whose element this is, or will be once it has come to its target. There is at most one.
+fn holder_of(store: &Store, element: &Description) -> Result<Option<Node>, CommandError> {
+    if let Some(holder) = store.node_by_element_identity(&element.manufacturer, &element.serial)? {
+        return Ok(Some(holder));
+    }
+    for (node, _) in store.unfinished_ceremonies()? {
+        let is_its = node.element.as_ref().is_some_and(|its| its.identity() == element.identity());
+        if is_its && station::is_filled(store, &node)? {
+            return Ok(Some(node));
+        }
+    }
+    Ok(None)
 }
 
 /// Whose node a device is that was provisioned before.
@@ -243,7 +335,7 @@ fn check_owner(store: &Store, found: &Preparation, again: bool) -> Result<(), Co
 }
 
 /// Ports are chosen once and recorded; a device that becomes a new node keeps its address.
-fn addresses(
+pub(super) fn addresses(
     store: &Store,
     order: &Order,
     active: Option<&Node>,

@@ -4,12 +4,14 @@ use akm_core::enrolment::Preparation;
 use akm_core::id::AkmId;
 use akm_element::ElementSpec;
 
-use super::examine::ask_whoever_is_there;
+use super::examine::{ask_whoever_is_there, check_is_free};
+use super::station;
 use crate::error::CommandError;
 use crate::link::{Link, LinkError};
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{MemberState, Node, NodeStatus, Store};
+use crate::target::Target;
 
 /// What a removal did at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +67,8 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
     }
     // Before step 4 nothing of the node can be anywhere.
     let never_stored = node.status == NodeStatus::Provisioning
-        && store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < 3);
+        && store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < 3)
+        && !station::is_filled(store, &node)?;
     // The node erases itself if it can be reached; the installer's channel does the rest.
     let asked = match ask_to_erase_itself(store, &node) {
         Ok(asked) => asked,
@@ -116,6 +119,10 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
         None => {}
     }
     store.remove_node(node.id, Timestamp::now())?;
+    station::clear(store, &node)?;
+    if let Some(element) = &node.element {
+        store.forget_card_keys(element)?;
+    }
     Ok(Removal { erased, notes })
 }
 
@@ -154,10 +161,13 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
     let probe = target.probe()?;
     let mut was_here = false;
     if probe.release.is_some() {
+        let mut is_anothers = false;
         match ask_whoever_is_there(&target, probe.has_state) {
             Ok(Some(Preparation { node: Some(found), .. })) if found.node != node.id => {
                 return Ok(AtTarget::Another(found.node));
             }
+            // The ceremony was refused for it. What the element holds is that node's, wherever that is.
+            Ok(Some(found)) if is_of_another(store, &found, node.id)? => is_anothers = true,
             // Our stack, and nobody's node: so a ceremony or a removal that was cut off leaves it, and a node
             // that erased itself.
             Ok(found) => {
@@ -174,20 +184,8 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
             Err(_) => was_here = true,
         }
         target.stop()?;
-        let output = match target.akmd(&["reset", "--force"], &[]) {
-            // A removal that was left behind has taken the stack off, after it had erased the element.
-            Err(_) if target.probe()?.release.is_none() => return Ok(AtTarget::Erased),
-            output => output?,
-        };
-        // A software element is a file of the state, and goes with it.
-        let goes_with_state = matches!(node.element_spec.parse(), Ok(ElementSpec::Software { .. }));
-        if output.code != Some(0) && !goes_with_state {
-            let text =
-                format!("the element at {} could not be erased: {}", target.url(), output.last_words());
-            return Err(match output.code {
-                Some(4) => CommandError::Element(text),
-                _ => CommandError::Failed(text),
-            });
+        if !is_anothers && reset(&target, node)? == Reset::NoStack {
+            return Ok(AtTarget::Erased);
         }
     }
     if was_here {
@@ -198,6 +196,40 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
         return Err(CommandError::Failed(format!("{} still holds the stack", target.url())));
     }
     Ok(if was_here { AtTarget::Erased } else { AtTarget::Nothing })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reset {
+    Done,
+    /// A removal that was left behind has taken the stack off, after it had erased the element.
+    NoStack,
+}
+
+/// Makes the device nobody's, by its own stack.
+fn reset(target: &Target, node: &Node) -> Result<Reset, CommandError> {
+    let output = match target.akmd(&["reset", "--force"], &[]) {
+        Err(_) if target.probe()?.release.is_none() => return Ok(Reset::NoStack),
+        output => output?,
+    };
+    // A software element is a file of the state, and goes with it.
+    let goes_with_state = matches!(node.element_spec.parse(), Ok(ElementSpec::Software { .. }));
+    if output.code == Some(0) || goes_with_state {
+        return Ok(Reset::Done);
+    }
+    let text = format!("the element at {} could not be erased: {}", target.url(), output.last_words());
+    Err(match output.code {
+        Some(4) => CommandError::Element(text),
+        _ => CommandError::Failed(text),
+    })
+}
+
+/// Whether the element that was found is that of another node of this module, or of its vault.
+fn is_of_another(store: &Store, found: &Preparation, own: AkmId) -> Result<bool, CommandError> {
+    match check_is_free(store, &found.element, &[own]) {
+        Ok(()) => Ok(false),
+        Err(CommandError::Element(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Remembers that the device holds nothing of the node, for a removal that is cut off after that.

@@ -1,5 +1,7 @@
 //! Steps 3, 4 and 5.
 
+use std::path::Path;
+
 use akm_core::element::Description;
 use akm_core::enrolment::{Envelope, Preparation, StackFile, integrity_code};
 use akm_core::id::AkmId;
@@ -13,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::examine::check_element;
-use super::verification;
+use super::{station, verification, wrap_keys};
 use crate::error::CommandError;
 use crate::link::Link;
 use crate::names::Timestamp;
@@ -25,14 +27,16 @@ pub(super) struct Steps<'a> {
     store: &'a Store,
     id: AkmId,
     target: &'a Target,
+    /// The file with the static keys of cards, if the operator named one.
+    card_keys: Option<&'a Path>,
     /// What step 3 installed.
     release: Option<Release>,
     notes: Vec<String>,
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn new(store: &'a Store, id: AkmId, target: &'a Target) -> Self {
-        Self { store, id, target, release: None, notes: Vec::new() }
+    pub(super) fn new(store: &'a Store, id: AkmId, target: &'a Target, card_keys: Option<&'a Path>) -> Self {
+        Self { store, id, target, card_keys, release: None, notes: Vec::new() }
     }
 
     /// What the operator should know when it is all done.
@@ -55,6 +59,12 @@ impl<'a> Steps<'a> {
         // Whatever runs there would hold the state that step 4 needs.
         self.target.stop()?;
         self.target.switch(&staged)?;
+        // Before the element is asked for anything there: what it needs beside itself comes along.
+        if !station::is_at_station(&node)
+            && let Some(luggage) = station::luggage(&node)?
+        {
+            self.target.deliver_state(&luggage)?;
+        }
         if let Some(stack) = &node.stack {
             self.store.save_stack(self.id, stack, staged.version())?;
         }
@@ -113,12 +123,18 @@ impl<'a> Steps<'a> {
             .ok_or_else(|| CommandError::Failed("nothing was installed in step 3".to_owned()))?;
         let code = expected_integrity(release, element);
         let holds_it = preparation.node.is_some_and(|existing| existing.relationship == node.relationship);
-        let acknowledged = self.store.ceremony(self.id)?.is_some_and(|ceremony| ceremony.completed >= 4);
+        let arrived = station::is_filled(self.store, &node)? && !station::is_at_station(&node);
+        if arrived {
+            check_arrived(&node, element, holds_it)?;
+        }
+        let acknowledged =
+            arrived || self.store.ceremony(self.id)?.is_some_and(|ceremony| ceremony.completed >= 4);
         if holds_it && acknowledged {
             self.store.save_integrity_code(self.id, &code)?;
             return Ok(format!("element {} {} holds it already", element.kind, element.serial));
         }
-        let (envelope, root) = self.envelope(&node, &relationship.sds, &preparation)?;
+        let keys = wrap_keys(self.store, element, self.card_keys)?;
+        let (envelope, root) = self.envelope(&node, &relationship.sds, &preparation, &keys)?;
         let output = self.target.akmd(&["enroll"], &envelope)?;
         match output.code {
             Some(0) => {}
@@ -138,6 +154,9 @@ impl<'a> Steps<'a> {
             ));
         }
         self.store.save_element(self.id, element)?;
+        if let Some(card) = &keys.card {
+            self.store.save_card_keys(element, card)?;
+        }
         self.store.save_integrity_code(self.id, &code)?;
         self.store.set_member_state(node.relationship, self.store.module().root, MemberState::Installed)?;
         self.store.set_member_state(node.relationship, self.id, MemberState::Installed)?;
@@ -179,6 +198,8 @@ impl<'a> Steps<'a> {
 
     fn activate(&mut self) -> Result<(), CommandError> {
         let node = self.node()?;
+        // It has proved to be at its target.
+        station::clear(self.store, &node)?;
         // First: once the node is active no command comes back to this.
         self.store.erase_secrets(node.relationship)?;
         let now = Timestamp::now();
@@ -225,6 +246,7 @@ impl<'a> Steps<'a> {
         node: &Node,
         sds: &SynchronizedDataSet,
         preparation: &Preparation,
+        keys: &WrapKeys,
     ) -> Result<(Zeroizing<Vec<u8>>, Secret<32>), CommandError> {
         let replaces =
             preparation.node.map(|existing| existing.relationship).filter(|id| *id != sds.relationship());
@@ -240,13 +262,7 @@ impl<'a> Steps<'a> {
         let (header_key, tag) = secrets.header.ok_or_else(gone)?;
         let install = Install {
             public_part: sds.emit(),
-            wrapped_root: Some(wrap(
-                sds.root(),
-                &root,
-                &preparation.element,
-                &preparation.material,
-                &WrapKeys::default(),
-            )?),
+            wrapped_root: Some(wrap(sds.root(), &root, &preparation.element, &preparation.material, keys)?),
             tree_root: secrets.tree_root.ok_or_else(gone)?,
             header_key,
             tag,
@@ -271,7 +287,7 @@ pub(super) fn release_of(node: &Node, target: &Target) -> Result<Release, Comman
         .element_spec
         .parse()
         .map_err(|error| CommandError::Failed(format!("the element of node {}: {error}", node.name)))?;
-    let config = configuration(node.listen.as_deref().unwrap_or_default(), &spec);
+    let config = configuration(node.listen.as_deref().unwrap_or(station::NO_ADDRESS), &spec);
     Ok(stack.release(&config, target.dir()))
 }
 
@@ -287,6 +303,23 @@ pub fn configuration(listen: &str, element: &ElementSpec) -> String {
 /// A basic string of TOML. JSON strings are such strings, but for one control character that JSON lets stand.
 fn toml_text(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+/// Whether the element in the target is the one that was filled, with all that belongs to it.
+fn check_arrived(node: &Node, element: &Description, holds_it: bool) -> Result<(), CommandError> {
+    let filled = node.element.as_ref().map(Description::identity);
+    if filled.as_ref() != Some(&element.identity()) {
+        return Err(CommandError::Element(format!(
+            "the element in the target is {} {}, not the one that was filled for node {}: put that into the target",
+            element.manufacturer, element.serial, node.name
+        )));
+    }
+    if !holds_it {
+        return Err(CommandError::Failed(
+            "what travels with the element has not arrived at the target".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// The integrity code that a node with this release and element must show.

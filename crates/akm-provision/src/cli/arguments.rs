@@ -40,7 +40,9 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Make this machine the AKM root and a provisioning module
-    #[command(after_help = "Example:\n  akm init --name plant")]
+    #[command(
+        after_help = "Examples:\n  akm init --name plant\n  akm init --name plant --vault tpm:device:/dev/tpmrm0"
+    )]
     Init {
         /// What the module is called; otherwise the host name
         #[arg(long)]
@@ -48,11 +50,17 @@ pub(super) enum Command {
         /// Seal the vault under a passphrase instead of a key file
         #[arg(long)]
         passphrase: bool,
+        /// Let this secure element make the vault key; it must be plugged in for every command
+        #[arg(long, value_name = "ELEMENT", conflicts_with_all = ["passphrase", "passphrase_file"])]
+        vault: Option<String>,
     },
     /// Make a target into an AKM node: create, save, install, store, verify
     #[command(
         after_help = "Examples:\n  akm provision local:./n1 --name pump\n  akm provision ssh://pi@10.0.0.7 --name valve --listen 0.0.0.0:47100\n  \
-                      akm provision --resume\n  akm provision local:./n1 --again"
+                      akm provision --resume\n  akm provision local:./n1 --again\n  \
+                      akm provision ssh://root@10.0.0.7 --element tpm:device:/dev/tpmrm0\n  \
+                      akm provision --attach 'card:Swissbit' --card-keys keys --name boiler\n  \
+                      akm provision ssh://root@10.0.0.8 --resume boiler"
     )]
     Provision(ProvisionArguments),
     /// Ask nodes who they are, and compare
@@ -72,6 +80,12 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  akm asr create line pump valve\n  akm asr show line")]
     #[command(subcommand)]
     Asr(AsrCommand),
+    /// Secure elements at this machine
+    #[command(
+        after_help = "Examples:\n  akm element list\n  akm element show tpm:device:/dev/tpmrm0\n  akm element test tpm:device:/dev/tpmrm0"
+    )]
+    #[command(subcommand)]
+    Element(ElementCommand),
     /// Show the whole of it with a throw-away module and four local targets
     #[command(after_help = "Examples:\n  akm demo\n  akm demo --keep")]
     Demo {
@@ -88,10 +102,21 @@ pub(super) struct ProvisionArguments {
     /// What the node is called; otherwise a name is made from the target
     #[arg(long)]
     pub(super) name: Option<String>,
-    /// The node's element: software, or software:passphrase-file=PATH (a path on the target); otherwise the
-    /// one that the device has, or software
+    /// The node's element, as the target reaches it: software, tpm:device:PATH, tpm:swtpm:host=HOST,port=PORT, a
+    /// PKCS#11 URI, or card:READER; otherwise the one that the device has, or software
     #[arg(long)]
     pub(super) element: Option<String>,
+    /// Fill this element here, where it is plugged in, before it goes into its target
+    #[arg(
+        long,
+        value_name = "ELEMENT",
+        requires = "name",
+        conflicts_with_all = ["target", "element", "listen", "endpoint", "ssh_config", "again", "resume"]
+    )]
+    pub(super) attach: Option<String>,
+    /// The file with the static keys of the card, where the element is one; the module keeps them sealed
+    #[arg(long, value_name = "FILE")]
+    pub(super) card_keys: Option<PathBuf>,
     /// The akmd to install; otherwise the one beside this program
     #[arg(long, value_name = "PATH")]
     pub(super) stack: Option<PathBuf>,
@@ -107,13 +132,9 @@ pub(super) struct ProvisionArguments {
     /// Make a device that was provisioned before into a new node; the old relationship is erased
     #[arg(long)]
     pub(super) again: bool,
-    /// Go on where a ceremony was cut off; without a name, with the only one
-    #[arg(
-        long,
-        value_name = "NODE",
-        num_args = 0..=1,
-        conflicts_with_all = ["name", "element", "stack", "listen", "endpoint", "ssh_config", "again"]
-    )]
+    /// Go on where a ceremony was cut off; without a name, with the only one. With a target: the element that was
+    /// filled here is in it by now
+    #[arg(long, value_name = "NODE", num_args = 0..=1, conflicts_with_all = ["name", "again"])]
     pub(super) resume: Option<Option<String>>,
 }
 
@@ -193,4 +214,28 @@ impl PolicyArguments {
             ..Policy::default()
         })
     }
+}
+
+#[derive(Subcommand)]
+pub(super) enum ElementCommand {
+    /// The elements that this machine has
+    #[command(after_help = "Examples:\n  akm element list\n  akm element list --json")]
+    List,
+    /// What an element says of itself; changes nothing
+    #[command(after_help = "Example:\n  akm element show tpm:device:/dev/tpmrm0")]
+    Show {
+        /// The element, as in --element
+        element: String,
+    },
+    /// Try everything that AKM asks of an element; not for one that a node uses
+    #[command(
+        after_help = "Examples:\n  akm element test tpm:device:/dev/tpmrm0\n  akm element test card:Swissbit --card-keys keys"
+    )]
+    Test {
+        /// The element, as in --element
+        element: String,
+        /// The file with the static keys of the card, where the element is one
+        #[arg(long, value_name = "FILE")]
+        card_keys: Option<PathBuf>,
+    },
 }

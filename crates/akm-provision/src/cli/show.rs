@@ -3,14 +3,13 @@
 use std::io::Write;
 use std::time::Duration;
 
-use akm_core::element::Protection;
 use akm_core::id::RelationshipId;
 use akm_core::management::RelationshipStatus;
 use akm_core::tree::NO_EPOCH;
 use serde_json::{Value, json};
 
-use super::custody_word;
-use crate::ceremony::{Removal, StepReport, Verified};
+use super::{custody_word, element};
+use crate::ceremony::{Removal, StepReport, Verified, is_filled};
 use crate::error::CommandError;
 use crate::names::Name;
 use crate::relationship::{MemberReport, rests};
@@ -109,17 +108,7 @@ pub(super) fn provisioned(
 }
 
 fn element_text(node: &Node) -> String {
-    match &node.element {
-        None => node.element_spec.clone(),
-        Some(element) => {
-            let protection = match element.protection {
-                Protection::Hardware => "hardware",
-                Protection::Software if element.sealed => "software, sealed by a passphrase",
-                Protection::Software => "software: protects nothing from root on that machine",
-            };
-            format!("{} {} {} ({protection})", element.kind, element.manufacturer, element.serial)
-        }
-    }
+    node.element.as_ref().map_or_else(|| node.element_spec.clone(), element::text)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -136,6 +125,7 @@ fn node_json(node: &Node) -> Value {
         "endpoint": node.endpoint,
         "listen": node.listen,
         "element": element_text(node),
+        "element_description": node.element.as_ref().map(element::value),
         "element_spec": node.element_spec,
         "stack_version": node.stack_version,
         "integrity_code": node.integrity_code.as_ref().map(|code| hexadecimal(code)),
@@ -235,8 +225,8 @@ pub(super) fn node(
         row(&["ASRs", &if asrs.is_empty() { unknown() } else { asrs.join(", ") }]),
     ];
     if node.status == NodeStatus::Provisioning {
-        let hint = format!("akm provision --resume {}", node.name);
-        rows.push(row(&["to go on", &hint]));
+        let target = if is_filled(store, node)? { "TARGET " } else { "" };
+        rows.push(row(&["to go on", &format!("akm provision {target}--resume {}", node.name)]));
     }
     table(&rows)?;
     say("")?;
@@ -335,6 +325,7 @@ pub(super) fn verified(
                 "stack_version": verified.identity.stack_version,
                 "integrity_code": hexadecimal(&verified.identity.integrity),
                 "element": element_text(node),
+        "element_description": node.element.as_ref().map(element::value),
                 "relationships": verified.identity.relationships.len(),
                 "resting": verified.identity.relationships.iter().filter(|status| rests(status).is_some()).count(),
                 "verified": true,

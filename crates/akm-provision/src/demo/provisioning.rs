@@ -56,6 +56,7 @@ pub(super) fn provision(
             listen: None,
             endpoint: None,
             ssh_config: None,
+            card_keys: None,
             again: false,
         };
         let mut printer = Printer { stage, steps: 0 };

@@ -71,6 +71,7 @@ impl Fixture {
             listen: Some("127.0.0.1:4711".to_owned()),
             endpoint: None,
             stack: None,
+            station: None,
             replaces: None,
             created_at: AT,
         }

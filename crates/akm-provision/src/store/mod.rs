@@ -16,6 +16,7 @@
 //! What it does not do: read a clock, or decide when a secret may go; it only refuses what would
 //! make a relationship useless.
 
+mod card_keys;
 mod ceremonies;
 mod columns;
 mod nodes;
@@ -46,7 +47,7 @@ use crate::private::{self, PrivateError};
 use crate::vault::Vault;
 
 pub use ceremonies::{Ceremony, JournalEntry, STEPS};
-pub use nodes::{NewNode, Node, NodeStatus};
+pub use nodes::{NewNode, Node, NodeStatus, Settled};
 pub use relationships::{Member, MemberState, Relationship, RelationshipSecrets, RelationshipStatus};
 
 const FILE: &str = "store.db";

@@ -54,6 +54,8 @@ pub struct NewNode {
     pub endpoint: Option<String>,
     /// The stack that the operator chose.
     pub stack: Option<PathBuf>,
+    /// The directory here in which its element is filled, where that is done before it is in its target.
+    pub station: Option<PathBuf>,
     /// The node that the same device was until then.
     pub replaces: Option<AkmId>,
     /// When the ceremony began.
@@ -89,12 +91,31 @@ pub struct Node {
     pub relationship: RelationshipId,
     /// What its element says of itself, once asked.
     pub element: Option<Description>,
+    /// The directory here in which its element was filled, while that still waits for its target or is on the way.
+    pub station: Option<PathBuf>,
     /// The node that the same device was before.
     pub replaces: Option<AkmId>,
     /// When its ceremony began.
     pub created_at: Timestamp,
     /// When it was last verified.
     pub verified_at: Option<Timestamp>,
+}
+
+/// Where a node is that was begun without its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The target, in normal form.
+    pub target: String,
+    /// Configuration for the operator's ssh.
+    pub ssh_config: Option<PathBuf>,
+    /// The element as it is called there.
+    pub element_spec: String,
+    /// Where the stack listens.
+    pub listen: String,
+    /// Where the module reaches it.
+    pub endpoint: String,
+    /// The stack, if the operator chose another.
+    pub stack: Option<PathBuf>,
 }
 
 impl Store {
@@ -182,6 +203,27 @@ impl Store {
             "listen = COALESCE(?, listen), endpoint = COALESCE(?, endpoint), stack = COALESCE(?, stack)",
             &[&listen, &endpoint, &stack.map(columns::path_bytes)],
         )
+    }
+
+    /// An element that was filled here has come into its target.
+    pub fn settle_node(&self, id: AkmId, settled: &Settled) -> Result<(), StoreError> {
+        self.update(
+            id,
+            "target = ?, ssh_config = ?, element_spec = ?, listen = ?, endpoint = ?, stack = COALESCE(?, stack)",
+            &[
+                &settled.target,
+                &settled.ssh_config.as_deref().map(columns::path_bytes),
+                &settled.element_spec,
+                &settled.listen,
+                &settled.endpoint,
+                &settled.stack.as_deref().map(columns::path_bytes),
+            ],
+        )
+    }
+
+    /// Nothing of the node is left here.
+    pub fn leave_station(&self, id: AkmId) -> Result<(), StoreError> {
+        self.update(id, "station = NULL", &[])
     }
 
     /// Records the stack that is installed.
@@ -330,8 +372,8 @@ fn insert(
 ) -> Result<(), StoreError> {
     transaction.execute(
         "INSERT INTO nodes (id, name, holds_name, status, target, ssh_config, element_spec, listen,
-             endpoint, stack, relationship, replaces, created_at)
-         VALUES (?, ?, ?, 'provisioning', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             endpoint, stack, station, relationship, replaces, created_at)
+         VALUES (?, ?, ?, 'provisioning', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             node.id.as_bytes(),
             node.name.as_str(),
@@ -342,6 +384,7 @@ fn insert(
             node.listen,
             node.endpoint,
             node.stack.as_deref().map(columns::path_bytes),
+            node.station.as_deref().map(columns::path_bytes),
             relationship.as_bytes(),
             node.replaces.as_ref().map(AkmId::as_bytes),
             node.created_at.as_unix_millis(),
@@ -429,6 +472,7 @@ fn parse(row: &Row<'_>) -> Result<Node, StoreError> {
         integrity_code: row.get("integrity_code")?,
         relationship: columns::relationship_id(row, "relationship")?,
         element: parse_element(row)?,
+        station: columns::optional_path(row, "station")?,
         replaces: columns::optional_akm_id(row, "replaces")?,
         created_at: columns::timestamp(row, "created_at")?,
         verified_at: columns::optional_timestamp(row, "verified_at")?,
@@ -496,6 +540,7 @@ mod tests {
             integrity_code: None,
             relationship: sds.relationship(),
             element: None,
+            station: None,
             replaces: None,
             created_at: AT,
             verified_at: None,

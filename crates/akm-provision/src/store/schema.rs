@@ -10,7 +10,7 @@ use super::StoreError;
 /// The version of the schema that this program writes: how many migrations there are.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-const STEPS: &[&str] = &[PROVISIONING];
+const STEPS: &[&str] = &[PROVISIONING, ELEMENTS];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
     LazyLock::new(|| Migrations::new(STEPS.iter().copied().map(M::up).collect()));
@@ -121,6 +121,19 @@ CREATE TRIGGER journal_is_not_rewritten BEFORE UPDATE ON journal
 BEGIN SELECT RAISE(ABORT, 'the journal is only added to'); END;
 CREATE TRIGGER journal_is_not_erased BEFORE DELETE ON journal
 BEGIN SELECT RAISE(ABORT, 'the journal is only added to'); END;
+";
+
+/// Where the state of a node waits whose element was filled here, and the static keys of cards, sealed under the
+/// vault key.
+const ELEMENTS: &str = "
+ALTER TABLE nodes ADD COLUMN station BLOB;
+
+CREATE TABLE card_keys (
+    manufacturer TEXT NOT NULL,
+    serial       TEXT NOT NULL,
+    keys         BLOB NOT NULL,
+    PRIMARY KEY (manufacturer, serial)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The version of the schema in this file; zero if it is empty.

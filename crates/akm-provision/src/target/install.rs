@@ -25,6 +25,7 @@ macro_rules! script {
 const PROBE: &str = script!("probe");
 const STAGE: &str = script!("stage");
 const SWITCH: &str = script!("switch");
+const DELIVER: &str = script!("deliver");
 const AKMD: &str = script!("akmd");
 const START: &str = script!("service", "start");
 const STOP: &str = script!("service", "stop");
@@ -178,6 +179,12 @@ impl Target {
         Ok(filled(&fields, "previous"))
     }
 
+    /// Puts the state of a node, a tar archive, into the place of what is there, in one step; a state that has an
+    /// identity stays. The stack must not run.
+    pub fn deliver_state(&self, archive: &[u8]) -> Result<(), TargetError> {
+        self.script("deliver the state", DELIVER, &[self.dir()], archive).map(drop)
+    }
+
     /// Stages a release and switches to it.
     pub fn install(&self, release: &Release) -> Result<Installed, TargetError> {
         let staged = self.stage(release)?;
@@ -189,10 +196,8 @@ impl Target {
     ///
     /// Its exit code is the caller's to judge. An error means that it did not run at all.
     pub fn akmd(&self, args: &[&str], stdin: &[u8]) -> Result<ProcessOutput, TargetError> {
-        self.akmd_if_installed(args, stdin)?.ok_or_else(|| TargetError::Absent {
-            target: self.url().to_string(),
-            dir: clean(self.dir()),
-        })
+        self.akmd_if_installed(args, stdin)?
+            .ok_or_else(|| TargetError::Absent { target: self.url().to_string(), dir: clean(self.dir()) })
     }
 
     /// Like [`Target::akmd`]; `None` where there is none.

@@ -2,6 +2,7 @@
 
 pub(crate) mod damage;
 pub(crate) mod disk;
+pub(crate) mod elements;
 pub(crate) mod faults;
 pub(crate) mod flood;
 pub(crate) mod plant;

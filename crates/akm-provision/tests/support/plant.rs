@@ -69,13 +69,15 @@ pub(crate) fn run(command: &mut Command) -> Done {
 #[derive(Debug)]
 pub(crate) struct Plant {
     place: TempDir,
+    /// What all programs of this plant find in their environment: where the tokens or the cards of this test are.
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Plant {
     /// A directory without a module.
     pub(crate) fn bare() -> Self {
         akmd_program();
-        Self { place: tempfile::tempdir().expect("a directory for the test") }
+        Self { place: tempfile::tempdir().expect("a directory for the test"), environment: Vec::new() }
     }
 
     /// Like [`Plant::bare`], in memory where this machine has a directory there that programs may run in:
@@ -90,7 +92,7 @@ impl Plant {
             ran.is_ok_and(|status| status.code() == Some(7))
         };
         match tempfile::tempdir_in("/dev/shm") {
-            Ok(place) if runs_programs(&place) => Self { place },
+            Ok(place) if runs_programs(&place) => Self { place, environment: Vec::new() },
             _ => Self::bare(),
         }
     }
@@ -109,6 +111,12 @@ impl Plant {
             plant.provision(name);
         }
         plant
+    }
+
+    /// The same, with this in the environment of all its programs.
+    pub(crate) fn in_environment(mut self, environment: Vec<(&'static str, PathBuf)>) -> Self {
+        self.environment = environment;
+        self
     }
 
     /// A stack that is quickly installed: a script that goes on as the `akmd` of this build.
@@ -144,6 +152,7 @@ impl Plant {
     pub(crate) fn akm_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(AKM);
         command.args(arguments).env("AKM_HOME", self.home()).current_dir(self.place());
+        command.envs(self.environment.iter().cloned());
         command
     }
 
@@ -156,6 +165,7 @@ impl Plant {
     pub(crate) fn akmd_command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.dir(name).join("current/akmd"));
         command.args(arguments).arg("--dir").arg(self.dir(name)).current_dir(self.place());
+        command.envs(self.environment.iter().cloned());
         command
     }
 
@@ -204,18 +214,7 @@ impl Plant {
     }
 
     fn follow(&self, name: &str, arguments: &[&str]) -> Listener {
-        let mut child = self
-            .akmd_command(name, arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("akmd can be started");
-        // The command says so when the stack has taken the subscription.
-        let stderr = child.stderr.as_mut().expect("a pipe");
-        let mut first = [0; 1];
-        std::io::Read::read_exact(stderr, &mut first).expect("a line that says it is listening");
-        Listener { child }
+        follow(&mut self.akmd_command(name, arguments))
     }
 
     /// Sends a message.
@@ -275,6 +274,21 @@ impl Drop for Plant {
             signal(pid, "KILL");
         }
     }
+}
+
+/// Starts a command of `akmd` that prints what arrives.
+pub(crate) fn follow(command: &mut Command) -> Listener {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("akmd can be started");
+    // The command says so when the stack has taken the subscription.
+    let stderr = child.stderr.as_mut().expect("a pipe");
+    let mut first = [0; 1];
+    std::io::Read::read_exact(stderr, &mut first).expect("a line that says it is listening");
+    Listener { child }
 }
 
 /// A command of `akmd` that prints what arrives.

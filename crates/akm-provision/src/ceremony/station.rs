@@ -1,0 +1,303 @@
+//! A node whose element is filled here, at the station, before it is in its target.
+//!
+//! ```text
+//!   attach   1 create, 2 save, 4 store     the element is plugged in here; then the ceremony waits
+//!   arrive   3 install, 5 verify           the element is in the target; what belongs to it travels in step 3
+//! ```
+//!
+//! The state of the node is made by a stack of its own in `$AKM_HOME/attached/AKM-ID`, which never runs there. It is
+//! removed when the node has proved at its target that it is there: one state in two places would be a clone.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use akm_core::id::AkmId;
+use akm_element::ElementSpec;
+use zeroize::Zeroizing;
+
+use super::examine::{self, Beginning};
+use super::steps::Steps;
+use super::{Observer, Order, PATIENCE, run_from, timed};
+use crate::error::CommandError;
+use crate::link::random;
+use crate::lock::{Lock, LockKey};
+use crate::names::Name;
+use crate::private::{self, PrivateError};
+use crate::store::{MemberState, Node, NodeStatus, Settled, Store};
+use crate::target::TargetUrl;
+
+/// Where the stations are, in the module's home.
+const STATIONS: &str = "attached";
+
+/// The step that is done at the station.
+const STORE: u8 = 4;
+
+/// What the operator asks for when the element is here and its target is not.
+#[derive(Clone, Debug)]
+pub struct AttachOrder {
+    /// What the node shall be called.
+    pub name: Name,
+    /// The element, as it is reached from here.
+    pub element: ElementSpec,
+    /// The program to install; otherwise the `akmd` beside this program.
+    pub stack: Option<PathBuf>,
+    /// The file with the static keys of the card, where the element is one.
+    pub card_keys: Option<PathBuf>,
+}
+
+/// Steps 1, 2 and 4 with the element plugged in here, or what is left of them.
+///
+/// It returns the node once its element holds the relationship; the ceremony then waits for [`arrive`].
+pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+    let name = &order.name;
+    if matches!(order.element, ElementSpec::Software { .. }) {
+        return Err(CommandError::Usage(
+            "a software element is a file of its target: there is nothing to plug in here; provision the target \
+             itself"
+                .to_owned(),
+        ));
+    }
+    let _held = Lock::acquire(store.home(), LockKey::Target(format!("attached {name}")), PATIENCE)?;
+    let node = match unfinished(store, name)? {
+        Some(node) => {
+            check_waits_here(&node)?;
+            if node.element_spec != order.element.to_string() {
+                return Err(CommandError::Usage(format!(
+                    "this ceremony began with the element {}: to take another, give it up first (akm node remove \
+                     {name})",
+                    node.element_spec
+                )));
+            }
+            observer.note(&format!("going on with the ceremony of node {name}"));
+            node
+        }
+        None => create(store, order, observer)?,
+    };
+    fill(store, &node, order.card_keys.as_deref(), observer)
+}
+
+/// Goes on at the station with a ceremony that was cut off there. Returns the node once its element is filled.
+pub(super) fn fill(
+    store: &Store,
+    node: &Node,
+    card_keys: Option<&Path>,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
+    if is_filled(store, node)? {
+        return Ok(node.clone());
+    }
+    let station = node.station.as_deref().ok_or_else(|| no_station(node))?;
+    let hint = format!("when that is mended: akm provision --resume {}", node.name);
+    if let Some(parent) = station.parent() {
+        private::create_directory(parent).map_err(unusable)?;
+    }
+    let target = super::target_of(node)?;
+    let mut steps = Steps::new(store, node.id, &target, card_keys);
+    let filled = steps
+        .install()
+        .and_then(|_| timed(store, node, STORE, || steps.store()))
+        .map(|report| observer.step(&report));
+    if let Err(error) = filled {
+        // The store may be what failed: the error of the step counts.
+        let _ = store.fail_step(node.id, &error.to_string());
+        return Err(error.resumable(&hint));
+    }
+    for note in steps.notes() {
+        observer.note(note);
+    }
+    store.node_by_id(node.id)?.ok_or_else(|| gone(node))
+}
+
+/// The ceremony waits until the element is in its target: what the operator is told, and exit code 6.
+pub fn waits(node: &Node) -> CommandError {
+    CommandError::Interrupted(format!(
+        "node {name} waits for its target: its element is filled; put that into the target, then run akm provision \
+         TARGET --resume {name}",
+        name = node.name
+    ))
+}
+
+/// Whether this node's element was filled here, and its target has not proved yet that it is there.
+pub fn is_filled(store: &Store, node: &Node) -> Result<bool, CommandError> {
+    let relationship = store.relationship(node.relationship)?;
+    let mut members = relationship.iter().flat_map(|relationship| &relationship.members);
+    Ok(node.station.is_some()
+        && members.any(|member| member.node == node.id && member.state == MemberState::Installed))
+}
+
+/// Steps 3 and 5 at the target in which the element is by now; `order` says where that is and what is different there.
+pub fn arrive(
+    store: &Store,
+    name: &Name,
+    order: &Order,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
+    let _held = Lock::acquire(store.home(), LockKey::Target(order.target.to_string()), PATIENCE)?;
+    let node = unfinished(store, name)?.ok_or_else(|| match store.node_by_name(name) {
+        Ok(Some(_)) => CommandError::Exists(format!("the ceremony of node {name} is over")),
+        _ => CommandError::Usage(format!("there is no node {name} (akm node list shows all)")),
+    })?;
+    let target_text = order.target.to_string();
+    if node.station.is_none() {
+        return Err(CommandError::Usage(format!(
+            "the ceremony of node {name} is at {}: go on with it there (akm provision --resume {name})",
+            node.target
+        )));
+    }
+    let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
+    if !is_at_station(&node) && node.target != target_text && completed >= super::FIRST_AT_TARGET {
+        return Err(CommandError::Usage(format!(
+            "the state of node {name} is at {} already: go on there, or give it up (akm node remove {name})",
+            node.target
+        )));
+    }
+    if !is_filled(store, &node)? {
+        return Err(CommandError::Usage(format!(
+            "the element of node {name} is not filled yet: plug it in here and run akm provision --resume {name}"
+        )));
+    }
+    let mut here = store.nodes_by_target(&target_text)?.into_iter();
+    if let Some(other) = here.find(|other| other.id != node.id) {
+        return Err(CommandError::Exists(format!(
+            "{target_text} is node {other} of this module: remove that first (akm node remove {other})",
+            other = other.name
+        )));
+    }
+    let element = element_there(&node, order.element.as_ref())?;
+    let (target, stack) = examine::check_target(order, node.stack.as_deref())?;
+    examine::check_is_nobodys(store, &target, node.id)?;
+    {
+        // Until the node is saved: no two ceremonies choose the same address.
+        let _choosing = examine::choosing_addresses(store)?;
+        let own = (!is_at_station(&node)).then_some(&node);
+        let (listen, endpoint) = examine::addresses(store, order, own, &target)?;
+        let settled = Settled {
+            target: target_text,
+            ssh_config: order.ssh_config.clone(),
+            element_spec: element,
+            listen: listen.to_string(),
+            endpoint,
+            stack: Some(stack),
+        };
+        store.settle_node(node.id, &settled)?;
+    }
+    let node = store.node_by_id(node.id)?.ok_or_else(|| gone(&node))?;
+    run_from(store, &node, order.card_keys.as_deref(), observer)
+}
+
+/// The state that travels with the element, as a tar archive; `None` if it has arrived and nothing is left here.
+pub(super) fn luggage(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
+    let Some(station) = &node.station else { return Ok(None) };
+    let state = station.join("state");
+    let failed = |error: io::Error| {
+        CommandError::Failed(format!(
+            "cannot pack {}: {error}{}",
+            state.display(),
+            akm_element::advice(&error)
+        ))
+    };
+    if !state.try_exists().map_err(failed)? {
+        return Ok(None);
+    }
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.follow_symlinks(false);
+    archive.append_dir_all(".", &state).map_err(failed)?;
+    archive.into_inner().map(|bytes| Some(Zeroizing::new(bytes))).map_err(failed)
+}
+
+/// Removes what is here of a node that has proved to be at its target, or that is given up. Repeating changes nothing.
+pub(super) fn clear(store: &Store, node: &Node) -> Result<(), CommandError> {
+    let Some(station) = &node.station else { return Ok(()) };
+    match fs::remove_dir_all(station) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(unusable(PrivateError::Unavailable { path: station.clone(), source }));
+        }
+        _ => {}
+    }
+    Ok(store.leave_station(node.id)?)
+}
+
+/// Whether the ceremony has not come to its target yet.
+pub(super) fn is_at_station(node: &Node) -> bool {
+    node.station.as_deref().is_some_and(|station| node.target == url_of(station))
+}
+
+fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+    examine::check_name_is_free(store, &order.name, None)?;
+    let stack = match &order.stack {
+        Some(path) => path.clone(),
+        None => examine::stack_beside_us()?,
+    };
+    // What can be refused is refused before step 1.
+    let description = order.element.describe().map_err(super::element_failed)?;
+    examine::check_is_free(store, &description, &[])?;
+    super::wrap_keys(store, &description, order.card_keys.as_deref())?;
+    let id = AkmId::from_random(random());
+    let station = store.home().join(STATIONS).join(id.to_string());
+    let target: TargetUrl = url_of(&station)
+        .parse()
+        .map_err(|error| CommandError::Failed(format!("{}: {error}", station.display())))?;
+    let beginning = Beginning {
+        name: order.name.clone(),
+        target: target.to_string(),
+        ssh_config: None,
+        element: order.element.clone(),
+        listen: None,
+        endpoint: None,
+        stack,
+        station: Some(station),
+        replaces: None,
+    };
+    examine::begin(store, id, beginning, observer)
+}
+
+/// The element by its name at the target: of the same kind, since what it holds is.
+fn element_there(node: &Node, given: Option<&ElementSpec>) -> Result<String, CommandError> {
+    let Some(given) = given else { return Ok(node.element_spec.clone()) };
+    let kind = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
+    let given = given.to_string();
+    if kind(&given) != kind(&node.element_spec) {
+        return Err(CommandError::Usage(format!(
+            "the element of node {} was filled as {}: {given} is of another kind",
+            node.name, node.element_spec
+        )));
+    }
+    Ok(given)
+}
+
+fn check_waits_here(node: &Node) -> Result<(), CommandError> {
+    if node.station.is_some() && is_at_station(node) {
+        return Ok(());
+    }
+    Err(CommandError::Exists(format!(
+        "the ceremony of node {name} is at {target}: go on with it there (akm provision --resume {name}), or choose \
+         another name",
+        name = node.name,
+        target = node.target
+    )))
+}
+
+fn unfinished(store: &Store, name: &Name) -> Result<Option<Node>, CommandError> {
+    let unfinished = store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node);
+    Ok(unfinished.filter(|node| node.status == NodeStatus::Provisioning).find(|node| node.name == *name))
+}
+
+fn url_of(station: &Path) -> String {
+    format!("local:{}", station.display())
+}
+
+fn gone(node: &Node) -> CommandError {
+    CommandError::Failed(format!("node {} is gone from the store", node.name))
+}
+
+fn no_station(node: &Node) -> CommandError {
+    CommandError::Failed(format!("the store does not say where the element of node {} is filled", node.name))
+}
+
+fn unusable(error: PrivateError) -> CommandError {
+    CommandError::Failed(error.to_string())
+}
+
+/// Steps at the station need no address of their own: nothing runs there.
+pub(super) const NO_ADDRESS: &str = "127.0.0.1:47100";
