@@ -2,11 +2,12 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test soak build bench check dependencies fuzz fuzz-minimise help
+.PHONY: demo test test-machine soak build bench check dependencies fuzz fuzz-minimise help
 
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
 	@echo "make test          all tests"
+	@echo "make test-machine  a whole machine with systemd and a TPM as a target; the first time its disk is made"
 	@echo "make soak          the long runs: floods, a thousand relationships, every fault at every durable call"
 	@echo "make build         akm and akmd, in target/release"
 	@echo "make bench         what it costs, as ratios; SECONDS=300 long, and making ready comes on top"
@@ -28,6 +29,13 @@ test:
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace --all-features
 	$(CARGO) test --locked --package akm-core
+
+# Its processor is software, so that it runs anywhere: a start of it takes most of a minute.
+test-machine:
+	scripts/setup machine
+	scripts/test-machine-image
+	$(CARGO) build --locked --package akm-node --package akm-provision --bins
+	$(CARGO) test --locked --package akm-provision --test machine
 
 # What a flood costs, and how soon a node with a thousand relationships answers, is a matter of speed: as released.
 soak:
@@ -53,6 +61,7 @@ check:
 	$(CARGO) fmt --all --check
 	scripts/core-dependencies --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --package akm-provision --test machine -- -D warnings
 	$(CARGO) fmt --manifest-path examples/bare/Cargo.toml --check
 	$(CARGO) clippy --locked --manifest-path examples/bare/Cargo.toml --target-dir target/bare -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
