@@ -24,6 +24,10 @@ pub enum Label {
     Receipt,
     /// Proof that an answer to `identify` comes from the element.
     Identify,
+    /// From which the keys of resync requests follow.
+    ResyncRequest,
+    /// The key of one resync response.
+    ResyncResponse,
 }
 
 impl Label {
@@ -35,6 +39,8 @@ impl Label {
             Self::Seal => b"akm1 seal",
             Self::Receipt => b"akm1 receipt",
             Self::Identify => b"akm1 identify",
+            Self::ResyncRequest => b"akm1 resync request",
+            Self::ResyncResponse => b"akm1 resync response",
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod keys;
 pub mod management;
 pub mod policy;
 pub mod replay;
+pub mod resync;
 pub mod sds;
 pub mod secret;
 pub mod session;

@@ -9,7 +9,15 @@ use akm_core::id::RelationshipId;
 use akm_core::keys::{CONTEXT_LENGTH, element_function};
 use akm_core::secret::Secret;
 
-const LABELS: [Label; 5] = [Label::Epoch, Label::Run, Label::Seal, Label::Receipt, Label::Identify];
+const LABELS: [Label; 7] = [
+    Label::Epoch,
+    Label::Run,
+    Label::Seal,
+    Label::Receipt,
+    Label::Identify,
+    Label::ResyncRequest,
+    Label::ResyncResponse,
+];
 
 /// Runs the whole suite.
 ///

@@ -189,10 +189,8 @@ impl Target {
     ///
     /// Its exit code is the caller's to judge. An error means that it did not run at all.
     pub fn akmd(&self, args: &[&str], stdin: &[u8]) -> Result<ProcessOutput, TargetError> {
-        self.akmd_if_installed(args, stdin)?.ok_or_else(|| TargetError::Absent {
-            target: self.url().to_string(),
-            dir: clean(self.dir()),
-        })
+        self.akmd_if_installed(args, stdin)?
+            .ok_or_else(|| TargetError::Absent { target: self.url().to_string(), dir: clean(self.dir()) })
     }
 
     /// Like [`Target::akmd`]; `None` where there is none.
