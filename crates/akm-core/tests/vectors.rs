@@ -206,7 +206,7 @@ fn receiver(
     let membership = Membership::with_policy(sds, node, secrets.header_key, secrets.tag, policy).unwrap();
     let mut surroundings =
         Surroundings { now: Default::default(), element: &mut element, random: &mut random };
-    let options = Options { hello_at_start: false };
+    let options = Options { hello_at_start: false, find_back: false };
     let session =
         Session::start(provider, membership, Standing::Active(place), options, &mut surroundings).unwrap();
     (session, element, random)
@@ -227,7 +227,7 @@ fn receive(
             Output::Deliver(delivery) => result = Some(Ok((delivery.kind, delivery.payload.to_vec()))),
             Output::Event(akm_core::session::Event::Rejected { reason, .. }) => result = Some(Err(reason)),
             Output::Event(_) => {}
-            Output::Transmit(_) => panic!("nothing is to be sent"),
+            Output::Transmit(_) | Output::TransmitTo(..) => panic!("nothing is to be sent"),
             Output::Idle => return result.expect("every frame is delivered or dropped"),
         }
     }

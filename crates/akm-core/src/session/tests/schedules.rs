@@ -194,7 +194,12 @@ impl World {
                     self.restart(at);
                     return;
                 }
-                Done::WriteFailed | Done::Activated | Done::Wrote(_) | Done::Told(_) => {}
+                Done::WriteFailed
+                | Done::Activated
+                | Done::Noted(_)
+                | Done::SentTo(..)
+                | Done::Wrote(_)
+                | Done::Told(_) => {}
             }
         }
     }
