@@ -33,6 +33,7 @@ pub mod enrolment;
 pub mod frame;
 pub mod id;
 pub mod keys;
+pub mod lineage;
 pub mod management;
 pub mod policy;
 pub mod replay;

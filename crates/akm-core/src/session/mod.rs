@@ -481,6 +481,16 @@ impl Session {
         self.resync.as_ref().map_or(0, |resync| resync.answers.total())
     }
 
+    /// The header key of the run.
+    pub(crate) fn header_key(&self) -> HeaderKey {
+        self.header_key.duplicate()
+    }
+
+    /// Whether an output is to be carried out.
+    pub(crate) fn has_output(&self) -> bool {
+        self.pending.is_some() || !self.queue.is_empty()
+    }
+
     /// Whether it is durable that the relationship is active, in whatever phase it is.
     pub fn is_active(&self) -> bool {
         self.active
