@@ -273,9 +273,11 @@ impl Lineage {
         self.sessions().any(|session| session.listens_to(tag))
     }
 
-    /// Whether a frame bears a right header signature of one of the generations.
+    /// Whether a frame bears tag and right header signature of one of the generations. Decides between
+    /// relationships that share a tag.
     pub fn claims(&self, frame: &[u8]) -> bool {
-        self.whose(frame).is_some()
+        let Ok(tag) = Header::parse(frame).map(|header| header.tag) else { return false };
+        self.sessions().any(|session| session.listens_to(tag) && session.claims(frame))
     }
 
     /// The generation in which messages go out; `None` before the first is active.
@@ -291,6 +293,11 @@ impl Lineage {
     /// The one before, as long as it is open for receiving.
     pub fn closing(&self) -> Option<&Session> {
         self.closing.as_ref().map(|closing| &closing.session)
+    }
+
+    /// The generation that took the last input.
+    pub fn serving(&self) -> Option<u32> {
+        self.session_of(self.serving).map(|session| session.membership().sds().generation())
     }
 
     /// All of them.
