@@ -24,8 +24,8 @@ struct Line {
     highest: u32,
     /// The highest element version that it has heard of.
     version: u32,
-    /// Whether it must ask the nodes before it makes another generation.
-    restored: bool,
+    /// Members that it must still ask for their status since it was restored.
+    ask: BTreeSet<usize>,
     acknowledged: BTreeSet<usize>,
     told: BTreeSet<usize>,
 }
@@ -51,7 +51,7 @@ impl Module {
                 latest,
                 highest: 1,
                 version: 1,
-                restored: false,
+                ask: BTreeSet::new(),
                 told: if relationship.active { all.clone() } else { BTreeSet::new() },
                 acknowledged: all,
             }
@@ -64,11 +64,11 @@ impl Module {
         self.lines[lineage].latest
     }
 
-    /// A backup is put back: what it knows may be old.
-    pub fn restore(&mut self, backup: &Self) {
+    /// A backup is put back: what it knows may be old, so all nodes are asked for their status.
+    pub fn restore(&mut self, backup: &Self, nodes: usize) {
         *self = backup.clone();
         for line in &mut self.lines {
-            line.restored = true;
+            line.ask = (0..nodes).collect();
         }
     }
 }
@@ -119,10 +119,10 @@ impl World {
 
     /// After its own restore the module first hears what the nodes hold.
     fn ask_after_restore(&mut self, lineage: usize) {
-        if !std::mem::take(&mut self.module.lines[lineage].restored) {
-            return;
-        }
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| node.runs()) {
+            if !self.module.lines[lineage].ask.remove(&node.identity) {
+                continue;
+            }
             let held = node.lineage(lineage).into_iter().flat_map(akm_core::lineage::Lineage::sessions);
             for session in held {
                 let sds = session.membership().sds();
@@ -137,12 +137,14 @@ impl World {
     /// all have it.
     pub(crate) fn module_works(&mut self) -> Result<(), Violation> {
         for lineage in 0..self.module.lines.len() {
-            if !self.install_parked(lineage)? {
-                // A node holds a higher one: an old backup. It learns, and makes one above it.
-                let line = &mut self.module.lines[lineage];
-                line.restored = true;
-                let suspect = true;
-                self.change(lineage, Change::Renew { suspect })?;
+            self.ask_after_restore(lineage);
+            let line = &self.module.lines[lineage];
+            let forgotten = line.highest > self.relationships[line.latest].sds.generation();
+            if forgotten || !self.install_parked(lineage)? {
+                // A node holds one that this module does not know, since its backup is older: it makes another
+                // above all. Whom the forgotten one removed it does not know either.
+                self.module.lines[lineage].ask.extend(0..self.nodes.len());
+                self.change(lineage, Change::Renew { suspect: true })?;
                 continue;
             }
             self.give_word(lineage)?;

@@ -139,6 +139,11 @@ impl World {
         self.nodes[node].session(relationship).map_or(NO_EPOCH, akm_core::session::Session::epoch)
     }
 
+    /// The run of a relationship at a node; 0 without a session.
+    pub fn run(&self, node: usize, relationship: usize) -> u32 {
+        self.nodes[node].session(relationship).map_or(0, akm_core::session::Session::run)
+    }
+
     /// Where a relationship stands at a node; `None` without a session.
     pub fn phase(&self, node: usize, relationship: usize) -> Option<Phase> {
         self.nodes[node].session(relationship).map(akm_core::session::Session::phase)
@@ -234,8 +239,8 @@ impl World {
             Action::ModuleWorks => self.module_works()?,
             Action::ModuleBackup => self.backup = self.module.clone(),
             Action::ModuleRestore => {
-                let Self { module, backup, .. } = self;
-                module.restore(backup);
+                let Self { module, backup, nodes, .. } = self;
+                module.restore(backup, nodes.len());
             }
             Action::Settle => self.settle(None)?,
             Action::SettleAlone { node } => self.settle(Some(*node))?,
