@@ -225,15 +225,23 @@ impl Node {
             }
         }
         let trouble = |_| NotInstalled::Trouble;
-        element.install(root_of(sds), relationship.element_root().expose()).map_err(trouble)?;
+        let root = root_of(sds);
+        let used = lineage
+            .is_some_and(|lineage| lineage.sessions().any(|session| session.membership().root() == root));
+        if !used {
+            // What an installation that was cut off left behind.
+            element.erase(root).map_err(trouble)?;
+        }
+        element.install(root, relationship.element_root().expose()).map_err(trouble)?;
+        // The session first: what fails here has written nothing.
+        let instant = Instant(now - process.began);
         let place = Place::before_first(0, relationship.secrets().tree_root);
         let sealed = seal_place(&process.seal, system, sds, &place.emit());
-        disk.install(number, sealed).map_err(|DiskFull| NotInstalled::Trouble)?;
-        outcome.happenings.push(Happening::Installed { relationship: number });
-        let instant = Instant(now - process.began);
         let mut surroundings = Surroundings { now: instant, element, random: system };
         let session = session(self.identity, relationship, Standing::Staged(place), &mut surroundings);
         let session = session.map_err(trouble)?;
+        disk.install(number, sealed).map_err(|DiskFull| NotInstalled::Trouble)?;
+        outcome.happenings.push(Happening::Installed { relationship: number });
         outcome.happenings.push(stands(number, &session, 0, Vec::new()));
         let lineage = process.lineages.entry(relationship.lineage);
         let lineage = lineage.or_insert_with(|| Lineage::resume(Vec::new()));

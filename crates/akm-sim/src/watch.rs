@@ -512,7 +512,7 @@ impl Watch {
         let without = self.lineage(node, relationship).lost || was_found == Found::RolledBack;
         let lineage = self.lineage(node, relationship);
         let own = (lineage.run, lineage.epoch);
-        if !without && (run, rank(epoch)) <= (own.0, rank(own.1)) {
+        if !without && (run, rank(epoch)) < (own.0, rank(own.1)) {
             return violated(
                 Invariant::NobodyAdoptsALowerPlace,
                 format!(
