@@ -160,6 +160,16 @@ impl World {
         (0..self.nodes.len()).try_for_each(|node| self.start(node))
     }
 
+    /// Serves the timer that is due first.
+    pub(crate) fn first_timer(&mut self) -> Result<(), Violation> {
+        let due = |node: usize| self.nodes[node].due().map(|(due, relationship)| (due, node, relationship));
+        let Some((due, node, relationship)) = (0..self.nodes.len()).filter_map(due).min() else {
+            return Ok(());
+        };
+        self.now = self.now.max(due);
+        self.input(node, relationship, Input::Timeout)
+    }
+
     /// Does one thing to the world, and checks all invariants.
     pub fn act(&mut self, action: &Action) -> Result<(), Violation> {
         if self.log.is_some() {
