@@ -272,3 +272,64 @@ fn open_behind(key: &dyn AeadKey, frame: &[u8], head: usize) -> Result<Zeroizing
     key.open(&[0; NONCE_LENGTH], associated, &mut plain, tag).map_err(|_| InvalidResync::NotAuthentic)?;
     Ok(plain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Suite, provider};
+    use crate::secret::Secret;
+    use proptest::prelude::*;
+
+    fn opened(plain: &[u8], head: usize) -> (Vec<u8>, alloc::boxed::Box<dyn AeadKey>) {
+        let key = provider().aead(Suite::Aes256Gcm, &[7; 32]);
+        let mut frame = alloc::vec![0; head];
+        frame.extend_from_slice(plain);
+        seal_behind(&*key, &mut frame, head);
+        (frame, key)
+    }
+
+    #[test]
+    fn whatever_is_not_zero_behind_a_request_is_refused() {
+        let request = Request { asked: 3, has_place: false, run: 0, epoch: NO_EPOCH, challenge: None };
+        let key = provider().aead(Suite::Aes256Gcm, &[7; 32]);
+        let header_key = Secret::take(&mut [1; 16]);
+        let frame = request.seal(&*key, &header_key, (Tag([2; 4]), 5, 9), &[4; NONCE]);
+        let plain = open_behind(&*key, &frame, REQUEST_HEAD).unwrap();
+        for at in (0..plain.len()).filter(|at| !(1..3).contains(at)) {
+            let mut other = plain.to_vec();
+            other[at] ^= 0x80;
+            let run_or_challenge = (4..8).contains(&at) || (12..28).contains(&at);
+            let (frame, key) = opened(&other, REQUEST_HEAD);
+            let outcome = RequestFrame(&frame).open(&*key);
+            assert_eq!(outcome.is_ok(), run_or_challenge, "{at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_plaintext_of_a_response_is_refused_or_reads_back_the_same(plain in proptest::collection::vec(any::<u8>(), 1..200)) {
+            let (frame, key) = opened(&plain, RESPONSE_HEAD);
+            if let Ok(response) = ResponseFrame(&frame).open(&*key) {
+                let header_key = Secret::take(&mut [1; 16]);
+                let again = response.seal(&*key, &header_key, (Tag([0; 4]), 0, 0), &[0; NONCE], &[0; NONCE]);
+                let again = open_behind(&*key, &again, RESPONSE_HEAD).unwrap();
+                prop_assert_eq!(&again[..], &plain[..]);
+            }
+        }
+
+        #[test]
+        fn any_plaintext_of_a_request_is_refused_or_reads_back_the_same(start in any::<[u8; 28]>()) {
+            let mut plain = start.to_vec();
+            plain[0] = KIND_REQUEST;
+            plain[3] &= 1;
+            plain.resize(REQUEST_PLAIN, 0);
+            let (frame, key) = opened(&plain, REQUEST_HEAD);
+            if let Ok(request) = RequestFrame(&frame).open(&*key) {
+                let header_key = Secret::take(&mut [1; 16]);
+                let again = request.seal(&*key, &header_key, (Tag([0; 4]), 0, 0), &[0; NONCE]);
+                let again = open_behind(&*key, &again, REQUEST_HEAD).unwrap();
+                prop_assert_eq!(&again[..], &plain[..]);
+            }
+        }
+    }
+}

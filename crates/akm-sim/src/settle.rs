@@ -177,10 +177,11 @@ impl World {
 
     /// The nodes whose relationship is in its latest generation and in such a phase there.
     fn of_latest(&self, relationship: usize, phase: impl Fn(Phase) -> bool) -> Vec<usize> {
-        let generation = self.relationships[self.module.latest(relationship)].sds.generation();
+        // A module that was restored may have made another of the same number.
+        let latest = self.relationships[self.module.latest(relationship)].sds.digest();
         let fits = |node: &usize| {
             self.nodes[*node].session(relationship).is_some_and(|session| {
-                session.membership().sds().generation() == generation && phase(session.phase())
+                session.membership().sds().digest() == latest && phase(session.phase())
             })
         };
         (0..self.nodes.len()).filter(fits).collect()
