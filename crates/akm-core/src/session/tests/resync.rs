@@ -512,3 +512,26 @@ fn what_a_session_keeps_of_finding_back_is_bounded() {
     assert!(network.parties.iter().all(|party| kept(&party.session) <= 3 + 4 + 64 + 7));
     assert!(kept(&network.parties[0].session) > 30);
 }
+
+#[test]
+fn a_failsafe_of_many_members_comes_about_although_member_0_answers_four_in_a_second() {
+    for members in [64, 128, 250] {
+        let mut network = Network::of(members);
+        let all: Vec<usize> = (0..members).collect();
+        for at in &all {
+            network.wipe(*at);
+        }
+        let begun = network.now;
+        let together = |network: &Network| all.iter().all(|at| network.run(*at) == 1);
+        for _ in 0..120 {
+            if together(&network) {
+                break;
+            }
+            network.together(&all, SECOND * 10);
+        }
+        assert!(together(&network), "{members} members");
+        let took = network.now.0 - begun.0;
+        assert!(took <= minutes(10), "{members} members: {took:?}");
+        assert_eq!(network.parties[0].session.found_back().unwrap().way, Way::Failsafe);
+    }
+}
