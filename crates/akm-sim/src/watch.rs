@@ -1,14 +1,18 @@
+mod limits;
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use akm_core::element::ElementError;
-use akm_core::frame::{Class, FrameKind, Header};
-use akm_core::session::{Event, Footprint, FoundBack, Phase, Rejection, SessionError, Way};
-use akm_core::tree::{LAST_EPOCH, NO_EPOCH};
+use akm_core::frame::{FrameKind, Header};
+use akm_core::session::{Event, FoundBack, Phase, Rejection, SessionError};
+use akm_core::tree::NO_EPOCH;
 
 use crate::happening::{Delivered, Found, Given, Happening, Stands};
 use crate::invariant::{Invariant, Violation};
 use crate::tally::Tally;
+use limits::{element_is_spared, epoch_is_durable, phase_is_allowed, state_is_bounded};
 
 /// Run (by its tag), sender, epoch, salt and counter of a frame of a relationship: with the sender's key this
 /// is key and nonce, so it names the frame.
@@ -498,116 +502,6 @@ impl Watch {
         Ok(())
     }
 
-    /// A place that a node had not reached by itself becomes durable.
-    fn found_back(
-        &mut self,
-        now: Duration,
-        node: usize,
-        relationship: usize,
-        found: &FoundBack,
-    ) -> Result<(), Violation> {
-        let FoundBack { way, run, epoch, .. } = *found;
-        let identity = self.nodes[node].identity;
-        let was_found = self.session(node, relationship).found;
-        let without = self.lineage(node, relationship).lost || was_found == Found::RolledBack;
-        let lineage = self.lineage(node, relationship);
-        let own = (lineage.run, lineage.epoch);
-        if !without && (run, rank(epoch)) < (own.0, rank(own.1)) {
-            return violated(
-                Invariant::NobodyAdoptsALowerPlace,
-                format!(
-                    "node {node} adopts epoch {epoch} of run {run} and has epoch {} of run {}",
-                    own.1, own.0
-                ),
-            );
-        }
-        if way == Way::Failsafe && self.index(relationship, identity) == 0 {
-            for member in self.issues[relationship].members.clone() {
-                let lately = |other: &WatchedNode| {
-                    let seen = other.without_place.get(&relationship);
-                    other.identity == member && seen.is_some_and(|at| *at + LATELY >= now)
-                };
-                if !self.nodes.iter().any(lately) {
-                    return violated(
-                        Invariant::FailsafeOfAllOrNone,
-                        format!("node {node} begins run {run} and node {member} has a place"),
-                    );
-                }
-            }
-        }
-        let lineage = self.lineage(node, relationship);
-        if without {
-            // What it knew is gone. Frames above the place that it is given may be accepted once more.
-            (lineage.run, lineage.epoch, lineage.lost) = (run, epoch, false);
-            lineage.delivered.clear();
-        }
-        let session = self.session(node, relationship);
-        session.floor = epoch;
-        session.found = Found::Good { run, epoch, active: true };
-        Ok(())
-    }
-
-    /// A generation becomes active at a node.
-    fn goes_over(&mut self, now: Duration, node: usize, to: usize) {
-        let Issued { lineage, generation, .. } = self.issues[to];
-        let before = self.nodes[node].disk.iter().filter(|(issue, held)| {
-            let other = &self.issues[**issue];
-            held.active && other.lineage == lineage && other.generation < generation
-        });
-        let before = before.map(|(issue, _)| *issue).max_by_key(|issue| self.issues[*issue].generation);
-        if let Some(from) = before {
-            self.process(node).turned.insert(lineage, (from, to, now));
-        }
-    }
-
-    /// Nobody sends in a generation below one that is active at the same node.
-    fn sends_in_its_generation(&self, node: usize, relationship: usize) -> Result<(), Violation> {
-        let issue = &self.issues[relationship];
-        let later = self.nodes[node].disk.iter().any(|(other, held)| {
-            let other = &self.issues[*other];
-            held.active && other.lineage == issue.lineage && other.generation > issue.generation
-        });
-        if later || !issue.members.contains(&self.nodes[node].identity) {
-            return violated(
-                Invariant::RemovedMemberOpensNothing,
-                format!("node {node} sends in generation {} and is not in it any more", issue.generation),
-            );
-        }
-        Ok(())
-    }
-
-    /// A frame arrived that no relationship of a node claims: was it one of the generation before, which
-    /// should still be open?
-    fn nothing_lost_by_adding(
-        &mut self,
-        now: Duration,
-        node: usize,
-        header: &Header,
-    ) -> Result<(), Violation> {
-        if header.class != Class::Session {
-            return Ok(());
-        }
-        let Some(process) = &self.nodes[node].process else { return Ok(()) };
-        for (from, to, since) in process.turned.values() {
-            let (before, after) = (&self.issues[*from], &self.issues[*to]);
-            let Some(sender) = before.members.get(usize::from(header.sender)) else { continue };
-            // After a failsafe a recorded frame may be of an earlier run, which nobody takes any more.
-            let one_run = self.nodes[node].disk.get(from).is_none_or(|held| held.run == 0);
-            let overlaps = before.version == after.version && now < *since + before.overlap;
-            let open = overlaps && one_run;
-            if open && after.members.contains(sender) && self.sent.contains_key(&name(*from, header)) {
-                return violated(
-                    Invariant::NoMessageLostByAdding,
-                    format!(
-                        "node {node} went over {:?} ago and takes nothing of the generation before",
-                        now - *since
-                    ),
-                );
-            }
-        }
-        Ok(())
-    }
-
     fn stands(
         &mut self,
         now: Duration,
@@ -641,130 +535,6 @@ impl Watch {
         session.stands = Some(stands.clone());
         Ok(())
     }
-}
-
-fn phase_is_allowed(
-    node: usize,
-    session: &WatchedSession,
-    stands: &Stands,
-    durable: u32,
-) -> Result<(), Violation> {
-    let to = stands.phase;
-    let allowed = match &session.stands {
-        None => match session.found {
-            Found::Lost => to == Phase::WithoutPlace,
-            Found::RolledBack => to == Phase::RolledBack,
-            Found::Good { active: false, .. } => to == Phase::Staged,
-            Found::Good { .. } if durable == LAST_EPOCH => to == Phase::UsedUp,
-            Found::Good { .. } => to == Phase::Established,
-        },
-        Some(before) => match before.phase {
-            // The frame that makes it active may be of the last epoch.
-            Phase::Staged => matches!(to, Phase::Staged | Phase::Established | Phase::UsedUp),
-            Phase::Established => matches!(to, Phase::Established | Phase::UsedUp),
-            // A lost place is looked for, found, or not found.
-            Phase::WithoutPlace | Phase::RolledBack | Phase::Resyncing => {
-                to == before.phase
-                    || matches!(to, Phase::Resyncing | Phase::Established | Phase::UsedUp)
-                    || before.phase == Phase::Resyncing && is_lost(to)
-            }
-            phase => to == phase,
-        },
-    };
-    if allowed {
-        return Ok(());
-    }
-    let from = session.stands.as_ref().map(|before| before.phase);
-    violated(Invariant::PhasesAlongEdges, format!("node {node} goes from {from:?} to {to:?}"))
-}
-
-fn epoch_is_durable(node: usize, stands: &Stands, durable: u32) -> Result<(), Violation> {
-    let epoch = stands.epoch;
-    if is_lost(stands.phase) || epoch == durable {
-        return Ok(());
-    }
-    let invariant =
-        if rank(epoch) < rank(durable) { Invariant::EpochsNeverGoBack } else { Invariant::DurableBeforeUse };
-    violated(invariant, format!("node {node} is in epoch {epoch} and durable is {durable}"))
-}
-
-fn state_is_bounded(
-    node: usize,
-    session: &WatchedSession,
-    stands: &Stands,
-    members: usize,
-) -> Result<(), Violation> {
-    let Footprint {
-        open_epochs,
-        senders,
-        heard,
-        unproven,
-        element_calls,
-        resync,
-        queued,
-        buffers,
-        buffer_bytes,
-    } = stands.footprint;
-    let others = members - 1;
-    let fits = open_epochs <= OPEN_EPOCHS
-        && senders <= open_epochs * others
-        && heard <= others
-        && unproven <= UNPROVEN
-        && element_calls <= CALLS
-        && resync <= RESYNC + others
-        && queued == 0
-        && buffers <= BUFFERS
-        && buffer_bytes <= BUFFERS * BUFFER_BYTES;
-    if !fits {
-        return violated(
-            Invariant::StateBounded,
-            format!("node {node} of {members} members holds {:?}", stands.footprint),
-        );
-    }
-    let stranger = matches!(session.given, Some(Given::Frame(_))) && !session.authentic;
-    let grew = session.stands.as_ref().filter(|_| stranger).is_some_and(|before| {
-        open_epochs > before.footprint.open_epochs
-            || senders > before.footprint.senders
-            || heard > before.footprint.heard
-            || stands.host_bytes > before.host_bytes
-    });
-    if grew {
-        return violated(
-            Invariant::StateBounded,
-            format!("a frame that did not authenticate stays at node {node}: {stands:?}"),
-        );
-    }
-    Ok(())
-}
-
-fn element_is_spared(
-    now: Duration,
-    node: usize,
-    session: &mut WatchedSession,
-    stands: &Stands,
-) -> Result<(), Violation> {
-    if stands.asked.len() > 1 {
-        return violated(
-            Invariant::ElementSpared,
-            format!("node {node} asks its element for {:?} because of one input", stands.asked),
-        );
-    }
-    if let Some(Given::Frame(_)) = session.given
-        && !session.authentic
-    {
-        session.unproven.retain(|(asked, _)| *asked + SECOND > now);
-        session.unproven.extend(stands.asked.iter().map(|epoch| (now, *epoch)));
-        if session.unproven.len() > CALLS {
-            return violated(
-                Invariant::ElementSpared,
-                format!(
-                    "node {node} asks its element {} times in a second for nothing",
-                    session.unproven.len()
-                ),
-            );
-        }
-    }
-    Ok(())
 }
 
 impl Lineage {
@@ -806,24 +576,3 @@ fn violated(invariant: Invariant, seen: String) -> Result<(), Violation> {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// For so long a member that has confirmed a failsafe takes no place from others.
-const LATELY: Duration = Duration::from_secs(60);
-
-/// The current epoch and four closed ones.
-const OPEN_EPOCHS: usize = 5;
-
-/// Epochs that a header named and nothing proved.
-const UNPROVEN: usize = 4;
-
-/// Requests that are out, answers of the last second, and answered requests.
-const RESYNC: usize = 3 + 4 + 64;
-
-/// Calls of the element in a second for such epochs.
-const CALLS: usize = 10;
-
-/// Buffers that are used again, and the one that was handed out.
-const BUFFERS: usize = 5;
-
-/// A buffer grows by doubling, and holds a frame of at most this many bytes.
-const BUFFER_BYTES: usize = 2 * 1452;
