@@ -101,7 +101,7 @@ impl Duo {
             self.provider,
             membership,
             Standing::Active(place),
-            Options { hello_at_start: false },
+            Options { hello_at_start: false, find_back: false },
             &mut surroundings,
         )
         .expect("an element in memory answers");
@@ -119,7 +119,7 @@ impl Member {
         loop {
             match self.session.poll() {
                 Output::Idle => return Ok(()),
-                Output::Transmit(frame) => out(frame),
+                Output::Transmit(frame) | Output::TransmitTo(_, frame) => out(frame),
                 Output::Deliver(delivery) => out(delivery.payload),
                 Output::Persist(_) => self.session.persisted(),
                 Output::Event(_) => {}

@@ -26,6 +26,10 @@ pub enum Label {
     Identify,
     /// The vault key of a provisioning module whose vault is in an element.
     Vault,
+    /// From which the keys of resync requests follow.
+    ResyncRequest,
+    /// The key of one resync response.
+    ResyncResponse,
 }
 
 impl Label {
@@ -38,6 +42,8 @@ impl Label {
             Self::Receipt => b"akm1 receipt",
             Self::Identify => b"akm1 identify",
             Self::Vault => b"akm1 vault",
+            Self::ResyncRequest => b"akm1 resync request",
+            Self::ResyncResponse => b"akm1 resync response",
         }
     }
 }

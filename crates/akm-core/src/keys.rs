@@ -111,6 +111,64 @@ pub fn run_header(
     Ok((header_key, Tag(bytes[16..20].try_into().expect("4 bytes"))))
 }
 
+/// The tag of the frames by which members of a generation find back, whatever their run
+/// (protocol, section 7).
+pub fn resync_tag(digest: &[u8; 32]) -> Tag {
+    let hash = sha256(&[b"akm1 resync", digest]);
+    Tag(hash[..4].try_into().expect("4 of 32 bytes"))
+}
+
+/// From which the keys of all resync requests of a generation follow. Asked for once a start, so that a
+/// request costs whoever hears it no call of the element.
+#[derive(Debug)]
+pub struct ResyncRequestRoot(Secret<32>);
+
+impl ResyncRequestRoot {
+    /// Asks the element.
+    pub fn derive(
+        element: &mut dyn SecureElement,
+        root: Root,
+        digest: &[u8; 32],
+    ) -> Result<Self, ElementError> {
+        element.derive(root, Label::ResyncRequest, digest).map(Self)
+    }
+
+    /// The key of one request. `nonce` is drawn for each, so a key is used once.
+    pub fn request_key(&self, sender: u16, nonce: &[u8; 16]) -> Secret<32> {
+        expand(&self.0, &[b"akm1 request", &sender.to_be_bytes(), nonce])
+    }
+}
+
+/// What tells one resync response from all others.
+#[derive(Clone, Copy, Debug)]
+pub struct ResyncPair {
+    /// The index of the member that asked.
+    pub requester: u16,
+    /// The index of the member that answers.
+    pub responder: u16,
+    /// The nonce of the request.
+    pub request_nonce: [u8; 16],
+    /// The nonce of the response.
+    pub response_nonce: [u8; 16],
+}
+
+/// The key of one resync response: one element call.
+pub fn resync_response_key(
+    element: &mut dyn SecureElement,
+    root: Root,
+    digest: &[u8; 32],
+    pair: &ResyncPair,
+) -> Result<Secret<32>, ElementError> {
+    let context = sha256(&[
+        digest,
+        &pair.requester.to_be_bytes(),
+        &pair.responder.to_be_bytes(),
+        &pair.request_nonce,
+        &pair.response_nonce,
+    ]);
+    element.derive(root, Label::ResyncResponse, &context)
+}
+
 /// Proof that an answer to `identify` comes from the element that holds this root.
 pub fn identify_proof(
     element: &mut dyn SecureElement,

@@ -20,6 +20,11 @@ const DEPTH: u8 = 32;
 const NODE_LENGTH: usize = 1 + 4 + 32;
 const PREFIX_LENGTH: usize = 4 + 4 + 1;
 
+/// Orders epochs, with [`NO_EPOCH`] below all others.
+pub(crate) fn rank(epoch: u32) -> u32 {
+    epoch.wrapping_add(1)
+}
+
 /// Why bytes are not an encoded place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a place in the epoch tree")]
@@ -132,6 +137,11 @@ impl Place {
         let beyond = self.cover.iter().filter(|other| first_leaf(other) > first_leaf(start));
         let cover = siblings.into_iter().rev().chain(beyond.map(TreeNode::duplicate)).collect();
         Some(Self { run: self.run, epoch, cover })
+    }
+
+    /// A second copy, for a member that has none.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self { run: self.run, epoch: self.epoch, cover: self.cover.iter().map(TreeNode::duplicate).collect() }
     }
 
     fn above(&self, epoch: u32) -> Option<&TreeNode> {

@@ -6,6 +6,7 @@ use akm_core::crypto::{CryptoProvider, Suite};
 use akm_core::frame::{Class, FrameKind, HEADER_LENGTH, Header, header_signature};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::{self, EpochSecret, PlaceSeal};
+use akm_core::resync::{InvalidResync, Outside, Request, Response};
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::session::{Input, Membership, Options, Output, Rejection, Session, Standing, Surroundings};
@@ -205,7 +206,7 @@ fn receiver(
     let membership = Membership::with_policy(sds, node, secrets.header_key, secrets.tag, policy).unwrap();
     let mut surroundings =
         Surroundings { now: Default::default(), element: &mut element, random: &mut random };
-    let options = Options { hello_at_start: false };
+    let options = Options { hello_at_start: false, find_back: false };
     let session =
         Session::start(provider, membership, Standing::Active(place), options, &mut surroundings).unwrap();
     (session, element, random)
@@ -226,7 +227,7 @@ fn receive(
             Output::Deliver(delivery) => result = Some(Ok((delivery.kind, delivery.payload.to_vec()))),
             Output::Event(akm_core::session::Event::Rejected { reason, .. }) => result = Some(Err(reason)),
             Output::Event(_) => {}
-            Output::Transmit(_) => panic!("nothing is to be sent"),
+            Output::Transmit(_) | Output::TransmitTo(..) => panic!("nothing is to be sent"),
             Output::Idle => return result.expect("every frame is delivered or dropped"),
         }
     }
@@ -317,4 +318,167 @@ fn identify_proof_and_receipt() {
     let mut element = MemoryElement::holding(&sds, Secret::take(&mut array(&vector["element_root"])));
     let receipt = keys::install_receipt(&mut element, root, &bytes(&vector["request"])).unwrap();
     assert_eq!(receipt.expose()[..], bytes(&vector["receipt"]));
+}
+
+/// Which element holds the root of the resync vectors, and what else they share.
+struct Resync {
+    vector: Value,
+    sds: SynchronizedDataSet,
+    header_key: akm_core::sds::HeaderKey,
+    tree_root: akm_core::sds::TreeRoot,
+    element: MemoryElement,
+}
+
+impl Resync {
+    fn new() -> Self {
+        let vectors = vectors();
+        let vector = vectors["resync"].clone();
+        let (sds, secrets) = sds(&vectors["sds"][number(&vector["sds"]) as usize]);
+        let element = MemoryElement::holding(&sds, secrets.element_root);
+        Self { vector, sds, header_key: secrets.header_key, tree_root: secrets.tree_root, element }
+    }
+
+    fn frame(&self, name: &str) -> Vec<u8> {
+        bytes(&self.vector[name]["frame"])
+    }
+
+    fn nonces(&self) -> ([u8; 16], [u8; 16]) {
+        (array(&self.vector["nonce_r"]), array(&self.vector["nonce_p"]))
+    }
+
+    /// What the header shows, and where in the tag, sender and salt stand.
+    fn header(&self, name: &str) -> (Header, (akm_core::sds::Tag, u16, u64)) {
+        let header = Header::parse(&self.frame(name)).unwrap();
+        assert_eq!(header.tag, keys::resync_tag(self.sds.digest()));
+        assert_eq!(header.tag.0[..], bytes(&self.vector["tag"]));
+        (header, (header.tag, header.sender, header.salt))
+    }
+
+    fn request_key(&mut self, name: &str) -> Secret<32> {
+        let sender = self.header(name).0.sender;
+        let root = self.element.root();
+        let requests = keys::ResyncRequestRoot::derive(&mut self.element, root, self.sds.digest()).unwrap();
+        let key = requests.request_key(sender, &self.nonces().0);
+        assert_eq!(key.expose()[..], bytes(&self.vector[name]["key"]));
+        key
+    }
+
+    fn response_key(&mut self, name: &str) -> Secret<32> {
+        let requester = self.header("request_no_place").0.sender;
+        let responder = self.header(name).0.sender;
+        let (request_nonce, response_nonce) = self.nonces();
+        let pair = keys::ResyncPair { requester, responder, request_nonce, response_nonce };
+        let root = self.element.root();
+        let key = keys::resync_response_key(&mut self.element, root, self.sds.digest(), &pair).unwrap();
+        assert_eq!(key.expose()[..], bytes(&self.vector[name]["key"]));
+        key
+    }
+}
+
+const REQUESTS: [&str; 3] = ["request_no_place", "request_with_place", "request_confirm"];
+const RESPONSES: [&str; 3] = ["response_place", "response_epoch_only", "response_challenge"];
+
+#[test]
+fn resync_requests_from_the_element_to_the_last_byte() {
+    let mut resync = Resync::new();
+    for name in REQUESTS {
+        let key = resync.request_key(name);
+        let frame = resync.frame(name);
+        let (header, head) = resync.header(name);
+        let Ok(Outside::Request(outside)) = Outside::parse(&header, &frame) else { panic!("{name}") };
+        let (nonce, _) = resync.nonces();
+        assert_eq!(outside.nonce(), nonce);
+        for provider in providers() {
+            let key = provider.aead(resync.sds.suite(), key.expose());
+            let request = outside.open(&*key).unwrap();
+            assert_eq!(request.has_place, name == "request_with_place");
+            let challenge = (name == "request_confirm").then(|| array(&resync.vector["challenge"]));
+            assert_eq!(request.challenge, challenge);
+            assert_eq!(request.seal(&*key, &resync.header_key, head, &nonce), frame);
+        }
+    }
+}
+
+#[test]
+fn resync_responses_from_the_element_to_the_last_byte() {
+    let mut resync = Resync::new();
+    for name in RESPONSES {
+        let key = resync.response_key(name);
+        let frame = resync.frame(name);
+        let (header, head) = resync.header(name);
+        let Ok(Outside::Response(outside)) = Outside::parse(&header, &frame) else { panic!("{name}") };
+        let (request_nonce, response_nonce) = resync.nonces();
+        assert_eq!((outside.request_nonce(), outside.response_nonce()), (request_nonce, response_nonce));
+        for provider in providers() {
+            let key = provider.aead(resync.sds.suite(), key.expose());
+            let response = outside.open(&*key).unwrap();
+            match (&response, name) {
+                (Response::Place(place), "response_place") => {
+                    let root = Place::before_first(place.run(), resync.tree_root.duplicate());
+                    assert_eq!(place.emit()[..], root.at(place.epoch()).unwrap().emit()[..]);
+                }
+                (Response::Position { .. }, "response_epoch_only") => {}
+                (Response::Challenge(challenge), "response_challenge") => {
+                    assert_eq!(challenge[..], bytes(&resync.vector["challenge"]));
+                }
+                other => panic!("{other:?}"),
+            }
+            let sealed = response.seal(&*key, &resync.header_key, head, &request_nonce, &response_nonce);
+            assert_eq!(sealed, frame);
+        }
+    }
+}
+
+#[test]
+fn a_resync_frame_with_any_bit_flipped_is_refused() {
+    let mut resync = Resync::new();
+    for name in REQUESTS.into_iter().chain(RESPONSES) {
+        let request = name.starts_with("request");
+        let key = if request { resync.request_key(name) } else { resync.response_key(name) };
+        let key = akm_core::crypto::provider().aead(resync.sds.suite(), key.expose());
+        let frame = resync.frame(name);
+        for at in 0..frame.len() {
+            let mut damaged = frame.clone();
+            damaged[at] ^= 1;
+            let Ok(header) = Header::parse(&damaged) else { continue };
+            let error = match Outside::parse(&header, &damaged) {
+                Ok(Outside::Request(outside)) => outside.open(&*key).unwrap_err(),
+                Ok(Outside::Response(outside)) => outside.open(&*key).unwrap_err(),
+                Err(error) => error,
+            };
+            assert_ne!(error, InvalidResync::Meaningless, "{name} at {at}");
+        }
+        for length in 45..frame.len() {
+            let header = Header::parse(&frame[..length]).unwrap();
+            match Outside::parse(&header, &frame[..length]) {
+                Ok(Outside::Request(_)) => panic!("{name}: a request has one length"),
+                Ok(Outside::Response(outside)) => assert!(outside.open(&*key).is_err(), "{name}: {length}"),
+                Err(error) => assert_eq!(error, InvalidResync::Malformed, "{name}: {length}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn authentic_resync_requests_that_mean_nothing_are_refused() {
+    let mut resync = Resync::new();
+    let key = resync.request_key("request_no_place");
+    let key = akm_core::crypto::provider().aead(resync.sds.suite(), key.expose());
+    let good = Request { asked: 1, has_place: false, run: 0, epoch: u32::MAX, challenge: None };
+    let (_, head) = resync.header("request_no_place");
+    let (nonce, _) = resync.nonces();
+    for (meaning, request) in [
+        (true, good),
+        (true, Request { run: 7, ..good }),
+        (true, Request { challenge: Some([1; 16]), ..good }),
+        (true, Request { has_place: true, epoch: 9, ..good }),
+        (false, Request { epoch: 9, ..good }),
+        (false, Request { has_place: true, epoch: 9, challenge: Some([1; 16]), ..good }),
+    ] {
+        let frame = request.seal(&*key, &resync.header_key, head, &nonce);
+        let header = Header::parse(&frame).unwrap();
+        let Ok(Outside::Request(outside)) = Outside::parse(&header, &frame) else { panic!("{request:?}") };
+        let opened = outside.open(&*key);
+        assert_eq!(opened, if meaning { Ok(request) } else { Err(InvalidResync::Meaningless) });
+    }
 }

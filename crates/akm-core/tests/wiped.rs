@@ -86,7 +86,7 @@ impl Member {
         let standing = Standing::Active(Place::before_first(0, tree_root));
         let now = Instant::default();
         let mut surroundings = Surroundings { now, element: &mut element, random: &mut random };
-        let options = Options { hello_at_start: false };
+        let options = Options { hello_at_start: false, find_back: false };
         let session =
             Session::start(provider, membership, standing, options, &mut surroundings).expect("a start");
         let seal = PlaceSeal::derive(&mut MemoryElement::with_device_key([9; 32]), 1).expect("a seal");
@@ -115,7 +115,7 @@ impl Member {
                     self.salts.push((header.epoch, header.sender, header.salt));
                     frames.push(frame.to_vec());
                 }
-                Output::Deliver(_) | Output::Event(_) => {}
+                Output::TransmitTo(..) | Output::Deliver(_) | Output::Event(_) => {}
                 Output::Idle => return frames,
             }
         }

@@ -11,8 +11,16 @@ use akm_core::id::RelationshipId;
 use akm_core::keys::{CONTEXT_LENGTH, element_function};
 use akm_core::secret::Secret;
 
-const LABELS: [Label; 6] =
-    [Label::Epoch, Label::Run, Label::Seal, Label::Receipt, Label::Identify, Label::Vault];
+const LABELS: [Label; 8] = [
+    Label::Epoch,
+    Label::Run,
+    Label::Seal,
+    Label::Receipt,
+    Label::Identify,
+    Label::Vault,
+    Label::ResyncRequest,
+    Label::ResyncResponse,
+];
 
 /// Runs the whole suite.
 ///

@@ -319,6 +319,14 @@ impl Node {
                     }
                     continue;
                 }
+                Output::TransmitTo(member, frame) => {
+                    if relationship.sds.kind() == Kind::Provisioning {
+                        replies.push(frame.to_vec());
+                    } else if let Some(Some(endpoint)) = relationship.endpoints.get(usize::from(member)) {
+                        network.datagram(*endpoint, frame);
+                    }
+                    continue;
+                }
                 Output::Deliver(delivery) => {
                     let at = usize::from(delivery.index);
                     outcome.verdict = Some("accepted");
@@ -458,6 +466,8 @@ fn write_record(
 ) -> Result<(), NodeError> {
     match record {
         Record::Activated => storage.save_active(node, sds.relationship(), sds.generation()),
+        // Told as an event; no session of this host looks for a place.
+        Record::FoundBack(_) => Ok(()),
         Record::Place(place) => {
             let sealed = seal_place(seal, sds, place);
             storage.save_place(node, sds.relationship(), sds.generation(), &sealed)
@@ -494,6 +504,16 @@ fn tell(id: RelationshipId, label: &str, event: Event) {
         Event::EpochsRunningLow => warn!(relationship = %id, label, "half of the epochs are used up"),
         Event::EpochsUsedUp => {
             error!(relationship = %id, label, "epochs used up: needs a new generation from its module");
+        }
+        Event::FoundBack(found) => warn!(relationship = %id, label, ?found, "found back"),
+        Event::Answered { requester, with_place } => {
+            info!(relationship = %id, label, requester, with_place, "answered a member that looks for its place");
+        }
+        Event::FailsafeMissed { missing } => {
+            warn!(relationship = %id, label, missing, "failsafe: members are missing");
+        }
+        Event::NeedsModule => {
+            error!(relationship = %id, label, "no member that is reached has a place: needs its module");
         }
     }
 }

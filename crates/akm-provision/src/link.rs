@@ -178,7 +178,7 @@ impl<'a> Link<'a> {
             element: &mut element,
             random: &mut SystemRandom,
         };
-        let options = Options { hello_at_start: false };
+        let options = Options { hello_at_start: false, find_back: false };
         let standing = Standing::Active(place);
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
         let node = node.clone();
@@ -419,7 +419,7 @@ impl<'a> Link<'a> {
                     self.session.persisted();
                 }
                 // What is queued behind it is still to be taken: the session must not stand half-way.
-                Output::Transmit(frame) => {
+                Output::Transmit(frame) | Output::TransmitTo(_, frame) => {
                     if let Err(error) = self.stream.send(frame) {
                         unsent = Some(error);
                     }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::module::Change;
 use crate::trace::Malformed;
 
 /// One thing that is done to a world. Nodes and relationships are named by their numbers; what makes
@@ -63,6 +64,18 @@ pub enum Action {
     Noise { length: usize, to: usize },
     /// The intruder sends random bytes behind the right version and tag.
     Tagged { relationship: usize, length: usize, to: usize },
+    /// The place of a relationship at a node is lost, and its process has ended.
+    Lose { node: usize, relationship: usize },
+    /// All places at a node are lost, and its process has ended. Its element keeps its roots.
+    Wipe { node: usize },
+    /// The module makes another generation and sends it to the members that run.
+    Change { relationship: usize, change: Change },
+    /// The module does what is parked, at the nodes that run.
+    ModuleWorks,
+    /// Somebody keeps a backup of the module.
+    ModuleBackup,
+    /// The module dies, and its latest backup is put back.
+    ModuleRestore,
     /// The faults stop. All speak, and within the stated bound each is heard by each.
     Settle,
     /// The faults stop. One speaks, and within the stated bound it is heard by all.
@@ -138,6 +151,27 @@ impl std::str::FromStr for Action {
             ["tagged", relationship, "noise", length, "to", to] => {
                 Self::Tagged { relationship: number(relationship)?, length: number(length)?, to: number(to)? }
             }
+            ["lose", node, relationship] => {
+                Self::Lose { node: number(node)?, relationship: number(relationship)? }
+            }
+            ["wipe", node] => Self::Wipe { node: number(node)? },
+            ["renew", relationship] => {
+                Self::Change { relationship: number(relationship)?, change: Change::Renew { suspect: false } }
+            }
+            ["suspect", relationship] => {
+                Self::Change { relationship: number(relationship)?, change: Change::Renew { suspect: true } }
+            }
+            ["add", relationship, node] => Self::Change {
+                relationship: number(relationship)?,
+                change: Change::Add { node: number(node)? },
+            },
+            ["remove", relationship, node] => Self::Change {
+                relationship: number(relationship)?,
+                change: Change::Remove { node: number(node)? },
+            },
+            ["module", "works"] => Self::ModuleWorks,
+            ["module", "backup"] => Self::ModuleBackup,
+            ["module", "restored"] => Self::ModuleRestore,
             ["settle"] => Self::Settle,
             ["settle", "alone", node] => Self::SettleAlone { node: number(node)? },
             _ => return Err(Malformed),
@@ -192,6 +226,17 @@ impl fmt::Display for Action {
             Self::Tagged { relationship, length, to } => {
                 write!(f, "tagged {relationship} noise {length} to {to}")
             }
+            Self::Lose { node, relationship } => write!(f, "lose {node} {relationship}"),
+            Self::Wipe { node } => write!(f, "wipe {node}"),
+            Self::Change { relationship, change } => match change {
+                Change::Renew { suspect: false } => write!(f, "renew {relationship}"),
+                Change::Renew { suspect: true } => write!(f, "suspect {relationship}"),
+                Change::Add { node } => write!(f, "add {relationship} {node}"),
+                Change::Remove { node } => write!(f, "remove {relationship} {node}"),
+            },
+            Self::ModuleWorks => f.write_str("module works"),
+            Self::ModuleBackup => f.write_str("module backup"),
+            Self::ModuleRestore => f.write_str("module restored"),
             Self::Settle => f.write_str("settle"),
             Self::SettleAlone { node } => write!(f, "settle alone {node}"),
         }

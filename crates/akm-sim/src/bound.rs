@@ -31,6 +31,31 @@ const SPENT: Duration = Duration::from_secs(1);
 /// A member that is behind is told so within a second, at most once a second.
 const TOLD: Duration = Duration::from_secs(2);
 
+/// Within this time a member that hears nothing but frames of a later run asks, and follows: a minute, if no
+/// hint before was in vain.
+pub const HINTED: Duration = Duration::from_secs(70);
+
+/// A round of asking, the longest pause after it, and what a failed write or element call costs.
+const ROUND: Duration = Duration::from_secs(2 + 20 + 1);
+
+/// Who has confirmed a failsafe takes a place from member 0 only for so long.
+const CONFIRMED: Duration = Duration::from_secs(60);
+
+/// The longest pause of member 0 between two tries.
+const FAILSAFE_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Within this time a member without place finds back if any other has one. It asks member 0 and two others
+/// in turn; it may just have confirmed a failsafe.
+pub fn fallback(members: usize) -> Duration {
+    CONFIRMED + ROUND * (members as u32 / 2 + 2)
+}
+
+/// Within this time all find back if nobody has a place and all are there, in relationships of up to 128
+/// members: the pause of member 0, a try that began before all were there, and one more.
+pub fn failsafe(members: usize) -> Duration {
+    FAILSAFE_PAUSE + CONFIRMED * 2 + fallback(members)
+}
+
 /// How often members speak while a world settles, and how slow the network may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// are active. A copy of it is an image.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
+    installed: BTreeSet<usize>,
     places: BTreeMap<usize, Vec<u8>>,
     active: BTreeSet<usize>,
     full: bool,
@@ -14,6 +15,33 @@ pub struct Disk {
 pub struct DiskFull;
 
 impl Disk {
+    /// Records that a generation is installed, and its first sealed place.
+    pub fn install(&mut self, issue: usize, sealed: Vec<u8>) -> Result<(), DiskFull> {
+        self.room()?;
+        self.installed.insert(issue);
+        self.places.insert(issue, sealed);
+        Ok(())
+    }
+
+    /// What is installed.
+    pub fn installed(&self) -> impl Iterator<Item = usize> {
+        self.installed.iter().copied()
+    }
+
+    /// Erases all of a generation.
+    pub fn erase(&mut self, issue: usize) -> Result<(), DiskFull> {
+        self.room()?;
+        self.installed.remove(&issue);
+        self.active.remove(&issue);
+        self.places.remove(&issue);
+        Ok(())
+    }
+
+    /// A place is gone, whoever did that.
+    pub fn lose_place(&mut self, issue: usize) {
+        self.places.remove(&issue);
+    }
+
     /// The sealed place of a relationship.
     pub fn place(&self, relationship: usize) -> Option<&[u8]> {
         self.places.get(&relationship).map(Vec::as_slice)

@@ -1,5 +1,7 @@
+use akm_core::element::ProvisionableElement;
 use akm_core::frame::{FrameKind, Header};
 use akm_core::keys::{self, PlaceSeal};
+use akm_core::lineage::{Lineage, Next};
 use akm_core::session::{
     Event, Input, Instant, Output, Record, Rejection, Session, SessionError, Surroundings,
 };
@@ -9,14 +11,15 @@ use crate::disk::{Disk, DiskFull};
 use crate::element::Element;
 use crate::flaw::Flaw;
 use crate::happening::{Delivered, Given, Happening, Stands};
-use crate::node::{Died, Member, Outcome, seal_place, step};
+use crate::node::{Died, Outcome, seal_place, step};
 use crate::random::Random;
-use crate::relationship::node_of_id;
+use crate::relationship::{Relationship, node_of_id};
 
-/// One session with all that it needs for one input.
+/// One relationship with all that it needs for one input.
 pub(crate) struct Hand<'a> {
-    pub(crate) relationship: usize,
-    pub(crate) member: &'a mut Member,
+    pub(crate) number: usize,
+    pub(crate) relationships: &'a [Relationship],
+    pub(crate) lineage: &'a mut Lineage,
     pub(crate) now: Instant,
     pub(crate) seal: &'a PlaceSeal,
     pub(crate) hoard: &'a mut usize,
@@ -29,15 +32,21 @@ pub(crate) struct Hand<'a> {
 }
 
 impl Hand<'_> {
+    /// The number of a generation that is on this disk.
+    fn issue(&self, generation: u32) -> usize {
+        let is = |issue: &usize| {
+            let relationship = &self.relationships[*issue];
+            relationship.lineage == self.number && relationship.sds.generation() == generation
+        };
+        self.disk.installed().find(is).expect("what a process holds is installed")
+    }
+
     /// Hands the input in and carries out what comes of it, in the order given.
-    pub(crate) fn drive(self, input: Input<'_>, outcome: &mut Outcome) -> Result<(), Died> {
-        let Self { relationship, member, now, seal, hoard, element, disk, system, dies_after, .. } = self;
-        let (last_message, flaw) = (self.last_message, self.flaw);
-        let Member { sds, session } = member;
-        let told = &mut outcome.happenings;
+    pub(crate) fn drive(mut self, input: Input<'_>, outcome: &mut Outcome) -> Result<(), Died> {
+        let flaw = self.flaw;
         let (what, length) = match input {
             Input::Frame(frame) => {
-                (Given::Frame(Header::parse(frame).expect("a relationship has claimed it")), frame.len())
+                (Given::Frame(Header::parse(frame).expect("the node has looked at it")), frame.len())
             }
             Input::Timeout => (Given::Timeout, 0),
             Input::Advance => (Given::Advance, 0),
@@ -49,78 +58,161 @@ impl Hand<'_> {
             Input::Send(kind, body) => (kind, body.to_vec()),
             _ => (FrameKind::Hello, Vec::new()),
         };
-        told.push(Happening::Given { relationship, what });
-        element.take_asked();
+        self.element.take_asked();
+        let main = self.lineage.active().or(self.lineage.staged()).expect("the caller saw that there is one");
         let deaf = flaw == Some(Flaw::DeafToLaterEpochs)
-            && arrived.is_some_and(|header| header.epoch > session.epoch());
+            && arrived.is_some_and(|header| header.epoch > main.epoch());
         let asleep = flaw == Some(Flaw::SleepsThroughTimers) && what == Given::Timeout;
         if deaf || asleep {
-            told.push(stands(relationship, session, *hoard, Vec::new()));
+            let issue = self.issue(main.membership().sds().generation());
+            outcome.happenings.push(Happening::Given { relationship: issue, what });
+            outcome.happenings.push(stands(issue, main, *self.hoard, Vec::new()));
             return Ok(());
         }
         if let Some(header) = arrived.filter(|_| flaw == Some(Flaw::AsksForEachFrame)) {
             for _ in 0..2 {
-                let root = session.membership().root();
+                let root = main.membership().root();
                 // Whether it answers does not matter here: it was asked.
-                let _ = keys::epoch_factor(element, root, 1, header.epoch);
+                let _ = keys::epoch_factor(self.element, root, 1, header.epoch);
             }
         }
         let again = flaw == Some(Flaw::RetriesBehindTheBack) && matches!(input, Input::Advance);
-        let result = session.handle(input, &mut Surroundings { now, element, random: system });
+        let result = self.handle(input);
+        let Some(serving) = self.lineage.serving() else { return self.carry_out_erasures(outcome) };
+        let issue = self.issue(serving);
+        let told = &mut outcome.happenings;
+        told.push(Happening::Given { relationship: issue, what });
         let unanswered = matches!(result, Err(SessionError::Element(_)));
         if let Err(error) = result {
-            told.push(Happening::Refused { relationship, error });
+            told.push(Happening::Refused { relationship: issue, error });
         }
         if unanswered && again {
-            element.fall_silent(false);
-            let repeated = session.handle(Input::Advance, &mut Surroundings { now, element, random: system });
-            element.fall_silent(true);
+            self.element.fall_silent(false);
+            let repeated = self.handle(Input::Advance);
+            self.element.fall_silent(true);
             repeated.expect("the element was made to answer");
         }
+        self.carry_out(issue, serving, (arrived, length), (kind, &body), outcome)?;
+        if let Some(session) =
+            self.lineage.sessions().find(|session| session.membership().sds().generation() == serving)
+        {
+            let asked = self.element.take_asked();
+            outcome.happenings.push(stands(issue, session, *self.hoard, asked));
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, input: Input<'_>) -> Result<(), SessionError> {
+        let mut surroundings = Surroundings { now: self.now, element: self.element, random: self.system };
+        self.lineage.handle(input, &mut surroundings)
+    }
+
+    fn carry_out_erasures(&mut self, outcome: &mut Outcome) -> Result<(), Died> {
+        while let Next::Erase(erasure) = self.lineage.poll() {
+            step(self.dies_after)?;
+            let issue = self.issue(erasure.generation);
+            if erasure.root.is_some_and(|root| self.element.erase(root).is_err())
+                || self.disk.erase(issue).is_err()
+            {
+                continue;
+            }
+            self.lineage.erased();
+            outcome.happenings.push(Happening::Erased { relationship: issue });
+            step(self.dies_after)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        issue: usize,
+        serving: u32,
+        (arrived, length): (Option<Header>, usize),
+        (kind, body): (FrameKind, &[u8]),
+        outcome: &mut Outcome,
+    ) -> Result<(), Died> {
+        let flaw = self.flaw;
+        let told = &mut outcome.happenings;
         loop {
-            match session.poll() {
-                Output::Idle => break,
+            let output = match self.lineage.poll() {
+                Next::Idle => return Ok(()),
+                Next::Erase(erasure) => {
+                    step(self.dies_after)?;
+                    let gone = self.issue(erasure.generation);
+                    let root = erasure.root.is_none_or(|root| self.element.erase(root).is_ok());
+                    if root && self.disk.erase(gone).is_ok() {
+                        self.lineage.erased();
+                        told.push(Happening::Erased { relationship: gone });
+                        step(self.dies_after)?;
+                    }
+                    continue;
+                }
+                Next::Session(generation, output) => {
+                    assert_eq!(generation, serving, "one session serves an input");
+                    output
+                }
+            };
+            match output {
+                Output::Idle => unreachable!("a lineage has a word of its own for that"),
                 Output::Event(event) => {
                     if let Event::Rejected { reason, .. } = event {
-                        *hoard += if flaw == Some(Flaw::HoardsFrames) { length } else { 0 };
+                        *self.hoard += if flaw == Some(Flaw::HoardsFrames) { length } else { 0 };
                         let falls = flaw == Some(Flaw::FallsOver) && reason == Rejection::NotAuthentic;
                         assert!(!falls, "this host falls over");
                     }
-                    told.push(Happening::Told { relationship, event });
+                    told.push(Happening::Told { relationship: issue, event });
                 }
-                Output::Persist(_) if flaw == Some(Flaw::SkipsPersist) => session.persisted(),
+                Output::Persist(_) if flaw == Some(Flaw::SkipsPersist) => self.lineage.persisted(),
                 Output::Persist(record) => {
-                    step(dies_after)?;
+                    step(self.dies_after)?;
                     let (written, happening) = match record {
                         Record::Activated => {
-                            (disk.write_active(relationship), Happening::ActiveWritten { relationship })
+                            (self.disk.write_active(issue), Happening::ActiveWritten { relationship: issue })
+                        }
+                        Record::FoundBack(found) => {
+                            (Ok(()), Happening::Noted { relationship: issue, found: *found })
                         }
                         Record::Place(place) => {
-                            let epoch = Place::parse(place).expect("a session makes places").epoch();
-                            let sealed = seal_place(seal, system, sds, place);
-                            let start = seal.start();
-                            let happening = Happening::PlaceWritten { relationship, epoch, start };
-                            (disk.write_place(relationship, sealed), happening)
+                            let parsed = Place::parse(place).expect("a session makes places");
+                            let sds = &self.relationships[issue].sds;
+                            let sealed = seal_place(self.seal, self.system, sds, place);
+                            let happening = Happening::PlaceWritten {
+                                relationship: issue,
+                                run: parsed.run(),
+                                epoch: parsed.epoch(),
+                                start: self.seal.start(),
+                            };
+                            (self.disk.write_place(issue, sealed), happening)
                         }
                     };
                     match written {
                         Ok(()) => {
                             told.push(happening);
-                            step(dies_after)?;
-                            session.persisted();
+                            step(self.dies_after)?;
+                            self.lineage.persisted();
                         }
                         Err(DiskFull) => {
-                            told.push(Happening::NotWritten { relationship });
-                            session.persist_failed();
+                            told.push(Happening::NotWritten { relationship: issue });
+                            self.lineage.persist_failed();
                         }
                     }
                 }
                 Output::Transmit(frame) => {
                     let header = Header::parse(frame).expect("a session makes frames");
-                    step(dies_after)?;
-                    told.push(Happening::Sent { relationship, header, kind, body: body.clone() });
-                    outcome.frames.push((relationship, frame.to_vec()));
-                    step(dies_after)?;
+                    let frame = frame.to_vec();
+                    step(self.dies_after)?;
+                    told.push(Happening::Sent { relationship: issue, header, kind, body: body.to_vec() });
+                    outcome.frames.push((issue, None, frame));
+                    step(self.dies_after)?;
+                }
+                Output::TransmitTo(member, frame) => {
+                    let (frame, length) = (frame.to_vec(), frame.len());
+                    step(self.dies_after)?;
+                    told.push(Happening::SentTo { relationship: issue, member, length });
+                    if flaw != Some(Flaw::SwallowsRequests) {
+                        outcome.frames.push((issue, Some(member), frame));
+                    }
+                    step(self.dies_after)?;
                 }
                 Output::Deliver(delivery) => {
                     let mut payload = delivery.payload.to_vec();
@@ -134,19 +226,17 @@ impl Hand<'_> {
                         kind: delivery.kind,
                         payload,
                     };
-                    step(dies_after)?;
-                    *last_message = Some((relationship, header, delivery.clone()));
+                    step(self.dies_after)?;
+                    *self.last_message = Some((issue, header, delivery.clone()));
                     let times = if flaw == Some(Flaw::DeliversTwice) { 2 } else { 1 };
                     for _ in 0..times {
                         let delivery = delivery.clone();
-                        told.push(Happening::Delivered { relationship, header, delivery });
+                        told.push(Happening::Delivered { relationship: issue, header, delivery });
                     }
-                    step(dies_after)?;
+                    step(self.dies_after)?;
                 }
             }
         }
-        told.push(stands(relationship, session, *hoard, element.take_asked()));
-        Ok(())
     }
 }
 

@@ -32,11 +32,19 @@ pub enum Flaw {
     DeafToLaterEpochs,
     /// Falls over when a frame is not authentic.
     FallsOver,
+    /// Node 0 thinks at each start that its places are lost.
+    MislaysPlaces,
+    /// Sends nothing by which a member finds back.
+    SwallowsRequests,
+    /// Passes on nothing of the generation before the active one.
+    ClosesAtOnce,
+    /// The module gives a generation to a member that it removed, under the old element version.
+    KeepsRemovedMembers,
 }
 
 impl Flaw {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::StuckGenerators,
         Self::DeliversTwice,
         Self::SpoilsMessages,
@@ -52,6 +60,10 @@ impl Flaw {
         Self::SleepsThroughTimers,
         Self::DeafToLaterEpochs,
         Self::FallsOver,
+        Self::MislaysPlaces,
+        Self::SwallowsRequests,
+        Self::ClosesAtOnce,
+        Self::KeepsRemovedMembers,
     ];
 
     /// Its name in a trace.
@@ -72,6 +84,10 @@ impl Flaw {
             Self::SleepsThroughTimers => "sleeps-through-timers",
             Self::DeafToLaterEpochs => "deaf-to-later-epochs",
             Self::FallsOver => "falls-over",
+            Self::MislaysPlaces => "mislays-places",
+            Self::SwallowsRequests => "swallows-requests",
+            Self::ClosesAtOnce => "closes-at-once",
+            Self::KeepsRemovedMembers => "keeps-removed-members",
         }
     }
 

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use akm_core::frame::{FrameKind, Header};
-use akm_core::session::{Event, Footprint, Phase, SessionError};
+use akm_core::session::{Event, Footprint, FoundBack, Phase, SessionError};
 use akm_core::tree::NO_EPOCH;
 
 /// Something that happened at a node, as somebody sees it who sees everything. The invariants are
@@ -18,20 +18,29 @@ pub enum Happening {
     Died,
     /// The process could not start.
     DidNotStart { why: String },
-    /// Bytes arrived that no relationship of this node claims.
-    Unclaimed,
+    /// A frame with this header arrived, or something that is no frame, that no relationship of this node
+    /// claims.
+    Unclaimed { header: Option<Header> },
     /// An input was handed to a session.
     Given { relationship: usize, what: Given },
     /// The session refused it.
     Refused { relationship: usize, error: SessionError },
     /// A place is on the disk.
-    PlaceWritten { relationship: usize, epoch: u32, start: u64 },
+    PlaceWritten { relationship: usize, run: u32, epoch: u32, start: u64 },
+    /// The trace of a fallback or failsafe is kept; the place follows.
+    Noted { relationship: usize, found: FoundBack },
+    /// The module put a generation in.
+    Installed { relationship: usize },
+    /// A generation is erased.
+    Erased { relationship: usize },
     /// That a relationship is active is on the disk.
     ActiveWritten { relationship: usize },
     /// The disk took nothing.
     NotWritten { relationship: usize },
     /// A session made a frame and it went out.
     Sent { relationship: usize, header: Header, kind: FrameKind, body: Vec<u8> },
+    /// A session made a frame to find back by, for this member.
+    SentTo { relationship: usize, member: u16, length: usize },
     /// A message of a frame was given to the application.
     Delivered { relationship: usize, header: Header, delivery: Delivered },
     /// A session told something.
@@ -44,7 +53,7 @@ pub enum Happening {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A good place, and whether the relationship is active.
-    Good { epoch: u32, active: bool },
+    Good { run: u32, epoch: u32, active: bool },
     /// No place, or a damaged one.
     Lost,
     /// A place of another start.
@@ -101,7 +110,7 @@ impl fmt::Display for Happening {
             Self::Found { relationship, found } => {
                 write!(f, "relationship {relationship}: ")?;
                 match found {
-                    Found::Good { epoch, active } => {
+                    Found::Good { epoch, active, .. } => {
                         let standing = if *active { "active" } else { "staged" };
                         write!(f, "place {} found, {standing}", EpochText(*epoch))
                     }
@@ -113,7 +122,9 @@ impl fmt::Display for Happening {
             Self::Counted { count: None } => f.write_str("has started"),
             Self::Died => f.write_str("dies"),
             Self::DidNotStart { why } => write!(f, "does not start: {why}"),
-            Self::Unclaimed => f.write_str("hears something that belongs to none of its relationships"),
+            Self::Unclaimed { .. } => {
+                f.write_str("hears something that belongs to none of its relationships")
+            }
             Self::Given { relationship, what } => {
                 write!(f, "relationship {relationship}: ")?;
                 match what {
@@ -127,12 +138,20 @@ impl fmt::Display for Happening {
             Self::Refused { relationship, error } => {
                 write!(f, "relationship {relationship}: cannot: {error}")
             }
-            Self::PlaceWritten { relationship, epoch, start } => {
+            Self::PlaceWritten { relationship, run, epoch, start } => {
                 write!(
                     f,
-                    "relationship {relationship}: place {} is durable, start {start}",
+                    "relationship {relationship}: place {} of run {run} is durable, start {start}",
                     EpochText(*epoch)
                 )
+            }
+            Self::Noted { relationship, found } => {
+                write!(f, "relationship {relationship}: the trace is durable: {found:?}")
+            }
+            Self::Installed { relationship } => write!(f, "relationship {relationship}: is installed"),
+            Self::Erased { relationship } => write!(f, "relationship {relationship}: is erased"),
+            Self::SentTo { relationship, member, length } => {
+                write!(f, "relationship {relationship}: {length} bytes to find back, for member {member}")
             }
             Self::ActiveWritten { relationship } => {
                 write!(f, "relationship {relationship}: active is durable")
@@ -168,6 +187,15 @@ impl fmt::Display for Happening {
                     write!(f, "relationship {relationship}: half of the epochs are gone")
                 }
                 Event::EpochsUsedUp => write!(f, "relationship {relationship}: the last epoch begins"),
+                Event::FoundBack(found) => write!(f, "relationship {relationship}: found back: {found:?}"),
+                Event::Answered { requester, with_place } => {
+                    let what = if *with_place { "its place" } else { "no place" };
+                    write!(f, "relationship {relationship}: gives member {requester} {what}")
+                }
+                Event::FailsafeMissed { missing } => {
+                    write!(f, "relationship {relationship}: failsafe lacks {missing} members")
+                }
+                Event::NeedsModule => write!(f, "relationship {relationship}: needs the module"),
             },
             Self::Stands { relationship, stands: Stands { phase, epoch, .. } } => {
                 write!(f, "relationship {relationship}: {phase:?} at {}", EpochText(*epoch))

@@ -34,13 +34,26 @@ pub enum Invariant {
     TimersMoveOn,
     /// After the faults stopped every member hears every other within the stated bound.
     AllHearAllWithinTheBound,
+    /// Nobody takes from others a (run, epoch) below its own.
+    NobodyAdoptsALowerPlace,
+    /// A failsafe begins a run only when no member has a place: all members or none.
+    FailsafeOfAllOrNone,
+    /// After the faults stopped every member without place finds back within the stated bound, if any member
+    /// has one, or by failsafe if all are there.
+    FindsBackWithinTheBound,
+    /// Whoever is no member of a generation opens nothing of it, and nobody who has gone over to it sends in
+    /// an older one.
+    RemovedMemberOpensNothing,
+    /// When the element version stays, a frame of the generation before that arrives within its overlap is
+    /// taken.
+    NoMessageLostByAdding,
     /// Nothing that happens makes a program fall over.
     NothingBringsItDown,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::NoKeyAndNonceTwice,
         Self::NothingDeliveredTwice,
         Self::NothingDeliveredThatNoMemberSent,
@@ -55,6 +68,11 @@ impl Invariant {
         Self::RefusalsChangeNothing,
         Self::TimersMoveOn,
         Self::AllHearAllWithinTheBound,
+        Self::NobodyAdoptsALowerPlace,
+        Self::FailsafeOfAllOrNone,
+        Self::FindsBackWithinTheBound,
+        Self::RemovedMemberOpensNothing,
+        Self::NoMessageLostByAdding,
         Self::NothingBringsItDown,
     ];
 
@@ -75,6 +93,11 @@ impl Invariant {
             Self::RefusalsChangeNothing => "refusals-change-nothing",
             Self::TimersMoveOn => "timers-move-on",
             Self::AllHearAllWithinTheBound => "all-hear-all-within-the-bound",
+            Self::NobodyAdoptsALowerPlace => "nobody-adopts-a-lower-place",
+            Self::FailsafeOfAllOrNone => "failsafe-of-all-or-none",
+            Self::FindsBackWithinTheBound => "finds-back-within-the-bound",
+            Self::RemovedMemberOpensNothing => "removed-member-opens-nothing",
+            Self::NoMessageLostByAdding => "no-message-lost-by-adding",
             Self::NothingBringsItDown => "nothing-brings-it-down",
         }
     }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::action::Action;
+use crate::module::Change;
 use crate::random::Random;
 use crate::setup::Setup;
 
@@ -37,6 +38,12 @@ pub(crate) enum Kind {
     Clone,
     /// The module gives its word.
     Activate,
+    /// A place is lost, or all at a node.
+    Loss,
+    /// The module makes another generation.
+    Change,
+    /// The module works, dies, and is restored.
+    Module,
 }
 
 impl Mixture {
@@ -129,6 +136,25 @@ impl Kind {
                 vec![Action::Leap { node, relationship, epochs }]
             }
             Self::Clone => vec![Action::Clone { node }],
+            Self::Loss => match random.below(3) {
+                0 => vec![Action::Lose { node, relationship }, Action::Start { node }],
+                1 => vec![Action::Wipe { node }, Action::Start { node }],
+                _ => vec![Action::Wipe { node }],
+            },
+            Self::Change => vec![Action::Change {
+                relationship,
+                change: match random.below(5) {
+                    0 => Change::Renew { suspect: true },
+                    1 => Change::Add { node },
+                    2 => Change::Remove { node },
+                    _ => Change::Renew { suspect: false },
+                },
+            }],
+            Self::Module => match random.below(6) {
+                0 => vec![Action::ModuleBackup],
+                1 => vec![Action::ModuleRestore],
+                _ => vec![Action::ModuleWorks],
+            },
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Network {
 /// A frame on its way.
 #[derive(Debug)]
 pub struct Flight {
+    /// When it was sent.
+    pub since: Duration,
     /// The node that it goes to.
     pub to: usize,
     /// Its bytes.
@@ -52,7 +54,7 @@ impl Network {
             let (shortest, longest) = self.delay;
             let delay = self.random.between(shortest.as_micros() as u64, longest.as_micros() as u64);
             self.sent += 1;
-            let flight = Flight { to, frame: frame.to_vec() };
+            let flight = Flight { since: now, to, frame: frame.to_vec() };
             self.flights.insert((now + Duration::from_micros(delay), self.sent), flight);
         }
     }
@@ -65,6 +67,24 @@ impl Network {
     /// The next frame to arrive, whenever that is.
     pub fn arrive(&mut self) -> Option<Flight> {
         self.flights.pop_first().map(|(_, flight)| flight)
+    }
+
+    /// What is on its way.
+    pub fn flights(&self) -> impl Iterator<Item = &Flight> {
+        self.flights.values()
+    }
+
+    /// A copy of this frame is on its way again.
+    pub fn put_back(&mut self, flight: &Flight) {
+        self.sent += 1;
+        let copy = Flight { since: flight.since, to: flight.to, frame: flight.frame.clone() };
+        self.flights.insert((flight.since + self.delay.1, self.sent), copy);
+    }
+
+    /// Takes one of these frames out of the network.
+    pub fn take(&mut self, at: usize) -> Option<Flight> {
+        let key = *self.flights.keys().nth(at)?;
+        self.flights.remove(&key)
     }
 
     /// Cuts the link from one node to another, or mends it. The other direction stays as it is.

@@ -5,6 +5,7 @@ use akm_core::crypto;
 use akm_core::element::{ElementError, ProvisionableElement, Root};
 use akm_core::frame::Header;
 use akm_core::keys::{PlaceSeal, sealed_start};
+use akm_core::lineage::{Arrival, Lineage};
 use akm_core::sds::{GenerationSecrets, SynchronizedDataSet};
 use akm_core::session::{Input, Instant, Membership, Options, RandomSource, Session, Standing, Surroundings};
 use akm_core::start::{SealedPlace, Start, StartError};
@@ -43,16 +44,9 @@ pub struct Node {
 struct Process {
     began: Duration,
     seal: PlaceSeal,
-    members: BTreeMap<usize, Member>,
+    lineages: BTreeMap<usize, Lineage>,
     /// Bytes of frames that the host keeps.
     hoard: usize,
-}
-
-/// What a process has of one relationship.
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) sds: SynchronizedDataSet,
-    pub(crate) session: Session,
 }
 
 /// What came of something that was done to a node.
@@ -60,8 +54,8 @@ pub(crate) struct Member {
 pub struct Outcome {
     /// What happened, in order.
     pub happenings: Vec<Happening>,
-    /// Frames for all other members of a relationship.
-    pub frames: Vec<(usize, Vec<u8>)>,
+    /// Frames for all other members of a relationship, or for the one of this index.
+    pub frames: Vec<(usize, Option<u16>, Vec<u8>)>,
 }
 
 /// The process is no more.
@@ -92,13 +86,14 @@ impl Node {
     /// Takes in a relationship, as a node does that its module sends one.
     pub fn install(&mut self, number: usize, relationship: &Relationship) {
         let sds = &relationship.sds;
-        let GenerationSecrets { element_root, tree_root, .. } = relationship.secrets();
-        let root = Root::Relationship { id: sds.relationship(), version: sds.element_version() };
-        self.element.install(root, element_root.expose()).expect("a new element takes a root");
+        let GenerationSecrets { tree_root, .. } = relationship.secrets();
+        self.element
+            .install(root_of(sds), relationship.element_root().expose())
+            .expect("a new element takes a root");
         let seal = PlaceSeal::derive(&mut self.element, 0).expect("a new element answers");
         let place = Place::before_first(0, tree_root).emit();
         let sealed = seal_place(&seal, &mut self.system, sds, &place);
-        self.disk.write_place(number, sealed).expect("a new disk has room");
+        self.disk.install(number, sealed).expect("a new disk has room");
         if relationship.active {
             self.disk.write_active(number).expect("a new disk has room");
         }
@@ -115,18 +110,23 @@ impl Node {
         self.process.is_some()
     }
 
-    /// The session of a relationship, while a process runs.
+    /// The generations of a relationship, while a process runs.
+    pub fn lineage(&self, relationship: usize) -> Option<&Lineage> {
+        self.process.as_ref()?.lineages.get(&relationship)
+    }
+
+    /// The session of a relationship in which messages go out, or which waits to become that.
     pub fn session(&self, relationship: usize) -> Option<&Session> {
-        Some(&self.process.as_ref()?.members.get(&relationship)?.session)
+        let lineage = self.lineage(relationship)?;
+        lineage.active().or(lineage.staged())
     }
 
     /// When the first of its sessions wants to be called, and which.
     pub fn due(&self) -> Option<(Duration, usize)> {
         let process = self.process.as_ref()?;
-        let due = |(number, member): (&usize, &Member)| {
-            Some((process.began + member.session.timeout()?.0, *number))
-        };
-        process.members.iter().filter_map(due).min()
+        let due =
+            |(number, lineage): (&usize, &Lineage)| Some((process.began + lineage.timeout()?.0, *number));
+        process.lineages.iter().filter_map(due).min()
     }
 
     /// Lets the process end without a word after this many more steps.
@@ -191,22 +191,62 @@ impl Node {
         };
         outcome.happenings.push(Happening::Counted { count: element.count() });
         step(dies_after)?;
-        let mut members = BTreeMap::new();
+        let mut sessions: BTreeMap<usize, Vec<Session>> = BTreeMap::new();
         for (number, standing) in standings {
             let relationship = &relationships[number];
-            let GenerationSecrets { header_key, .. } = relationship.secrets();
-            let sds = relationship.sds.clone();
-            let membership =
-                Membership::new(sds.clone(), id_of_node(self.identity), header_key, relationship.tag)
-                    .expect("it is a member, and the policy is one of ours");
-            let options = Options { hello_at_start: true };
             let mut surroundings = Surroundings { now: Instant(Duration::ZERO), element, random: system };
-            let session =
-                Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
+            let session = session(self.identity, relationship, standing, &mut surroundings)?;
             outcome.happenings.push(stands(number, &session, 0, Vec::new()));
-            members.insert(number, Member { sds, session });
+            sessions.entry(relationship.lineage).or_default().push(session);
         }
-        Ok(Process { began: now, seal, members, hoard: 0 })
+        let lineages =
+            sessions.into_iter().map(|(number, sessions)| (number, Lineage::resume(sessions))).collect();
+        Ok(Process { began: now, seal, lineages, hoard: 0 })
+    }
+
+    /// The module sends a generation to this node, which runs.
+    pub fn take_in(
+        &mut self,
+        now: Duration,
+        number: usize,
+        relationships: &[Relationship],
+        outcome: &mut Outcome,
+    ) -> Result<Arrival, NotInstalled> {
+        let relationship = &relationships[number];
+        let sds = &relationship.sds;
+        let Self { element, disk, system, .. } = self;
+        let process = self.process.as_mut().ok_or(NotInstalled::Trouble)?;
+        let lineage = process.lineages.get(&relationship.lineage);
+        if let Some(lineage) = lineage {
+            match lineage.examine(sds) {
+                Ok(Arrival::Held) => return Ok(Arrival::Held),
+                Ok(Arrival::Above) => {}
+                Err(_) => return Err(NotInstalled::NotAbove),
+            }
+        }
+        let trouble = |_| NotInstalled::Trouble;
+        let root = root_of(sds);
+        let used = lineage
+            .is_some_and(|lineage| lineage.sessions().any(|session| session.membership().root() == root));
+        if !used {
+            // What an installation that was cut off left behind.
+            element.erase(root).map_err(trouble)?;
+        }
+        element.install(root, relationship.element_root().expose()).map_err(trouble)?;
+        // The session first: what fails here has written nothing.
+        let instant = Instant(now - process.began);
+        let place = Place::before_first(0, relationship.secrets().tree_root);
+        let sealed = seal_place(&process.seal, system, sds, &place.emit());
+        let mut surroundings = Surroundings { now: instant, element, random: system };
+        let session = session(self.identity, relationship, Standing::Staged(place), &mut surroundings);
+        let session = session.map_err(trouble)?;
+        disk.install(number, sealed).map_err(|DiskFull| NotInstalled::Trouble)?;
+        outcome.happenings.push(Happening::Installed { relationship: number });
+        outcome.happenings.push(stands(number, &session, 0, Vec::new()));
+        let lineage = process.lineages.entry(relationship.lineage);
+        let lineage = lineage.or_insert_with(|| Lineage::resume(Vec::new()));
+        lineage.install(session).expect("it was examined");
+        Ok(Arrival::Above)
     }
 
     /// Judges all places, and writes the good ones again.
@@ -218,22 +258,29 @@ impl Node {
     ) -> Result<Vec<(usize, Standing)>, NoStart> {
         let Self { element, disk, system, dies_after, flaw, .. } = self;
         let mut standings = Vec::new();
-        for (number, relationship) in relationships.iter().enumerate() {
+        let installed: Vec<usize> = disk.installed().collect();
+        for number in installed {
+            let relationship = &relationships[number];
             let sds = &relationship.sds;
             let sealed = disk.place(number).map(<[u8]>::to_vec);
-            let Some(sealed) = sealed.filter(|_| relationship.members.contains(&self.identity)) else {
-                continue;
+            let mut examined = match &sealed {
+                Some(sealed) if *flaw == Some(Flaw::IgnoresCounter) => {
+                    open_whatever_it_is(element, sds, sealed)?
+                }
+                sealed => start.examine(crypto::provider(), sds, sealed.as_deref()),
             };
-            let examined = if *flaw == Some(Flaw::IgnoresCounter) {
-                open_whatever_it_is(element, sds, &sealed)?
-            } else {
-                start.examine(crypto::provider(), sds, Some(&sealed))
-            };
+            if *flaw == Some(Flaw::MislaysPlaces) && self.identity == 0 {
+                examined = SealedPlace::Missing;
+            }
             let active = disk.is_active(number) && *flaw != Some(Flaw::ForgetsActivation);
             let (found, place) = match examined {
-                SealedPlace::Missing | SealedPlace::Damaged => (Found::Lost, Err(Standing::WithoutPlace)),
-                SealedPlace::RolledBack => (Found::RolledBack, Err(Standing::RolledBack)),
-                SealedPlace::Good(place) => (Found::Good { epoch: place.epoch(), active }, Ok(place)),
+                SealedPlace::Missing | SealedPlace::Damaged => {
+                    (Found::Lost, Err(Standing::WithoutPlace { active }))
+                }
+                SealedPlace::RolledBack => (Found::RolledBack, Err(Standing::RolledBack { active })),
+                SealedPlace::Good(place) => {
+                    (Found::Good { run: place.run(), epoch: place.epoch(), active }, Ok(place))
+                }
             };
             outcome.happenings.push(Happening::Found { relationship: number, found });
             let standing = match place {
@@ -243,11 +290,11 @@ impl Node {
                         let sealed = seal_place(start.seal(), system, sds, &place.emit());
                         step(dies_after)?;
                         disk.write_place(number, sealed)?;
-                        let (epoch, start) = (place.epoch(), start.seal().start());
                         outcome.happenings.push(Happening::PlaceWritten {
                             relationship: number,
-                            epoch,
-                            start,
+                            run: place.run(),
+                            epoch: place.epoch(),
+                            start: start.seal().start(),
                         });
                         step(dies_after)?;
                     }
@@ -259,23 +306,55 @@ impl Node {
         Ok(standings)
     }
 
-    /// Takes bytes off the network.
-    pub fn receive(&mut self, now: Duration, frame: &[u8], outcome: &mut Outcome) {
+    /// Takes bytes off the network. What no relationship claims is shown to all, which count it.
+    pub fn receive(
+        &mut self,
+        now: Duration,
+        frame: &[u8],
+        relationships: &[Relationship],
+        outcome: &mut Outcome,
+    ) {
         let Some(process) = &self.process else { return };
-        match relationship_of(process, frame) {
-            Some(relationship) => self.drive(now, relationship, Input::Frame(frame), outcome),
-            None => outcome.happenings.push(Happening::Unclaimed),
+        let claimed = relationship_of(process, frame).filter(|number| {
+            let closing = process.lineages[number].closing();
+            let tag = Header::parse(frame).map(|header| header.tag);
+            let of_closing = closing.is_some_and(|closing| Ok(closing.tag()) == tag);
+            !(of_closing && self.flaw == Some(Flaw::ClosesAtOnce))
+        });
+        if let Some(number) = claimed {
+            self.drive(now, number, Input::Frame(frame), relationships, outcome);
+            return;
+        }
+        let header = Header::parse(frame).ok();
+        outcome.happenings.push(Happening::Unclaimed { header });
+        let lineages: Vec<usize> = process.lineages.keys().copied().filter(|_| header.is_some()).collect();
+        for number in lineages {
+            if self.flaw != Some(Flaw::ClosesAtOnce) {
+                self.drive(now, number, Input::Frame(frame), relationships, outcome);
+            }
         }
     }
 
     /// Hands an input to a session and carries out what comes of it. Without a process, or a session
     /// for that relationship, nothing happens.
-    pub fn drive(&mut self, now: Duration, relationship: usize, input: Input<'_>, outcome: &mut Outcome) {
+    pub fn drive(
+        &mut self,
+        now: Duration,
+        number: usize,
+        input: Input<'_>,
+        relationships: &[Relationship],
+        outcome: &mut Outcome,
+    ) {
         let Some(process) = &mut self.process else { return };
-        let Some(member) = process.members.get_mut(&relationship) else { return };
+        let Some(lineage) =
+            process.lineages.get_mut(&number).filter(|lineage| lineage.sessions().count() > 0)
+        else {
+            return;
+        };
         let hand = Hand {
-            relationship,
-            member,
+            number,
+            relationships,
+            lineage,
             now: Instant(now - process.began),
             seal: &process.seal,
             hoard: &mut process.hoard,
@@ -305,9 +384,37 @@ impl Node {
         let place = place.at(epoch).expect("the epoch is ahead");
         let sealed = seal_place(&seal, &mut self.system, sds, &place.emit());
         if self.disk.write_place(number, sealed).is_ok() {
-            outcome.happenings.push(Happening::PlaceWritten { relationship: number, epoch, start });
+            let run = place.run();
+            outcome.happenings.push(Happening::PlaceWritten { relationship: number, run, epoch, start });
         }
     }
+}
+
+/// Why a node did not take in a generation.
+pub enum NotInstalled {
+    /// It holds a higher one, or the same with another content.
+    NotAbove,
+    /// It is not there, its element does not answer, or its disk takes nothing.
+    Trouble,
+}
+
+/// The name of the element root of a generation.
+fn root_of(sds: &SynchronizedDataSet) -> Root {
+    Root::Relationship { id: sds.relationship(), version: sds.element_version() }
+}
+
+fn session(
+    identity: usize,
+    relationship: &Relationship,
+    standing: Standing,
+    surroundings: &mut Surroundings<'_>,
+) -> Result<Session, ElementError> {
+    let GenerationSecrets { header_key, .. } = relationship.secrets();
+    let membership =
+        Membership::new(relationship.sds.clone(), id_of_node(identity), header_key, relationship.tag)
+            .expect("it is a member, and the policy is one of ours");
+    let options = Options { hello_at_start: true, find_back: true };
+    Session::start(crypto::provider(), membership, standing, options, surroundings)
 }
 
 impl From<Died> for NoStart {
@@ -349,12 +456,12 @@ pub(crate) fn step(dies_after: &mut Option<u32>) -> Result<(), Died> {
 /// The relationship that claims a frame: by its tag, and where several share it by header signature.
 fn relationship_of(process: &Process, frame: &[u8]) -> Option<usize> {
     let tag = Header::parse(frame).ok()?.tag;
-    let mut candidates = process.members.iter().filter(|(_, member)| member.session.tag() == tag);
+    let mut candidates = process.lineages.iter().filter(|(_, lineage)| lineage.listens_to(tag));
     let (first, _) = candidates.next()?;
     if candidates.next().is_none() {
         return Some(*first);
     }
-    process.members.iter().find(|(_, member)| member.session.claims(frame)).map(|(number, _)| *number)
+    process.lineages.iter().find(|(_, lineage)| lineage.claims(frame)).map(|(number, _)| *number)
 }
 
 /// Seals an encoded place under a key of its own.

@@ -1,14 +1,19 @@
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet, Tag};
+use akm_core::sds::{
+    ElementRoot, Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet, Tag,
+};
 use akm_core::secret::Secret;
 use akm_core::session::RandomSource;
 
 use crate::random::{Part, Random};
 use crate::setup::{RelationshipSetup, Setup};
 
-/// A relationship as its module made it.
+/// A generation of a relationship, as its module made it. Each has a number of its own, the first ones that
+/// of their relationship.
 #[derive(Debug)]
 pub struct Relationship {
+    /// The number of the relationship.
+    pub lineage: usize,
     /// The numbers of its members, by index.
     pub members: Vec<usize>,
     /// Whether it is active from the beginning.
@@ -18,6 +23,8 @@ pub struct Relationship {
     /// The tag that its frames bear.
     pub tag: Tag,
     random: Random,
+    /// The generation that brought the element root, if it was not this one.
+    root_of: Option<Box<(Random, SynchronizedDataSet)>>,
 }
 
 impl Relationship {
@@ -50,10 +57,53 @@ impl Relationship {
             policy: wanted.policy.emit(),
         })
         .expect("a setup has two members or more, in ascending order");
-        let mut relationship =
-            Self { members: wanted.members.clone(), active: wanted.active, sds, tag: Tag([0; 4]), random };
+        let mut relationship = Self {
+            lineage: number,
+            members: wanted.members.clone(),
+            active: wanted.active,
+            sds,
+            tag: Tag([0; 4]),
+            random,
+            root_of: None,
+        };
         relationship.tag = relationship.secrets().tag;
         relationship
+    }
+
+    /// The next generation after this one, or one above it.
+    pub fn next(&self, mut random: Random, generation: u32, version: u32, members: &[usize]) -> Self {
+        let mut instance = [0; 16];
+        random.fill(&mut instance);
+        let sds = SynchronizedDataSet::new(Generation {
+            kind: Kind::Communication,
+            relationship: self.sds.relationship(),
+            generation,
+            element_version: version,
+            instance,
+            suite: self.sds.suite(),
+            members: members.iter().map(|member| id_of_node(*member)).collect(),
+            policy: self.sds.policy().to_vec(),
+        })
+        .expect("two members or more, each once");
+        let root_of = (version == self.sds.element_version()).then(|| match &self.root_of {
+            Some(first) => first.clone(),
+            None => Box::new((self.random.clone(), self.sds.clone())),
+        });
+        let (lineage, members) = (self.lineage, members.to_vec());
+        let mut made = Self { lineage, members, active: false, sds, tag: Tag([0; 4]), random, root_of };
+        made.tag = made.secrets().tag;
+        made
+    }
+
+    /// The root for the elements of its members.
+    pub fn element_root(&self) -> ElementRoot {
+        match &self.root_of {
+            None => self.secrets().element_root,
+            Some(first) => {
+                let (mut random, sds) = (first.0.clone(), &first.1);
+                ParameterDataVector::new(Secret::fill(|vector| random.fill(vector))).derive(sds).element_root
+            }
+        }
     }
 
     /// The secrets of its generation, as often as somebody needs them.

@@ -34,7 +34,7 @@ impl Scenario {
     }
 
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 25] = [
         Self { name: "anything", about: "every fault there is, mixed", tell: anything },
         Self {
             name: "bad-network",
@@ -89,6 +89,37 @@ impl Scenario {
         },
         Self { name: "clone", about: "two devices run on one member's state", tell: clone },
         Self { name: "last-epochs", about: "a generation comes to its end", tell: last_epochs },
+        Self { name: "lost-places", about: "members lose their places and find back", tell: lost_places },
+        Self {
+            name: "all-lost",
+            about: "all members lose their places, and some are away for a while",
+            tell: all_lost,
+        },
+        Self {
+            name: "all-re-imaged",
+            about: "all disks go back to an image, and the elements count or do not",
+            tell: all_reimaged,
+        },
+        Self {
+            name: "lost-among-strangers",
+            about: "members find back while requests are replayed and forged",
+            tell: lost_among_strangers,
+        },
+        Self {
+            name: "generations",
+            about: "members are added, removed and suspected while all talk",
+            tell: generations,
+        },
+        Self {
+            name: "generations-and-faults",
+            about: "the same while processes die, disks fill up and links are cut",
+            tell: generations_and_faults,
+        },
+        Self {
+            name: "module-restored",
+            about: "the module dies and an old backup of it is put back",
+            tell: module_restored,
+        },
     ];
 }
 
@@ -420,6 +451,118 @@ fn clone(story: &mut Story) {
         story.does(Action::Send { node: copy, relationship: 0 });
     }
     story.settles();
+}
+
+fn lost_places(story: &mut Story) {
+    story.all_active();
+    story.talk(6, 20);
+    let mixture = Mixture::peace().with(Kind::Loss, 6).with(Kind::Advance, 3).with(Kind::Crash, 2);
+    for _ in 0..2 {
+        story.happens(20, 50, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn all_lost(story: &mut Story) {
+    story.all_active();
+    story.talk(4, 10);
+    let mut away = Vec::new();
+    for node in 0..story.members() {
+        story.does(Action::Wipe { node });
+        if story.random.chance(200) {
+            away.push(node);
+        } else {
+            story.does(Action::Start { node });
+        }
+    }
+    if story.random.chance(300) {
+        let longest = story.random.pick(&[10, 200, 1500]);
+        story.does(Action::Delay { shortest: Duration::ZERO, longest: Duration::from_millis(longest) });
+        story.does(Action::Loss { in_a_thousand: 200 });
+    }
+    let most = story.random.pick(&[5_000, 30_000, 120_000]);
+    story.waits(0, most);
+    story.happens(0, 20, &Mixture::peace().with(Kind::Crash, 3).with(Kind::Links, 2).with(Kind::Loss, 1));
+    for node in away {
+        story.does(Action::Start { node });
+    }
+    story.settles();
+    story.talk(2, 10);
+    story.settles();
+}
+
+fn all_reimaged(story: &mut Story) {
+    story.all_active();
+    story.talk(2, 10);
+    for node in 0..story.members() {
+        story.does(Action::Image { node });
+    }
+    story.happens(5, 20, &Mixture::peace().with(Kind::Crash, 3).with(Kind::Advance, 3));
+    for node in 0..story.members() {
+        if story.random.chance(900) {
+            story.does(Action::Crash { node });
+            story.does(Action::Start { node });
+        }
+        story.does(Action::Restore { node, image: 0 });
+    }
+    for node in 0..story.members() {
+        story.does(Action::Start { node });
+    }
+    story.waits(0, 90_000);
+    story.settles();
+}
+
+fn lost_among_strangers(story: &mut Story) {
+    story.all_active();
+    story.talk(4, 10);
+    let mixture = Mixture::peace().with(Kind::Loss, 4).with(Kind::Intrusion, 30).with(Kind::Network, 2);
+    for _ in 0..2 {
+        story.happens(40, 80, &mixture);
+        story.settles_somehow();
+    }
+}
+
+/// Nodes beside the members, who may be added.
+fn add_nodes(story: &mut Story) {
+    for _ in 0..story.random.between(1, 2) {
+        let counter = story.random.chance(600);
+        story.trace.setup.nodes.push(NodeSetup { counter });
+    }
+}
+
+fn generations(story: &mut Story) {
+    story.all_active();
+    add_nodes(story);
+    story.talk(4, 10);
+    let mixture = Mixture::peace().with(Kind::Change, 2).with(Kind::Module, 3).with(Kind::Advance, 2);
+    for _ in 0..2 {
+        story.happens(20, 50, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn generations_and_faults(story: &mut Story) {
+    story.all_active();
+    add_nodes(story);
+    let mixture = Mixture::everything().with(Kind::Change, 3).with(Kind::Module, 4).with(Kind::Loss, 2);
+    for _ in 0..2 {
+        story.happens(20, 60, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn module_restored(story: &mut Story) {
+    story.all_active();
+    add_nodes(story);
+    story.talk(4, 10);
+    let mixture = Mixture::peace().with(Kind::Change, 3).with(Kind::Module, 2).with(Kind::Crash, 2);
+    for _ in 0..story.random.between(1, 3) {
+        story.does(Action::ModuleBackup);
+        story.happens(5, 20, &mixture);
+        story.does(Action::ModuleRestore);
+        story.happens(5, 20, &mixture);
+        story.settles_somehow();
+    }
 }
 
 fn last_epochs(story: &mut Story) {

@@ -33,6 +33,7 @@ impl World {
         let paces: Vec<Pace> = setups.map(|setup| Pace::of(&setup.policy, setup.members.len())).collect();
         let delay = paces.iter().map(|pace| pace.delay).min().unwrap_or_default();
         self.stop_faults(delay)?;
+        self.all_find_back(&paces)?;
         let began = self.now;
         self.watch.listen(began);
         let wanted = self.wanted(alone);
@@ -50,8 +51,9 @@ impl World {
             let heard = |wanted: &&Wanted| wanted.relationship == relationship;
             for Wanted { from, to, .. } in wanted.iter().filter(heard) {
                 let from = self.nodes[*from].identity;
-                if let Some(heard) = self.watch.heard(relationship, from, *to)
-                    && !self.watch.spoke_under_second_salt(relationship, from)
+                let issue = self.module.latest(relationship);
+                if let Some(heard) = self.watch.heard(issue, from, *to)
+                    && !self.watch.spoke_under_second_salt(issue, from)
                 {
                     self.watch.tally.slowest_of(heard - began, bound);
                 }
@@ -68,7 +70,8 @@ impl World {
     /// under another salt.
     fn is_mute(&mut self, late: &Wanted, bound: Duration) -> Result<(), Violation> {
         let Wanted { relationship, from, to } = *late;
-        if !self.watch.spoke_under_second_salt(relationship, self.nodes[from].identity) {
+        let issue = self.module.latest(relationship);
+        if !self.watch.spoke_under_second_salt(issue, self.nodes[from].identity) {
             return Err(Violation::new(
                 Invariant::AllHearAllWithinTheBound,
                 format!(
@@ -128,23 +131,115 @@ impl World {
             self.nodes[node].element.fall_silent(false);
             self.start(node)?;
         }
-        // The module gives its word to whoever has not become active by then.
-        for relationship in 0..self.relationships.len() {
+        // What is parked is done, also where a restored module has to make another generation first. Then the
+        // module gives its word to whoever has not become active by then.
+        for _ in 0..3 {
+            self.module_works()?;
+        }
+        for relationship in 0..self.setup.relationships.len() {
+            let generation = self.relationships[self.module.latest(relationship)].sds.generation();
             for node in 0..self.nodes.len() {
-                self.input(node, relationship, Input::Activate)?;
+                self.activate(node, relationship, generation)?;
             }
         }
         Ok(())
+    }
+
+    /// Demands that members without place find back within the bound, if anybody can help them.
+    fn all_find_back(&mut self, paces: &[Pace]) -> Result<(), Violation> {
+        for (relationship, _) in paces.iter().enumerate() {
+            let members = self.relationships[self.module.latest(relationship)].members.len();
+            let Some(bound) = self.help(relationship, members) else {
+                self.watch.tally.helpless += self.without_place(relationship).len() as u64;
+                continue;
+            };
+            let began = self.now;
+            while !self.without_place(relationship).is_empty() {
+                if !self.happen_next(began + bound)? {
+                    let lost = self.without_place(relationship);
+                    return Err(Violation::new(
+                        Invariant::FindsBackWithinTheBound,
+                        format!(
+                            "in relationship {relationship} nodes {lost:?} do not find back within {bound:?}"
+                        ),
+                    ));
+                }
+            }
+        }
+        self.astray_come_back()
+    }
+
+    /// Members of the latest generation that look for their place.
+    fn without_place(&self, relationship: usize) -> Vec<usize> {
+        let lost = |phase| matches!(phase, Phase::WithoutPlace | Phase::RolledBack | Phase::Resyncing);
+        self.of_latest(relationship, lost)
+    }
+
+    /// The nodes whose relationship is in its latest generation and in such a phase there.
+    fn of_latest(&self, relationship: usize, phase: impl Fn(Phase) -> bool) -> Vec<usize> {
+        // A module that was restored may have made another of the same number.
+        let latest = self.relationships[self.module.latest(relationship)].sds.digest();
+        let fits = |node: &usize| {
+            self.nodes[*node].session(relationship).is_some_and(|session| {
+                session.membership().sds().digest() == latest && phase(session.phase())
+            })
+        };
+        (0..self.nodes.len()).filter(fits).collect()
+    }
+
+    /// The bound within which members without place find back; `None` if nobody can help them.
+    fn help(&self, relationship: usize, members: usize) -> Option<Duration> {
+        let lost = self.without_place(relationship);
+        if lost.is_empty() || self.has_copies(relationship) {
+            return None;
+        }
+        let have = self.of_latest(relationship, |phase| matches!(phase, Phase::Established | Phase::UsedUp));
+        if !have.is_empty() {
+            return Some(bound::fallback(members));
+        }
+        let active = |node: &usize| self.nodes[*node].session(relationship).is_some_and(Session::is_active);
+        (lost.len() == members && lost.iter().all(active)).then(|| bound::failsafe(members))
+    }
+
+    fn has_copies(&self, relationship: usize) -> bool {
+        let members = &self.relationships[self.module.latest(relationship)].members;
+        members.iter().any(|member| self.nodes.iter().filter(|node| node.identity == *member).count() > 1)
+    }
+
+    /// A member whose disk went back to an earlier run hears nothing but frames that it cannot place, and asks
+    /// after a minute.
+    fn astray_come_back(&mut self) -> Result<(), Violation> {
+        for relationship in 0..self.setup.relationships.len() {
+            let end = self.now + bound::HINTED;
+            while self.now < end && !self.astray(relationship).is_empty() {
+                let next = self.now + Duration::from_secs(1);
+                for node in 0..self.nodes.len() {
+                    if self.phase(node, relationship) == Some(Phase::Established) {
+                        self.send(node, relationship)?;
+                    }
+                }
+                self.run_until(next)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Members that are in an earlier run than others.
+    pub(crate) fn astray(&self, relationship: usize) -> Vec<usize> {
+        let live = self.of_latest(relationship, |phase| phase == Phase::Established);
+        let run = |node: usize| self.nodes[node].session(relationship).map_or(0, Session::run);
+        let highest = live.iter().map(|node| run(*node)).max().unwrap_or(0);
+        live.into_iter().filter(|node| run(*node) < highest).collect()
     }
 
     /// Who is to hear whom: members that rest, relationships without epochs and the voice of a member
     /// that is there twice are left out.
     fn wanted(&self, alone: Option<usize>) -> Vec<Wanted> {
         let mut wanted = Vec::new();
-        for relationship in 0..self.relationships.len() {
-            let live: Vec<usize> = (0..self.nodes.len())
-                .filter(|node| self.phase(*node, relationship) == Some(Phase::Established))
-                .collect();
+        for relationship in 0..self.setup.relationships.len() {
+            let astray = self.astray(relationship);
+            let mut live = self.of_latest(relationship, |phase| phase == Phase::Established);
+            live.retain(|node| !astray.contains(node));
             if self.is_used_up(relationship) {
                 continue;
             }
@@ -161,7 +256,8 @@ impl World {
     }
 
     fn is_used_up(&self, relationship: usize) -> bool {
-        let sessions = self.nodes.iter().filter_map(|node| node.session(relationship));
+        let all = self.of_latest(relationship, |_| true);
+        let sessions = all.into_iter().filter_map(|node| self.nodes[node].session(relationship));
         let mut epochs = sessions.map(Session::epoch);
         epochs.any(|epoch| epoch == LAST_EPOCH)
     }
@@ -206,7 +302,8 @@ impl World {
     fn missing(&self, wanted: &[Wanted]) -> Vec<Wanted> {
         let missing = |wanted: &&Wanted| {
             let Wanted { relationship, from, to } = **wanted;
-            let heard = self.watch.heard(relationship, self.nodes[from].identity, to);
+            let issue = self.module.latest(relationship);
+            let heard = self.watch.heard(issue, self.nodes[from].identity, to);
             heard.is_none() && !self.is_used_up(relationship)
         };
         wanted.iter().filter(missing).copied().collect()

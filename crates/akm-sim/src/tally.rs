@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use akm_core::session::{Event, Rejection};
+use akm_core::session::{Event, Rejection, Way};
 
 use crate::happening::{Found, Happening};
 
@@ -37,6 +37,20 @@ pub struct Tally {
     pub settled: u64,
     /// Senders that somebody did not hear until the next epoch, since their disk had gone back.
     pub mute: u64,
+    /// Fallbacks, counted at each member.
+    pub fallbacks: u64,
+    /// Failsafes, counted at each member.
+    pub failsafes: u64,
+    /// Tries of a failsafe that lacked a member.
+    pub failsafes_missed: u64,
+    /// Generations that a module made after the first.
+    pub changes: u64,
+    /// Generations that became active at a member.
+    pub activated: u64,
+    /// Generations that a member erased.
+    pub erased: u64,
+    /// Members without place that nobody could help, when a world settled.
+    pub helpless: u64,
     /// The longest time until a member was heard that was not mute, as parts of a thousand of the bound.
     pub slowest: u64,
     pub(crate) starting: bool,
@@ -64,6 +78,13 @@ impl Tally {
             Happening::Told { event: Event::Rejected { reason, .. }, .. } => {
                 *self.rejected.entry(reason.name()).or_default() += 1;
             }
+            Happening::Told { event: Event::FoundBack(found), .. } => match found.way {
+                Way::Fallback { .. } => self.fallbacks += 1,
+                Way::Failsafe => self.failsafes += 1,
+            },
+            Happening::Told { event: Event::FailsafeMissed { .. }, .. } => self.failsafes_missed += 1,
+            Happening::Told { event: Event::Activated, .. } => self.activated += 1,
+            Happening::Erased { .. } => self.erased += 1,
             Happening::Told { event: Event::EpochBegan { .. }, .. } => self.epochs += 1,
             _ => {}
         }
@@ -98,6 +119,13 @@ impl Tally {
         }
         self.settled += other.settled;
         self.mute += other.mute;
+        self.fallbacks += other.fallbacks;
+        self.failsafes += other.failsafes;
+        self.failsafes_missed += other.failsafes_missed;
+        self.changes += other.changes;
+        self.activated += other.activated;
+        self.erased += other.erased;
+        self.helpless += other.helpless;
         self.slowest = self.slowest.max(other.slowest);
     }
 }
@@ -112,6 +140,16 @@ impl fmt::Display for Tally {
             self.starts, self.died, self.died_at_start, self.rolled_back
         )?;
         writeln!(f, "{} writes failed, {} inputs refused", self.not_written, self.refused)?;
+        writeln!(
+            f,
+            "{} fallbacks, {} members by failsafe ({} tries lacked somebody), {} without help",
+            self.fallbacks, self.failsafes, self.failsafes_missed, self.helpless
+        )?;
+        writeln!(
+            f,
+            "{} generations made after the first, {} activations, {} erased",
+            self.changes, self.activated, self.erased
+        )?;
         f.write_str("dropped:")?;
         self.rejected.iter().try_for_each(|(reason, times)| write!(f, " {reason} {times}"))?;
         writeln!(f)?;

@@ -1,26 +1,41 @@
+mod limits;
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use akm_core::element::ElementError;
 use akm_core::frame::{FrameKind, Header};
-use akm_core::session::{Event, Footprint, Phase, Rejection, SessionError};
-use akm_core::tree::{LAST_EPOCH, NO_EPOCH};
+use akm_core::session::{Event, FoundBack, Phase, Rejection, SessionError};
+use akm_core::tree::NO_EPOCH;
 
 use crate::happening::{Delivered, Found, Given, Happening, Stands};
 use crate::invariant::{Invariant, Violation};
 use crate::tally::Tally;
+use limits::{element_is_spared, epoch_is_durable, phase_is_allowed, state_is_bounded};
 
-/// Sender, epoch, salt and counter of a frame of a relationship: with the sender's key this is key and
-/// nonce, so it names the frame.
-type FrameName = (usize, u16, u32, u64, u32);
+/// Run (by its tag), sender, epoch, salt and counter of a frame of a relationship: with the sender's key this
+/// is key and nonce, so it names the frame.
+type FrameName = (usize, [u8; 4], u16, u32, u64, u32);
+
+/// A generation, as the module made it.
+#[derive(Debug)]
+struct Issued {
+    lineage: usize,
+    members: Vec<usize>,
+    generation: u32,
+    version: u32,
+    overlap: Duration,
+}
 
 /// Sees everything that happens in a world, and says when an invariant does not hold.
 #[derive(Debug)]
 pub struct Watch {
-    /// The members of each relationship, by index.
-    members: Vec<Vec<usize>>,
+    issues: Vec<Issued>,
+    /// Whether a host may take a place for lost that is there.
+    mislays: bool,
     sent: HashMap<FrameName, Sent>,
-    salts: HashMap<(usize, u16, u32), BTreeSet<u64>>,
+    salts: HashMap<(usize, [u8; 4], u16, u32), BTreeSet<u64>>,
     /// Relationship and sender: when it last made a frame in an epoch that knows it under two salts.
     second_salt: HashMap<(usize, u16), Duration>,
     nodes: Vec<WatchedNode>,
@@ -48,6 +63,8 @@ struct WatchedNode {
     /// What was known of the disk when each image was made.
     images: Vec<BTreeMap<usize, Lineage>>,
     process: Option<WatchedProcess>,
+    /// When it last stood there without a place, by relationship.
+    without_place: BTreeMap<usize, Duration>,
 }
 
 /// What a node's disk knows of a relationship, as it should be. An image of the disk has a copy, so a
@@ -55,7 +72,10 @@ struct WatchedNode {
 /// be accepted once more, as section 0 of the protocol says.
 #[derive(Clone, Debug)]
 struct Lineage {
+    run: u32,
     epoch: u32,
+    /// Whether somebody took the place away.
+    lost: bool,
     active: bool,
     /// The start during which the place was written.
     written_in: u64,
@@ -65,6 +85,8 @@ struct Lineage {
 #[derive(Clone, Debug, Default)]
 struct WatchedProcess {
     starting: bool,
+    /// Since when it has gone over from one generation to another, by number of the relationship.
+    turned: BTreeMap<usize, (usize, usize, Duration)>,
     sessions: BTreeMap<usize, WatchedSession>,
 }
 
@@ -76,6 +98,8 @@ struct WatchedSession {
     stands: Option<Stands>,
     given: Option<Given>,
     refused: Option<SessionError>,
+    /// A trace that was kept, and whose place is not durable yet.
+    noted: Option<FoundBack>,
     /// Whether something of this input authenticated.
     authentic: bool,
     /// Epochs of which nothing authenticated that the element was asked for, in the last second.
@@ -83,10 +107,12 @@ struct WatchedSession {
 }
 
 impl Watch {
-    /// A watch over relationships with these members.
-    pub fn new(members: Vec<Vec<usize>>) -> Self {
+    /// A watch. It overlooks that a host takes a place for lost that is there, if a flaw is to show what
+    /// comes of that.
+    pub fn new(mislays: bool) -> Self {
         Self {
-            members,
+            issues: Vec::new(),
+            mislays,
             sent: HashMap::new(),
             salts: HashMap::new(),
             second_salt: HashMap::new(),
@@ -97,9 +123,28 @@ impl Watch {
         }
     }
 
+    /// The module made a generation.
+    pub fn issued(
+        &mut self,
+        lineage: usize,
+        members: Vec<usize>,
+        generation: u32,
+        version: u32,
+        overlap: Duration,
+    ) {
+        self.issues.push(Issued { lineage, members, generation, version, overlap });
+    }
+
+    /// The place of a relationship at a node was taken away.
+    pub fn lost(&mut self, node: usize, relationship: usize) {
+        if let Some(lineage) = self.nodes[node].disk.get_mut(&relationship) {
+            lineage.lost = true;
+        }
+    }
+
     /// A node was provisioned with these relationships, each active or staged.
     pub fn provisioned(&mut self, identity: usize, counter: bool, relationships: &[(usize, bool)]) {
-        let lineage = |active| Lineage { epoch: NO_EPOCH, active, written_in: 0, delivered: HashSet::new() };
+        let lineage = |active| Lineage::installed(active, 0);
         let disk = relationships.iter().map(|(number, active)| (*number, lineage(*active))).collect();
         self.nodes.push(WatchedNode {
             identity,
@@ -147,12 +192,13 @@ impl Watch {
     /// Whether the place of a relationship at a node is older than the element's counter allows.
     fn is_outdated(&self, node: usize, relationship: usize) -> bool {
         let node = &self.nodes[node];
-        node.counted.is_some_and(|counted| node.disk[&relationship].written_in < counted)
+        let Some(lineage) = node.disk.get(&relationship) else { return false };
+        node.counted.is_some_and(|counted| lineage.written_in < counted)
     }
 
     fn index(&self, relationship: usize, identity: usize) -> u16 {
-        let members = &self.members[relationship];
-        members.iter().position(|member| *member == identity).expect("it is a member") as u16
+        let members = &self.issues[relationship].members;
+        members.iter().position(|member| *member == identity).map_or(u16::MAX, |index| index as u16)
     }
 
     /// Looks at one thing that happened, and at what it does to the invariants.
@@ -169,17 +215,38 @@ impl Watch {
                 self.process(node).starting = false;
             }
             Happening::Died | Happening::DidNotStart { .. } => self.nodes[node].process = None,
-            Happening::Unclaimed => {}
+            Happening::Unclaimed { header } => {
+                if let Some(header) = header {
+                    self.nothing_lost_by_adding(now, node, header)?;
+                }
+            }
+            Happening::Installed { relationship } => {
+                let written_in = self.nodes[node].counted.unwrap_or(0);
+                self.nodes[node].disk.insert(*relationship, Lineage::installed(false, written_in));
+                let found = Found::Good { run: 0, epoch: NO_EPOCH, active: false };
+                self.process(node).sessions.insert(*relationship, WatchedSession::new(NO_EPOCH, found));
+            }
+            Happening::Erased { relationship } => {
+                self.nodes[node].disk.remove(relationship);
+                self.process(node).sessions.remove(relationship);
+            }
+            Happening::Noted { relationship, found } => {
+                self.session(node, *relationship).noted = Some(*found);
+            }
+            Happening::SentTo { relationship, .. } => {
+                self.nothing_after_a_refusal(node, *relationship)?;
+            }
             Happening::Given { relationship, what } => {
                 let session = self.session(node, *relationship);
                 (session.given, session.refused, session.authentic) = (Some(*what), None, false);
             }
             Happening::Refused { relationship, error } => self.refused(node, *relationship, error)?,
-            Happening::PlaceWritten { relationship, epoch, .. } => {
-                self.place_written(now, node, *relationship, *epoch)?;
+            Happening::PlaceWritten { relationship, run, epoch, .. } => {
+                self.place_written(now, node, *relationship, (*run, *epoch))?;
             }
             Happening::ActiveWritten { relationship } => {
                 self.nothing_after_a_refusal(node, *relationship)?;
+                self.goes_over(now, node, *relationship);
                 self.lineage(node, *relationship).active = true;
             }
             Happening::NotWritten { relationship } => self.proven(now, node, *relationship),
@@ -214,8 +281,10 @@ impl Watch {
 
     fn found(&mut self, node: usize, relationship: usize, found: Found) -> Result<(), Violation> {
         let outdated = self.is_outdated(node, relationship);
+        let mislays = self.mislays;
         let lineage = self.lineage(node, relationship);
-        let (floor, active) = (lineage.epoch, lineage.active);
+        let (floor, active, lost) = (lineage.epoch, lineage.active, lineage.lost);
+        let floor_run = lineage.run;
         match found {
             Found::Good { .. } if outdated => {
                 return violated(
@@ -223,7 +292,7 @@ impl Watch {
                     format!("node {node} takes a place that its element's counter says is old"),
                 );
             }
-            Found::Good { epoch, .. } if epoch != floor => {
+            Found::Good { run, epoch, .. } if (run, epoch) != (floor_run, floor) => {
                 return violated(
                     Invariant::EpochsNeverGoBack,
                     format!("node {node} starts at epoch {epoch} and had written {floor}"),
@@ -235,7 +304,7 @@ impl Watch {
                     format!("node {node} starts with a staged relationship that was active"),
                 );
             }
-            Found::Lost => {
+            Found::Lost if !lost && !mislays => {
                 return violated(Invariant::NoPlaceLost, format!("node {node} finds no place"));
             }
             Found::RolledBack if !outdated => {
@@ -244,18 +313,9 @@ impl Watch {
                     format!("node {node} takes its latest place for an old one"),
                 );
             }
-            Found::Good { .. } | Found::RolledBack => {}
+            Found::Good { .. } | Found::RolledBack | Found::Lost => {}
         }
-        let session = WatchedSession {
-            floor,
-            found,
-            stands: None,
-            given: None,
-            refused: None,
-            authentic: false,
-            unproven: VecDeque::new(),
-        };
-        self.process(node).sessions.insert(relationship, session);
+        self.process(node).sessions.insert(relationship, WatchedSession::new(floor, found));
         Ok(())
     }
 
@@ -265,6 +325,8 @@ impl Watch {
         session.refused = Some(error.clone());
         match error {
             SessionError::Element(ElementError::Unavailable(_)) | SessionError::EpochsUsedUp => Ok(()),
+            // A disk from before a root was erased was put back.
+            SessionError::Element(ElementError::NoSuchRoot) => Ok(()),
             SessionError::NotActive(_) if phase != Some(Phase::Established) => Ok(()),
             error => violated(
                 Invariant::RefusalsChangeNothing,
@@ -288,7 +350,7 @@ impl Watch {
         now: Duration,
         node: usize,
         relationship: usize,
-        epoch: u32,
+        (run, epoch): (u32, u32),
     ) -> Result<(), Violation> {
         let process = self.nodes[node].process.as_ref();
         // A place that is moved on while the node is switched off stays one of its start.
@@ -299,15 +361,23 @@ impl Watch {
             self.proven(now, node, relationship);
         }
         let written_in = self.nodes[node].counted.unwrap_or(0) + u64::from(starting);
+        if let Some(noted) = self.nodes[node]
+            .process
+            .as_mut()
+            .and_then(|process| process.sessions.get_mut(&relationship))
+            .and_then(|session| session.noted.take())
+        {
+            self.found_back(now, node, relationship, &noted)?;
+        }
         let lineage = self.lineage(node, relationship);
-        if rank(epoch) < rank(lineage.epoch) {
+        if (run, rank(epoch)) < (lineage.run, rank(lineage.epoch)) {
             let before = lineage.epoch;
             return violated(
                 Invariant::EpochsNeverGoBack,
                 format!("node {node} writes epoch {epoch} after {before}"),
             );
         }
-        lineage.epoch = epoch;
+        (lineage.run, lineage.epoch) = (run, epoch);
         if !switched_off {
             lineage.written_in = written_in;
         }
@@ -341,7 +411,8 @@ impl Watch {
     ) -> Result<(), Violation> {
         self.nothing_after_a_refusal(node, relationship)?;
         let identity = self.nodes[node].identity;
-        let Header { sender, epoch, salt, counter, .. } = *header;
+        let Header { sender, epoch, salt, counter, tag, .. } = *header;
+        self.sends_in_its_generation(node, relationship)?;
         let sent = Sent { at: now, kind, body: body.to_vec() };
         if self.sent.insert(name(relationship, header), sent).is_some() {
             return violated(
@@ -351,7 +422,7 @@ impl Watch {
                 ),
             );
         }
-        let salts = self.salts.entry((relationship, sender, epoch)).or_default();
+        let salts = self.salts.entry((relationship, tag.0, sender, epoch)).or_default();
         salts.insert(salt);
         if salts.len() > 1 {
             self.second_salt.insert((relationship, sender), now);
@@ -377,6 +448,12 @@ impl Watch {
         delivery: &Delivered,
     ) -> Result<(), Violation> {
         self.nothing_after_a_refusal(node, relationship)?;
+        if !self.issues[relationship].members.contains(&self.nodes[node].identity) {
+            return violated(
+                Invariant::RemovedMemberOpensNothing,
+                format!("node {node} was removed, and opens a frame of epoch {}", header.epoch),
+            );
+        }
         let epoch = header.epoch;
         let session = self.session(node, relationship);
         session.authentic = true;
@@ -399,7 +476,7 @@ impl Watch {
         }
         let Delivered { from, index, kind, payload } = delivery;
         let name = name(relationship, header);
-        let sender = self.members[relationship].get(usize::from(header.sender)).copied();
+        let sender = self.issues[relationship].members.get(usize::from(header.sender)).copied();
         let sent = self.sent.get(&name).filter(|sent| {
             sent.kind == *kind && sent.body == *payload && sender == Some(*from) && *index == header.sender
         });
@@ -432,9 +509,11 @@ impl Watch {
         relationship: usize,
         stands: &Stands,
     ) -> Result<(), Violation> {
-        let durable = self.lineage(node, relationship).epoch;
-        let members = self.members[relationship].len();
+        let lineage = self.lineage(node, relationship);
+        let (durable, lost) = (lineage.epoch, lineage.lost);
+        let members = self.issues[relationship].members.len();
         let session = self.session(node, relationship);
+        let session_was_without_place = lost || session.found == Found::RolledBack;
         phase_is_allowed(node, session, stands, durable)?;
         epoch_is_durable(node, stands, durable)?;
         if let Some(error) = &session.refused
@@ -447,6 +526,10 @@ impl Watch {
                 format!("the session of node {node} refused ({error}) and is not as it was"),
             );
         }
+        if is_lost(stands.phase) && session_was_without_place {
+            self.nodes[node].without_place.insert(relationship, now);
+        }
+        let session = self.session(node, relationship);
         state_is_bounded(node, session, stands, members)?;
         element_is_spared(now, node, session, stands)?;
         session.stands = Some(stands.clone());
@@ -454,116 +537,33 @@ impl Watch {
     }
 }
 
-fn phase_is_allowed(
-    node: usize,
-    session: &WatchedSession,
-    stands: &Stands,
-    durable: u32,
-) -> Result<(), Violation> {
-    let to = stands.phase;
-    let allowed = match &session.stands {
-        None => match session.found {
-            Found::Lost => to == Phase::WithoutPlace,
-            Found::RolledBack => to == Phase::RolledBack,
-            Found::Good { active: false, .. } => to == Phase::Staged,
-            Found::Good { .. } if durable == LAST_EPOCH => to == Phase::UsedUp,
-            Found::Good { .. } => to == Phase::Established,
-        },
-        Some(before) => match before.phase {
-            // The frame that makes it active may be of the last epoch.
-            Phase::Staged => matches!(to, Phase::Staged | Phase::Established | Phase::UsedUp),
-            Phase::Established => matches!(to, Phase::Established | Phase::UsedUp),
-            phase => to == phase,
-        },
-    };
-    if allowed {
-        return Ok(());
+impl Lineage {
+    fn installed(active: bool, written_in: u64) -> Self {
+        Self { run: 0, epoch: NO_EPOCH, lost: false, active, written_in, delivered: HashSet::new() }
     }
-    let from = session.stands.as_ref().map(|before| before.phase);
-    violated(Invariant::PhasesAlongEdges, format!("node {node} goes from {from:?} to {to:?}"))
 }
 
-fn epoch_is_durable(node: usize, stands: &Stands, durable: u32) -> Result<(), Violation> {
-    let epoch = stands.epoch;
-    if matches!(stands.phase, Phase::WithoutPlace | Phase::RolledBack) || epoch == durable {
-        return Ok(());
-    }
-    let invariant =
-        if rank(epoch) < rank(durable) { Invariant::EpochsNeverGoBack } else { Invariant::DurableBeforeUse };
-    violated(invariant, format!("node {node} is in epoch {epoch} and durable is {durable}"))
-}
-
-fn state_is_bounded(
-    node: usize,
-    session: &WatchedSession,
-    stands: &Stands,
-    members: usize,
-) -> Result<(), Violation> {
-    let Footprint { open_epochs, senders, heard, unproven, element_calls, queued, buffers, buffer_bytes } =
-        stands.footprint;
-    let others = members - 1;
-    let fits = open_epochs <= OPEN_EPOCHS
-        && senders <= open_epochs * others
-        && heard <= others
-        && unproven <= UNPROVEN
-        && element_calls <= CALLS
-        && queued == 0
-        && buffers <= BUFFERS
-        && buffer_bytes <= BUFFERS * BUFFER_BYTES;
-    if !fits {
-        return violated(
-            Invariant::StateBounded,
-            format!("node {node} of {members} members holds {:?}", stands.footprint),
-        );
-    }
-    let stranger = matches!(session.given, Some(Given::Frame(_))) && !session.authentic;
-    let grew = session.stands.as_ref().filter(|_| stranger).is_some_and(|before| {
-        open_epochs > before.footprint.open_epochs
-            || senders > before.footprint.senders
-            || heard > before.footprint.heard
-            || stands.host_bytes > before.host_bytes
-    });
-    if grew {
-        return violated(
-            Invariant::StateBounded,
-            format!("a frame that did not authenticate stays at node {node}: {stands:?}"),
-        );
-    }
-    Ok(())
-}
-
-fn element_is_spared(
-    now: Duration,
-    node: usize,
-    session: &mut WatchedSession,
-    stands: &Stands,
-) -> Result<(), Violation> {
-    if stands.asked.len() > 1 {
-        return violated(
-            Invariant::ElementSpared,
-            format!("node {node} asks its element for {:?} because of one input", stands.asked),
-        );
-    }
-    if let Some(Given::Frame(_)) = session.given
-        && !session.authentic
-    {
-        session.unproven.retain(|(asked, _)| *asked + SECOND > now);
-        session.unproven.extend(stands.asked.iter().map(|epoch| (now, *epoch)));
-        if session.unproven.len() > CALLS {
-            return violated(
-                Invariant::ElementSpared,
-                format!(
-                    "node {node} asks its element {} times in a second for nothing",
-                    session.unproven.len()
-                ),
-            );
+impl WatchedSession {
+    fn new(floor: u32, found: Found) -> Self {
+        Self {
+            floor,
+            found,
+            stands: None,
+            given: None,
+            refused: None,
+            noted: None,
+            authentic: false,
+            unproven: VecDeque::new(),
         }
     }
-    Ok(())
+}
+
+fn is_lost(phase: Phase) -> bool {
+    matches!(phase, Phase::WithoutPlace | Phase::RolledBack | Phase::Resyncing)
 }
 
 fn name(relationship: usize, header: &Header) -> FrameName {
-    (relationship, header.sender, header.epoch, header.salt, header.counter)
+    (relationship, header.tag.0, header.sender, header.epoch, header.salt, header.counter)
 }
 
 /// Orders epochs, with "none yet" below all others.
@@ -576,18 +576,3 @@ fn violated(invariant: Invariant, seen: String) -> Result<(), Violation> {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// The current epoch and four closed ones.
-const OPEN_EPOCHS: usize = 5;
-
-/// Epochs that a header named and nothing proved.
-const UNPROVEN: usize = 4;
-
-/// Calls of the element in a second for such epochs.
-const CALLS: usize = 10;
-
-/// Buffers that are used again, and the one that was handed out.
-const BUFFERS: usize = 5;
-
-/// A buffer grows by doubling, and holds a frame of at most this many bytes.
-const BUFFER_BYTES: usize = 2 * 1452;

@@ -12,6 +12,7 @@ use crate::flaw::Flaw;
 use crate::happening::Happening;
 use crate::intruder::Intruder;
 use crate::invariant::{Invariant, Violation};
+use crate::module::{Change, Module};
 use crate::network::Network;
 use crate::node::{Node, Outcome};
 use crate::random::{Part, Random};
@@ -32,6 +33,8 @@ pub struct World {
     pub(crate) network: Network,
     pub(crate) watch: Watch,
     pub(crate) settling: Random,
+    pub(crate) module: Module,
+    backup: Module,
     intruder: Intruder,
     images: Vec<Vec<Disk>>,
     messages: u64,
@@ -50,8 +53,12 @@ impl World {
     /// A world in which nothing has happened but provisioning. All nodes are switched off.
     pub fn new(setup: &Setup) -> Self {
         let relationships = Relationship::issue(setup);
-        let mut watch =
-            Watch::new(relationships.iter().map(|relationship| relationship.members.clone()).collect());
+        let mut watch = Watch::new(setup.flaw == Some(Flaw::MislaysPlaces));
+        for (number, relationship) in relationships.iter().enumerate() {
+            let overlap = setup.relationships[number].policy.overlap;
+            watch.issued(number, relationship.members.clone(), 1, 1, overlap);
+        }
+        let module = Module::new(&relationships);
         let mut nodes = Vec::new();
         for (number, wanted) in setup.nodes.iter().enumerate() {
             let element = Element::new(wanted.counter, Random::stream(setup.seed, Part::Element, number));
@@ -76,6 +83,8 @@ impl World {
         }
         Self {
             setup: setup.clone(),
+            backup: module.clone(),
+            module,
             now: Duration::ZERO,
             images: vec![Vec::new(); nodes.len()],
             nodes,
@@ -130,6 +139,11 @@ impl World {
         self.nodes[node].session(relationship).map_or(NO_EPOCH, akm_core::session::Session::epoch)
     }
 
+    /// The run of a relationship at a node; 0 without a session.
+    pub fn run(&self, node: usize, relationship: usize) -> u32 {
+        self.nodes[node].session(relationship).map_or(0, akm_core::session::Session::run)
+    }
+
     /// Where a relationship stands at a node; `None` without a session.
     pub fn phase(&self, node: usize, relationship: usize) -> Option<Phase> {
         self.nodes[node].session(relationship).map(akm_core::session::Session::phase)
@@ -144,6 +158,16 @@ impl World {
 
     pub(crate) fn start_all(&mut self) -> Result<(), Violation> {
         (0..self.nodes.len()).try_for_each(|node| self.start(node))
+    }
+
+    /// Serves the timer that is due first.
+    pub(crate) fn first_timer(&mut self) -> Result<(), Violation> {
+        let due = |node: usize| self.nodes[node].due().map(|(due, relationship)| (due, node, relationship));
+        let Some((due, node, relationship)) = (0..self.nodes.len()).filter_map(due).min() else {
+            return Ok(());
+        };
+        self.now = self.now.max(due);
+        self.input(node, relationship, Input::Timeout)
     }
 
     /// Does one thing to the world, and checks all invariants.
@@ -180,8 +204,10 @@ impl World {
             Action::Leap { node, relationship, epochs } => {
                 self.crash(*node)?;
                 let mut outcome = Outcome::default();
-                let relationship_made = &self.relationships[*relationship];
-                self.nodes[*node].leap(*relationship, relationship_made, *epochs, &mut outcome);
+                let issue = self.issue_on_disk(*node, *relationship);
+                if let Some(issue) = issue {
+                    self.nodes[*node].leap(issue, &self.relationships[issue], *epochs, &mut outcome);
+                }
                 self.carry_on(*node, outcome)?;
                 self.start(*node)?;
             }
@@ -195,13 +221,17 @@ impl World {
             }
             Action::Resign { frame, ahead, to } => {
                 let Some((relationship, _)) = self.intruder.recorded(*frame) else { return Ok(()) };
-                let epoch = self.ahead(*to, relationship, *ahead);
+                let epoch = self.ahead(*to, self.relationships[relationship].lineage, *ahead);
                 let frame = self.intruder.resign(*frame, epoch, &self.relationships);
                 self.intrude(*to, frame)?;
             }
             Action::Forge { relationship, sender, ahead, to } => {
                 let epoch = self.ahead(*to, *relationship, *ahead);
-                let frame = self.intruder.forge(&self.relationships[*relationship], *sender, epoch);
+                let frame = self.intruder.forge(
+                    &self.relationships[self.module.latest(*relationship)],
+                    *sender,
+                    epoch,
+                );
                 self.intrude(*to, Some(frame))?;
             }
             Action::Noise { length, to } => {
@@ -209,8 +239,18 @@ impl World {
                 self.intrude(*to, Some(frame))?;
             }
             Action::Tagged { relationship, length, to } => {
-                let frame = self.intruder.tagged(&self.relationships[*relationship], *length);
+                let frame =
+                    self.intruder.tagged(&self.relationships[self.module.latest(*relationship)], *length);
                 self.intrude(*to, Some(frame))?;
+            }
+            Action::Lose { node, relationship } => self.lose(*node, Some(*relationship))?,
+            Action::Wipe { node } => self.lose(*node, None)?,
+            Action::Change { relationship, change } => self.change(*relationship, *change)?,
+            Action::ModuleWorks => self.module_works()?,
+            Action::ModuleBackup => self.backup = self.module.clone(),
+            Action::ModuleRestore => {
+                let Self { module, backup, nodes, .. } = self;
+                module.restore(backup, nodes.len());
             }
             Action::Settle => self.settle(None)?,
             Action::SettleAlone { node } => self.settle(Some(*node))?,
@@ -226,7 +266,10 @@ impl World {
             | Action::Activate { node, relationship }
             | Action::Leap { node, relationship, .. }
             | Action::Forge { relationship, to: node, .. }
+            | Action::Lose { node, relationship }
+            | Action::Change { relationship, change: Change::Add { node } | Change::Remove { node } }
             | Action::Tagged { relationship, to: node, .. } => (&[*node], &[*relationship]),
+            Action::Change { relationship, change: Change::Renew { .. } } => (&[], &[*relationship]),
             Action::Crash { node }
             | Action::CrashAfter { node, .. }
             | Action::Start { node }
@@ -238,6 +281,7 @@ impl World {
             | Action::Replay { to: node, .. }
             | Action::Alter { to: node, .. }
             | Action::Resign { to: node, .. }
+            | Action::Wipe { node }
             | Action::Noise { to: node, .. }
             | Action::SettleAlone { node } => (&[*node], &[]),
             Action::Cut { from, to, .. } => (&[*from, *to], &[]),
@@ -247,10 +291,13 @@ impl World {
             | Action::Loss { .. }
             | Action::Duplicate { .. }
             | Action::Delay { .. }
+            | Action::ModuleWorks
+            | Action::ModuleBackup
+            | Action::ModuleRestore
             | Action::Settle => (&[], &[]),
         };
         nodes.iter().all(|node| *node < self.nodes.len())
-            && relationships.iter().all(|number| *number < self.relationships.len())
+            && relationships.iter().all(|number| *number < self.setup.relationships.len())
     }
 
     /// The epoch that lies this far ahead of a node.
@@ -258,6 +305,33 @@ impl World {
         let epoch = self.epoch(node, relationship);
         let next = if epoch == NO_EPOCH { 0 } else { epoch };
         next.saturating_add(ahead).min(LAST_EPOCH)
+    }
+
+    /// The highest generation of a relationship that is active on the disk of a node, or the highest.
+    fn issue_on_disk(&self, node: usize, lineage: usize) -> Option<usize> {
+        let disk = &self.nodes[node].disk;
+        let issues = disk.installed().filter(|issue| self.relationships[*issue].lineage == lineage);
+        issues.max_by_key(|issue| (disk.is_active(*issue), self.relationships[*issue].sds.generation()))
+    }
+
+    fn lose(&mut self, node: usize, lineage: Option<usize>) -> Result<(), Violation> {
+        self.crash(node)?;
+        for issue in 0..self.relationships.len() {
+            if lineage.is_none_or(|lineage| self.relationships[issue].lineage == lineage) {
+                self.nodes[node].disk.lose_place(issue);
+                self.watch.lost(node, issue);
+            }
+        }
+        Ok(())
+    }
+
+    /// The module's word for a generation, at a node.
+    pub(crate) fn activate(&mut self, node: usize, lineage: usize, generation: u32) -> Result<(), Violation> {
+        let staged = self.nodes[node].lineage(lineage).and_then(akm_core::lineage::Lineage::staged);
+        if staged.is_some_and(|staged| staged.membership().sds().generation() == generation) {
+            self.input(node, lineage, Input::Activate)?;
+        }
+        Ok(())
     }
 
     fn restore(&mut self, node: usize, back: usize) -> Result<(), Violation> {
@@ -304,7 +378,7 @@ impl World {
         input: Input<'_>,
     ) -> Result<(), Violation> {
         let mut outcome = Outcome::default();
-        self.nodes[node].drive(self.now, relationship, input, &mut outcome);
+        self.nodes[node].drive(self.now, relationship, input, &self.relationships, &mut outcome);
         self.carry_on(node, outcome)
     }
 
@@ -312,23 +386,30 @@ impl World {
     fn intrude(&mut self, to: usize, frame: Option<Vec<u8>>) -> Result<(), Violation> {
         let mut outcome = Outcome::default();
         if let Some(frame) = frame {
-            self.nodes[to].receive(self.now, &frame, &mut outcome);
+            self.nodes[to].receive(self.now, &frame, &self.relationships, &mut outcome);
         }
         self.carry_on(to, outcome)
     }
 
     /// Shows the watch what happened at a node, and sends what it made on its way.
-    fn carry_on(&mut self, node: usize, outcome: Outcome) -> Result<(), Violation> {
+    pub(crate) fn carry_on(&mut self, node: usize, outcome: Outcome) -> Result<(), Violation> {
         for happening in &outcome.happenings {
             if self.log.is_some() && !matches!(happening, Happening::Stands { .. }) {
                 self.note(&format!("node {node}  {happening}"));
             }
             self.watch.see(self.now, node, happening)?;
         }
-        for (relationship, frame) in outcome.frames {
-            let members = &self.relationships[relationship].members;
+        for (relationship, member, frame) in outcome.frames {
+            let Relationship { lineage, members, .. } = &self.relationships[relationship];
+            let only = member.map(|member| members[usize::from(member)]);
+            // Who was removed still hears what goes over the wire.
+            let ever = |node: usize| {
+                let mut issues = self.relationships.iter().filter(|issue| issue.lineage == *lineage);
+                issues.any(|issue| issue.members.contains(&node))
+            };
             for to in (0..self.nodes.len()).filter(|to| *to != node) {
-                if members.contains(&self.nodes[to].identity) {
+                let identity = self.nodes[to].identity;
+                if only.map_or_else(|| ever(identity), |only| only == identity) {
                     self.network.send(self.now, node, to, &frame);
                 }
             }
@@ -360,7 +441,7 @@ impl World {
             Next::Arrival => {
                 let flight = self.network.arrive().expect("it is due");
                 let mut outcome = Outcome::default();
-                self.nodes[flight.to].receive(self.now, &flight.frame, &mut outcome);
+                self.nodes[flight.to].receive(self.now, &flight.frame, &self.relationships, &mut outcome);
                 self.carry_on(flight.to, outcome)?;
             }
             Next::Timer { node, relationship } => {
@@ -375,7 +456,7 @@ impl World {
         let (at, times) = self.served;
         self.served = (self.now, if at == self.now { times + 1 } else { 1 });
         // At one moment each session may have its hello, its trigger and the end of each overlap.
-        let most = self.nodes.len() * self.relationships.len() * TIMERS_OF_A_SESSION;
+        let most = self.nodes.len() * self.setup.relationships.len() * TIMERS_OF_A_SESSION;
         if self.served.1 > most {
             return Err(Violation::new(
                 Invariant::TimersMoveOn,
@@ -387,4 +468,4 @@ impl World {
 }
 
 /// Reasons for which one session may want to be called at one moment.
-const TIMERS_OF_A_SESSION: usize = 8;
+const TIMERS_OF_A_SESSION: usize = 16;

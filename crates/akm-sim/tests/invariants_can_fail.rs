@@ -16,7 +16,7 @@ run 100
 ";
 
 /// A flaw, what is done, and what that breaks.
-const BROKEN: [(Flaw, &str, Invariant); 16] = [
+const BROKEN: [(Flaw, &str, Invariant); 21] = [
     (
         Flaw::StuckGenerators,
         "image 0\nadvance 0 0\nrun 10\nrestore 0 image 0\nstart 0\nadvance 0 0",
@@ -45,6 +45,27 @@ const BROKEN: [(Flaw, &str, Invariant); 16] = [
     (Flaw::SleepsThroughTimers, "", Invariant::TimersMoveOn),
     (Flaw::DeafToLaterEpochs, "split 0\nleap 1 0 5\njoin\nsettle", Invariant::AllHearAllWithinTheBound),
     (Flaw::DeafToLaterEpochs, "leap 1 0 5\nsettle alone 0", Invariant::AllHearAllWithinTheBound),
+    (
+        Flaw::MislaysPlaces,
+        "split 0\nadvance 0 0\nrun 200\nadvance 0 0\nrun 200\ncrash 0\njoin\nstart 0\nrun 5000",
+        Invariant::NobodyAdoptsALowerPlace,
+    ),
+    (
+        Flaw::MislaysPlaces,
+        "crash 0\nwipe 1\nwipe 2\nstart 0\nstart 1\nstart 2\nrun 60000",
+        Invariant::FailsafeOfAllOrNone,
+    ),
+    (Flaw::SwallowsRequests, "wipe 1\nstart 1\nsettle", Invariant::FindsBackWithinTheBound),
+    (
+        Flaw::KeepsRemovedMembers,
+        "remove 0 2\nrun 100\nsend 0 0\nrun 100",
+        Invariant::RemovedMemberOpensNothing,
+    ),
+    (
+        Flaw::ClosesAtOnce,
+        "delay 100 100\nsend 0 0\nsend 1 0\nrenew 0\nrun 1000",
+        Invariant::NoMessageLostByAdding,
+    ),
     (Flaw::FallsOver, "split 0\nsend 0 0\njoin\nalter 0 byte 40 bits 1 to 1", Invariant::NothingBringsItDown),
 ];
 

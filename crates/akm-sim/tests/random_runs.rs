@@ -10,14 +10,13 @@ use std::time::SystemTime;
 use akm_core::session::Rejection;
 use akm_sim::{Scenario, Tally, run_many};
 
-const RUNS_WITH_THE_SAME_SEEDS: u64 = 15_000;
-const RUNS_WITH_OTHER_SEEDS: u64 = 5_000;
+const RUNS_WITH_THE_SAME_SEEDS: u64 = 25_000;
+const RUNS_WITH_OTHER_SEEDS: u64 = 7_500;
 const SEED: u64 = 20_260_101;
 
-/// What frames are dropped for in these worlds. Host and engine have no way to the others here: a
-/// frame with another tag reaches no session, no window is 1,024 frames behind, and no member
-/// speaks another language.
-const REASONS: [Rejection; 10] = [
+/// What frames are dropped for in these worlds. Host and engine have no way to the others here: no window
+/// is 1,024 frames behind, and no member speaks another language.
+const REASONS: [Rejection; 12] = [
     Rejection::Malformed,
     Rejection::NotAMember,
     Rejection::OwnFrame,
@@ -28,6 +27,8 @@ const REASONS: [Rejection; 10] = [
     Rejection::Duplicate,
     Rejection::NotAuthentic,
     Rejection::PossibleClone,
+    Rejection::UnknownTag,
+    Rejection::NotAsked,
 ];
 
 fn main() -> ExitCode {
@@ -71,6 +72,12 @@ fn reaches_what_it_is_to_test(tally: &Tally, runs: u64) {
         (tally.refused, "refusal"),
         (tally.rolled_back, "old image recognised"),
         (tally.mute, "mute sender"),
+        (tally.fallbacks, "fallback"),
+        (tally.failsafes, "failsafe"),
+        (tally.failsafes_missed, "failsafe that lacked a member"),
+        (tally.changes, "change of generation"),
+        (tally.activated, "activation"),
+        (tally.erased, "generation erased"),
     ] {
         assert!(times > 0, "no {what}");
     }

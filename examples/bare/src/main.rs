@@ -72,7 +72,7 @@ impl Member {
                     }
                     self.session.persisted();
                 }
-                Output::Transmit(frame) => outcome.frames.push(frame.to_vec()),
+                Output::Transmit(frame) | Output::TransmitTo(_, frame) => outcome.frames.push(frame.to_vec()),
                 Output::Deliver(delivery) if delivery.kind == FrameKind::Data => {
                     outcome.messages.push(delivery.payload.to_vec());
                 }
@@ -130,7 +130,7 @@ fn provision() -> Result<[Member; 2], Failure> {
         let mut surroundings =
             Surroundings { now: Instant::default(), element: &mut element, random: &mut SystemRandom };
         let standing = Standing::Active(Place::before_first(0, secrets.tree_root.duplicate()));
-        let options = Options { hello_at_start: false };
+        let options = Options { hello_at_start: false, find_back: false };
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)
             .map_err(|_| Failure::Setup)?;
         Ok(Member { session, element, place: Vec::new() })

@@ -75,10 +75,15 @@ impl Session {
 
     pub(super) fn on_timeout(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
         let now = surroundings.now;
-        if self.phase != Phase::Established || self.retry.is_some_and(|retry| now < retry) {
+        if self.retry.is_some_and(|retry| now < retry) {
             return Ok(());
         }
-        let result = if [self.hello_due, self.reply_due].into_iter().flatten().any(|due| due <= now) {
+        let looking = self.resync.as_ref().and_then(super::resync::Resync::due);
+        let result = if looking.is_some_and(|due| due <= now) {
+            self.on_resync_timeout(surroundings)
+        } else if self.phase != Phase::Established {
+            Ok(())
+        } else if [self.hello_due, self.reply_due].into_iter().flatten().any(|due| due <= now) {
             self.send(FrameKind::Hello, &[], surroundings)
         } else if let Some(cause) = self.fired(now).filter(|_| self.may_advance(now)) {
             self.begin_epoch(cause, FrameKind::Hello, &[], surroundings)
@@ -142,10 +147,41 @@ impl Session {
                 self.enter(place, epoch, Cause::Followed, now);
                 self.accept(&header, buffer);
             }
+            Step::FindBack { place, header_key, tag, found } => {
+                let active = core::mem::replace(&mut self.active, true);
+                if !active {
+                    self.tell(Event::Activated);
+                }
+                (self.header_key, self.tag) = (header_key, tag);
+                self.go_on_from(place, now);
+                if let Some(resync) = &mut self.resync {
+                    resync.found(found);
+                }
+                self.tell(Event::FoundBack(found));
+            }
         }
     }
 
+    /// As after a start: nothing up to this place is accepted any more, and the first frame is made in an
+    /// epoch of its own.
+    fn go_on_from(&mut self, place: Place, now: Instant) {
+        self.phase = if place.next_epoch().is_none() { Phase::UsedUp } else { Phase::Established };
+        self.place = Some(place);
+        self.current = None;
+        self.sending = None;
+        self.closed.clear();
+        self.unproven.clear();
+        self.heard.clear();
+        self.own_epoch = false;
+        self.began = now;
+        self.wanted = None;
+        self.advanced = None;
+        self.reply_due = None;
+        self.hello_due = (self.options.hello_at_start && self.phase == Phase::Established).then_some(now);
+    }
+
     fn become_active(&mut self, now: Instant) {
+        self.active = true;
         self.phase = Phase::Established;
         self.began = now;
         self.tell(Event::Activated);

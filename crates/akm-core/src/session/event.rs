@@ -6,9 +6,9 @@ pub enum Phase {
     Staged = 1,
     /// Sends and receives.
     Established = 2,
-    /// The place is lost or damaged: the relationship rests.
+    /// The place is lost or damaged.
     WithoutPlace = 3,
-    /// The place is older than the element's counter allows: the relationship rests.
+    /// The place is older than the element's counter allows.
     RolledBack = 4,
     /// Finds back through other members (protocol, section 7).
     Resyncing = 5,
@@ -80,11 +80,13 @@ pub enum Rejection {
     PossibleClone,
     /// Authentic, but of an unknown kind or one that has no place here, or a hello that is not empty.
     UnexpectedKind,
+    /// A resync request that is for another member, or a response to nothing that this node asked.
+    NotAsked,
 }
 
 impl Rejection {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Malformed,
         Self::UnknownTag,
         Self::NotAMember,
@@ -98,6 +100,7 @@ impl Rejection {
         Self::NotAuthentic,
         Self::PossibleClone,
         Self::UnexpectedKind,
+        Self::NotAsked,
     ];
 
     /// The name that logs, `status` and metrics use.
@@ -116,8 +119,35 @@ impl Rejection {
             Self::NotAuthentic => "not-authentic",
             Self::PossibleClone => "possible-clone",
             Self::UnexpectedKind => "unexpected-kind",
+            Self::NotAsked => "not-asked",
         }
     }
+}
+
+/// How a member came to a place that it had not reached by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A member that has a place gave it.
+    Fallback {
+        /// The index of that member.
+        from: u16,
+    },
+    /// Nobody had one: all members began a run together.
+    Failsafe,
+}
+
+/// The trace of a fallback or a failsafe: for the operator, and for the module, which makes a new
+/// generation when it hears of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundBack {
+    /// How.
+    pub way: Way,
+    /// Run and epoch before; `None` without a place.
+    pub before: Option<(u32, u32)>,
+    /// The run since.
+    pub run: u32,
+    /// The epoch then.
+    pub epoch: u32,
 }
 
 /// What whoever watches may want to know.
@@ -143,4 +173,20 @@ pub enum Event {
     EpochsRunningLow,
     /// The last epoch began: no other follows it.
     EpochsUsedUp,
+    /// This node has a place that it had not reached by itself.
+    FoundBack(FoundBack),
+    /// This node told a member where it stands, or member 0 without place gave a challenge.
+    Answered {
+        /// The index of the member that asked.
+        requester: u16,
+        /// Whether it was given a place.
+        with_place: bool,
+    },
+    /// A failsafe did not come about: that many members did not confirm. It is tried again later.
+    FailsafeMissed {
+        /// How many.
+        missing: u16,
+    },
+    /// Nobody that this node reaches has a place. It goes on asking, and needs its module.
+    NeedsModule,
 }

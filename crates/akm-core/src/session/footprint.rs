@@ -14,6 +14,8 @@ pub struct Footprint {
     pub unproven: usize,
     /// Element calls of the last second that the budget counts: at most ten.
     pub element_calls: usize,
+    /// Requests to find back that are out or were answered lately, and confirmations of a failsafe.
+    pub resync: usize,
     /// Outputs still to be carried out, a step that waits for its record included.
     pub queued: usize,
     /// Buffers kept for the next frames.
@@ -33,6 +35,7 @@ impl Session {
             heard: self.heard.len(),
             unproven: self.unproven.len(),
             element_calls: self.budget.spent(),
+            resync: self.resync.as_ref().map_or(0, |resync| resync.kept()),
             queued: self.queue.len() + usize::from(self.pending.is_some()),
             buffers: buffers().count(),
             buffer_bytes: buffers().map(|buffer| buffer.capacity()).sum(),

@@ -1,5 +1,6 @@
-use crate::element::Root;
+use crate::element::{ElementError, Root, SecureElement};
 use crate::id::AkmId;
+use crate::keys;
 use crate::policy::Policy;
 use crate::sds::{HeaderKey, SynchronizedDataSet, Tag};
 
@@ -71,6 +72,18 @@ impl Membership {
     /// The tag as installed, that of run 0.
     pub fn tag(&self) -> Tag {
         self.tag
+    }
+
+    /// Header key and tag of a run: one element call for any but run 0.
+    pub(super) fn run_header(
+        &self,
+        run: u32,
+        element: &mut dyn SecureElement,
+    ) -> Result<(HeaderKey, Tag), ElementError> {
+        match run {
+            0 => Ok((self.header_key.duplicate(), self.tag)),
+            run => keys::run_header(element, self.root(), self.sds.digest(), run),
+        }
     }
 
     /// The name of this relationship's root in the element.

@@ -13,22 +13,26 @@
 //!   [`Event::Rejected`]. An `Err` is this node's own fault, leaves the state as it was and nothing to
 //!   carry out. Only [`SessionError::EpochsUsedUp`] is a step: from there on the phase is
 //!   [`Phase::UsedUp`].
-//! - The element is asked when keys change, never for a frame, and at most once for each call.
-//! - Each call does a bounded amount of work: at most 96 hashes, one element call and two AEAD
-//!   operations, whatever comes in.
+//! - The element is asked when keys change, never for a frame of the sessions, and at most once for each
+//!   call; twice where the first request to find back is answered.
+//! - Each call does a bounded amount of work: at most 96 hashes, one element call (or those two) and
+//!   three AEAD operations, whatever comes in.
 
 mod advance;
+mod answer;
 mod budget;
 mod buffer;
 mod epoch;
 mod event;
+mod failsafe;
 mod footprint;
 mod membership;
 mod receive;
+mod resync;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Cause, Event, Phase, Rejection};
+pub use event::{Cause, Event, FoundBack, Phase, Rejection, Way};
 pub use footprint::Footprint;
 pub use membership::{Membership, NotAMember};
 
@@ -41,9 +45,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::CryptoProvider;
 use crate::element::{ElementError, SecureElement};
-use crate::frame::{FrameKind, Header, OVERHEAD, STREAM_MAX};
+use crate::frame::{Class, FrameKind, Header, OVERHEAD, STREAM_MAX};
 use crate::id::AkmId;
-use crate::keys;
 use crate::sds::{HeaderKey, Kind, Tag};
 use crate::secret::Secret;
 use crate::tree::{NO_EPOCH, Place};
@@ -51,6 +54,7 @@ use crate::tree::{NO_EPOCH, Place};
 use budget::Budget;
 use buffer::Buffer;
 use epoch::{OpenEpoch, Sending, Unproven};
+use resync::Resync;
 
 /// Time on a clock that never goes back; what its zero means is up to the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +107,8 @@ pub enum Output<'s> {
     Persist(&'s Record),
     /// Send this frame to every other member.
     Transmit(&'s [u8]),
+    /// Send this frame to the member of this index. Where the others hear it too they drop it.
+    TransmitTo(u16, &'s [u8]),
     /// An authentic frame arrived that was never delivered before.
     Deliver(Delivery<'s>),
     /// For whoever watches. Never holds a secret.
@@ -131,6 +137,9 @@ pub struct Delivery<'s> {
 pub enum Record {
     /// The relationship is active from here on.
     Activated,
+    /// The place that follows was not reached by this node itself: a trace to keep, so that the module
+    /// hears of it.
+    FoundBack(FoundBack),
     /// The place, encoded; the host seals it (see [`keys::PlaceSeal`]).
     Place(Zeroizing<Vec<u8>>),
 }
@@ -168,10 +177,16 @@ pub enum Standing {
     Staged(Place),
     /// Active.
     Active(Place),
-    /// Active or not, but the place is lost or damaged.
-    WithoutPlace,
+    /// The place is lost or damaged.
+    WithoutPlace {
+        /// Whether the relationship is active.
+        active: bool,
+    },
     /// The place is older than the element's counter allows.
-    RolledBack,
+    RolledBack {
+        /// Whether the relationship is active.
+        active: bool,
+    },
 }
 
 /// How this member behaves, where the members may differ.
@@ -180,10 +195,14 @@ pub struct Options {
     /// Makes itself heard at start and when it becomes active: on at nodes, off at the module and
     /// wherever there is nobody to hear it.
     pub hello_at_start: bool,
+    /// Finds back through other members (protocol, section 7), and helps them to. Off, a relationship
+    /// without place rests, and frames of that class are malformed.
+    pub find_back: bool,
 }
 
 enum Queued {
     Transmit(Buffer),
+    TransmitTo { member: u16, buffer: Buffer },
     Deliver { index: u16, epoch: u32, kind: FrameKind, newest: bool, buffer: Buffer },
     Event(Event),
 }
@@ -206,6 +225,12 @@ enum Step {
         header: Header,
         buffer: Buffer,
         activates: bool,
+    },
+    FindBack {
+        place: Place,
+        header_key: HeaderKey,
+        tag: Tag,
+        found: FoundBack,
     },
 }
 
@@ -234,6 +259,8 @@ pub struct Session {
     membership: Membership,
     options: Options,
     phase: Phase,
+    /// Whether it is durable that the relationship is active.
+    active: bool,
     /// Header key and tag of the run.
     header_key: HeaderKey,
     tag: Tag,
@@ -244,6 +271,7 @@ pub struct Session {
     closed: VecDeque<OpenEpoch>,
     unproven: VecDeque<Unproven>,
     budget: Budget,
+    resync: Option<Resync>,
     /// Epoch and counter of the latest frame of each member.
     heard: BTreeMap<u16, (u32, u32)>,
     /// Randomness of the element, mixed into every salt of this start.
@@ -265,6 +293,8 @@ pub struct Session {
     handed_out: Option<Buffer>,
     spare: Vec<Buffer>,
     rejections: [u64; Rejection::ALL.len()],
+    /// Of them, frames that belong nowhere.
+    unplaced: u64,
     delivered: u64,
     transmitted: u64,
 }
@@ -279,24 +309,27 @@ impl Session {
         options: Options,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Self, ElementError> {
-        let (phase, place) = match standing {
-            Standing::Staged(place) => (Phase::Staged, Some(place)),
-            Standing::Active(place) if place.next_epoch().is_none() => (Phase::UsedUp, Some(place)),
-            Standing::Active(place) => (Phase::Established, Some(place)),
-            Standing::WithoutPlace => (Phase::WithoutPlace, None),
-            Standing::RolledBack => (Phase::RolledBack, None),
+        let (phase, active, place) = match standing {
+            Standing::Staged(place) => (Phase::Staged, false, Some(place)),
+            Standing::Active(place) if place.next_epoch().is_none() => (Phase::UsedUp, true, Some(place)),
+            Standing::Active(place) => (Phase::Established, true, Some(place)),
+            Standing::WithoutPlace { active } => (Phase::WithoutPlace, active, None),
+            Standing::RolledBack { active } => (Phase::RolledBack, active, None),
         };
         let salt_seed = Secret::try_fill(|seed| surroundings.element.random(seed))?;
-        let (header_key, tag) = match place.as_ref().map_or(0, Place::run) {
-            0 => (membership.header_key().duplicate(), membership.tag()),
-            run => keys::run_header(surroundings.element, membership.root(), membership.sds().digest(), run)?,
-        };
+        let run = place.as_ref().map_or(0, Place::run);
+        let (header_key, tag) = membership.run_header(run, surroundings.element)?;
+        let sds = membership.sds();
+        let resync = options
+            .find_back
+            .then(|| Resync::new(sds.digest(), sds.members().len(), phase, surroundings.now));
         let hello = options.hello_at_start && phase == Phase::Established;
         Ok(Self {
             provider,
             membership,
             options,
             phase,
+            active,
             header_key,
             tag,
             place,
@@ -305,6 +338,7 @@ impl Session {
             closed: VecDeque::new(),
             unproven: VecDeque::new(),
             budget: Budget::default(),
+            resync,
             heard: BTreeMap::new(),
             salt_seed,
             own_epoch: false,
@@ -320,6 +354,7 @@ impl Session {
             handed_out: None,
             spare: Vec::new(),
             rejections: [0; Rejection::ALL.len()],
+            unplaced: 0,
             delivered: 0,
             transmitted: 0,
         })
@@ -363,6 +398,10 @@ impl Session {
                 self.transmitted += 1;
                 Output::Transmit(self.hand_out(buffer))
             }
+            Some(Queued::TransmitTo { member, buffer }) => {
+                self.transmitted += 1;
+                Output::TransmitTo(member, self.hand_out(buffer))
+            }
             Some(Queued::Deliver { index, epoch, kind, newest, buffer }) => {
                 self.delivered += 1;
                 let from = self.membership.sds().members()[usize::from(index)];
@@ -388,6 +427,11 @@ impl Session {
     /// with it the frame that caused it. Called out of turn: no effect.
     pub fn persist_failed(&mut self) {
         let Some(pending) = self.pending.take_if(|pending| pending.offered) else { return };
+        if let Step::FindBack { .. } = pending.step
+            && let Some(resync) = &mut self.resync
+        {
+            resync.look_again(pending.now + RETRY);
+        }
         if let Step::Begin { epoch, buffer, .. } | Step::Adopt { epoch, buffer, .. } = pending.step {
             self.recycle(buffer);
             // The same frame, or the next try, shall not cost another call of the element.
@@ -399,7 +443,9 @@ impl Session {
     /// When to hand in [`Input::Timeout`]; `None`: only something else will move this session.
     pub fn timeout(&self) -> Option<Instant> {
         let closing = self.closed.iter().filter_map(|epoch| epoch.closes).min();
-        let acting = [self.hello_due, self.reply_due, self.trigger_due()].into_iter().flatten().min();
+        let looking = self.resync.as_ref().and_then(Resync::due);
+        let acting = [self.hello_due, self.reply_due, self.trigger_due(), looking];
+        let acting = acting.into_iter().flatten().min();
         let acting = acting.map(|due| self.retry.map_or(due, |retry| due.max(retry)));
         [closing, acting].into_iter().flatten().min()
     }
@@ -407,7 +453,47 @@ impl Session {
     /// Whether a frame bears a right header signature of this relationship. Decides between
     /// relationships that share a tag; proves nothing.
     pub fn claims(&self, frame: &[u8]) -> bool {
-        crate::frame::is_signed(frame, &self.header_key)
+        let key = match Header::parse(frame).map(|header| header.class) {
+            Ok(Class::Resync) => self.membership.header_key(),
+            _ => &self.header_key,
+        };
+        crate::frame::is_signed(frame, key)
+    }
+
+    /// Whether frames with this tag are for this session: that of its run, or that by which its members
+    /// find back.
+    pub fn listens_to(&self, tag: Tag) -> bool {
+        self.tag == tag || self.resync_tag() == Some(tag)
+    }
+
+    /// The tag of frames by which members find back; `None` if this one does not take part in that.
+    pub fn resync_tag(&self) -> Option<Tag> {
+        self.resync.as_ref().map(|resync| resync.tag)
+    }
+
+    /// The latest fallback or failsafe since the start.
+    pub fn found_back(&self) -> Option<FoundBack> {
+        self.resync.as_ref().and_then(|resync| resync.last)
+    }
+
+    /// How many members were told where this node stands, since the start.
+    pub fn answered(&self) -> u64 {
+        self.resync.as_ref().map_or(0, |resync| resync.answers.total())
+    }
+
+    /// The header key of the run.
+    pub(crate) fn header_key(&self) -> HeaderKey {
+        self.header_key.duplicate()
+    }
+
+    /// Whether an output is to be carried out.
+    pub(crate) fn has_output(&self) -> bool {
+        self.pending.is_some() || !self.queue.is_empty()
+    }
+
+    /// Whether it is durable that the relationship is active, in whatever phase it is.
+    pub fn is_active(&self) -> bool {
+        self.active
     }
 
     /// What this member is and knows.
@@ -521,6 +607,7 @@ impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Activated => "Activated",
+            Self::FoundBack(_) => "FoundBack",
             Self::Place(_) => "Place",
         })
     }

@@ -28,10 +28,31 @@ impl Session {
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
         let Ok(header) = Header::parse(frame) else { return self.reject(Rejection::Malformed, None) };
+        if header.class == Class::Resync {
+            return self.receive_resync(&header, frame, surroundings);
+        }
         let sender = Some(header.sender);
-        if frame.len() > self.frame_max() || header.class != Class::Session {
+        if frame.len() > self.frame_max() {
             return self.reject(Rejection::Malformed, sender);
         }
+        let before = self.unplaced;
+        let result = self.receive_of_session(&header, frame, surroundings);
+        if self.unplaced > before
+            && self.phase == Phase::Established
+            && let Some(resync) = &mut self.resync
+        {
+            resync.heard_unplaced(surroundings.now);
+        }
+        result
+    }
+
+    fn receive_of_session(
+        &mut self,
+        header: &Header,
+        frame: &[u8],
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<(), SessionError> {
+        let sender = Some(header.sender);
         if header.tag != self.tag {
             return self.reject(Rejection::UnknownTag, sender);
         }
@@ -45,10 +66,10 @@ impl Session {
             return self.reject(Rejection::NoPlace, sender);
         }
         if self.is_open(header.epoch) {
-            return self.receive_in_open_epoch(&header, frame);
+            return self.receive_in_open_epoch(header, frame);
         }
         if self.place.as_ref().is_some_and(|place| place.is_ahead(header.epoch)) {
-            return self.receive_in_later_epoch(&header, frame, surroundings);
+            return self.receive_in_later_epoch(header, frame, surroundings);
         }
         if is_signed(frame, &self.header_key) {
             self.answer_too_old(surroundings)?;
@@ -175,6 +196,9 @@ impl Session {
 
     /// Queues what an authentic frame said, or drops it if its kind has no place here.
     pub(super) fn accept(&mut self, header: &Header, buffer: Buffer) {
+        if let Some(resync) = &mut self.resync {
+            resync.heard_authentic();
+        }
         let (index, at) = (header.sender, (header.epoch, header.counter));
         let latest = self.heard.entry(index).or_insert(at);
         let newest = at >= *latest;
@@ -226,12 +250,17 @@ impl Session {
         Ok(())
     }
 
-    fn reject(&mut self, reason: Rejection, sender: Option<u16>) -> Result<(), SessionError> {
+    pub(super) fn reject(&mut self, reason: Rejection, sender: Option<u16>) -> Result<(), SessionError> {
         self.count(reason, sender);
         Ok(())
     }
 
     fn count(&mut self, reason: Rejection, sender: Option<u16>) {
+        use Rejection::{Budget, HeaderSignature, NotAuthentic, UnknownTag};
+        // What somebody sends who has moved to where this node cannot follow looks like this.
+        if matches!(reason, UnknownTag | HeaderSignature | NotAuthentic | Budget) {
+            self.unplaced += 1;
+        }
         self.rejections[reason as usize] += 1;
         self.tell(Event::Rejected { reason, sender });
     }

@@ -5,6 +5,7 @@ mod behind;
 mod failure;
 mod fixture;
 mod receive;
+mod resync;
 mod schedules;
 mod start;
 mod table;

@@ -108,8 +108,8 @@ impl Node {
     fn begin(&mut self, installed: Installed, place: FoundPlace) -> Result<(), NodeError> {
         let id = installed.sds.relationship();
         let (standing, why) = match place {
-            FoundPlace::Lost(why) => (Standing::WithoutPlace, Some(why)),
-            FoundPlace::RolledBack(why) => (Standing::RolledBack, Some(why)),
+            FoundPlace::Lost(why) => (Standing::WithoutPlace { active: installed.active }, Some(why)),
+            FoundPlace::RolledBack(why) => (Standing::RolledBack { active: installed.active }, Some(why)),
             FoundPlace::NotRecorded(error) => {
                 // The element has counted: under the next count this place will be one of an earlier start.
                 return Err(NodeError::Failed(format!(
@@ -137,7 +137,7 @@ impl Node {
         let (member_labels, endpoints) =
             self.storage.load_endpoints(self.identity.node, id).unwrap_or((member_labels, endpoints));
         // In a provisioning relationship nobody is there to hear a hello until the module calls.
-        let options = Options { hello_at_start: sds.kind() == Kind::Communication };
+        let options = Options { hello_at_start: sds.kind() == Kind::Communication, find_back: false };
         let membership = Membership::new(sds, self.identity.node, header_key, tag)
             .map_err(|error| NodeError::Failed(error.to_string()))?;
         let now = self.now();

@@ -217,7 +217,7 @@ impl Link {
             crypto::provider(),
             membership,
             Standing::Active(relationship.first_place()),
-            Options { hello_at_start: false },
+            Options { hello_at_start: false, find_back: false },
             &mut surroundings,
         )
         .expect("the session starts");
@@ -238,7 +238,7 @@ impl Link {
         loop {
             match self.session.poll() {
                 Output::Persist(_) => self.session.persisted(),
-                Output::Transmit(frame) => frames.push(frame.to_vec()),
+                Output::Transmit(frame) | Output::TransmitTo(_, frame) => frames.push(frame.to_vec()),
                 Output::Deliver(delivery) => {
                     if delivery.kind != FrameKind::Hello {
                         payloads.push(delivery.payload.to_vec());

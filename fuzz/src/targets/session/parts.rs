@@ -80,7 +80,7 @@ impl Disk {
 
     pub fn standing(&self) -> Standing {
         match self.read() {
-            None => Standing::WithoutPlace,
+            None => Standing::WithoutPlace { active: self.active },
             Some(place) if self.active => Standing::Active(place),
             Some(place) => Standing::Staged(place),
         }

@@ -97,7 +97,7 @@ impl World {
         .expect("a valid generation");
         let mut world = Self {
             now: Instant(Duration::from_secs(1000)),
-            options: Options { hello_at_start: settings.hello_at_start },
+            options: Options { hello_at_start: settings.hello_at_start, find_back: false },
             members: Vec::new(),
             air: Vec::new(),
             made: BTreeSet::new(),
@@ -235,6 +235,7 @@ impl World {
                         }
                     }
                 }
+                Output::TransmitTo(..) => unreachable!("nobody looks for a place here"),
                 Output::Transmit(frame) => {
                     let header = Header::parse(frame).expect("what is sent is a frame");
                     assert_eq!(usize::from(header.sender), at);
@@ -496,7 +497,7 @@ impl World {
 /// A record as it goes to the disk: an encoded place; `None` for the mark that the relationship is active.
 fn written(record: &Record) -> Option<Vec<u8>> {
     match record {
-        Record::Activated => None,
+        Record::Activated | Record::FoundBack(_) => None,
         Record::Place(place) => Some(place.to_vec()),
     }
 }

@@ -19,8 +19,8 @@ use crate::policy::Policy;
 use crate::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
 use crate::secret::Secret;
 use crate::session::{
-    Event, Input, Instant, Membership, Options, Output, Phase, RandomSource, Record, Rejection, Session,
-    SessionError, Standing, Surroundings,
+    Event, FoundBack, Input, Instant, Membership, Options, Output, Phase, RandomSource, Record, Rejection,
+    Session, SessionError, Standing, Surroundings,
 };
 use crate::tree::{NO_EPOCH, Place};
 
@@ -32,6 +32,8 @@ pub struct MemoryElement {
     root: Root,
     key: Secret<32>,
     pub calls: usize,
+    /// Every derivation, whatever for.
+    pub all_calls: usize,
     pub fails: bool,
     draws: u64,
 }
@@ -39,6 +41,7 @@ pub struct MemoryElement {
 impl SecureElement for MemoryElement {
     fn derive(&mut self, root: Root, label: Label, context: &[u8]) -> Result<Secret<32>, ElementError> {
         self.calls += usize::from(label == Label::Epoch);
+        self.all_calls += 1;
         if self.fails {
             return Err(ElementError::Unavailable(String::from("unplugged")));
         }
@@ -95,7 +98,11 @@ impl Disk {
         }
         match record {
             Record::Activated => self.active = true,
-            Record::Place(place) => self.place = Some(place.to_vec()),
+            Record::FoundBack(_) => {}
+            Record::Place(place) => {
+                self.place = Some(place.to_vec());
+                self.rolled_back = false;
+            }
         }
         true
     }
@@ -106,8 +113,8 @@ impl Disk {
 
     fn standing(&self) -> Standing {
         match &self.place {
-            _ if self.rolled_back => Standing::RolledBack,
-            None => Standing::WithoutPlace,
+            _ if self.rolled_back => Standing::RolledBack { active: self.active },
+            None => Standing::WithoutPlace { active: self.active },
             Some(place) if self.active => Standing::Active(Place::parse(place).unwrap()),
             Some(place) => Standing::Staged(Place::parse(place).unwrap()),
         }
@@ -118,9 +125,12 @@ impl Disk {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
     Activated,
+    Noted(FoundBack),
     Wrote(u32),
     WriteFailed,
     Sent(Vec<u8>),
+    /// To this member only.
+    SentTo(u16, Vec<u8>),
     Delivered(Heard),
     Told(Event),
 }
@@ -194,6 +204,7 @@ pub struct Network {
     pub now: Instant,
     pub parties: Vec<Party>,
     pub hello_at_start: bool,
+    pub find_back: bool,
     sds: SynchronizedDataSet,
     made: BTreeSet<(u16, u32, u64, u32)>,
 }
@@ -237,12 +248,19 @@ impl Network {
         })
         .unwrap();
         let now = Instant(Duration::from_secs(1000));
-        let mut network =
-            Self { now, parties: Vec::new(), hello_at_start: false, sds, made: BTreeSet::new() };
+        let mut network = Self {
+            now,
+            parties: Vec::new(),
+            hello_at_start: false,
+            find_back: true,
+            sds,
+            made: BTreeSet::new(),
+        };
         for at in 0..members {
             let key = secrets(&network.sds).element_root;
             let root = Root::Relationship { id: network.sds.relationship(), version: 1 };
-            let mut element = MemoryElement { root, key, calls: 0, fails: false, draws: at as u64 * 1000 };
+            let mut element =
+                MemoryElement { root, key, calls: 0, all_calls: 0, fails: false, draws: at as u64 * 1000 };
             let mut random = SeededRandom { seed: at as u64 * 1_000_000, stuck: false };
             let place = Place::before_first(0, secrets(&network.sds).tree_root).emit().to_vec();
             let disk = Disk { place: Some(place), active, rolled_back: false, writes_left: None };
@@ -262,7 +280,7 @@ impl Network {
         let GenerationSecrets { header_key, tag, .. } = secrets(&self.sds);
         let member = self.sds.members()[at];
         let membership = Membership::new(self.sds.clone(), member, header_key, tag).unwrap();
-        let options = Options { hello_at_start: self.hello_at_start };
+        let options = Options { hello_at_start: self.hello_at_start, find_back: self.find_back };
         let mut surroundings = Surroundings { now: self.now, element, random };
         Session::start(provider(), membership, disk.standing(), options, &mut surroundings).unwrap()
     }
@@ -294,6 +312,7 @@ impl Network {
                 Output::Persist(record) if disk.write(record) => {
                     done.push(match record {
                         Record::Activated => Done::Activated,
+                        Record::FoundBack(found) => Done::Noted(*found),
                         Record::Place(_) => Done::Wrote(disk.epoch()),
                     });
                     session.persisted();
@@ -309,6 +328,7 @@ impl Network {
                     assert!(self.made.insert(made), "made twice: {made:?}");
                     done.push(Done::Sent(frame.to_vec()));
                 }
+                Output::TransmitTo(member, frame) => done.push(Done::SentTo(member, frame.to_vec())),
                 Output::Deliver(delivery) => {
                     let epoch = arrived.expect("only a frame is delivered").epoch;
                     assert!(disk.epoch() != NO_EPOCH && epoch <= disk.epoch(), "delivers what is durable");
@@ -402,8 +422,62 @@ impl Network {
         outcomes
     }
 
+    /// Time goes by for these members: timers are served, and what they send reaches the others of them
+    /// at once. Returns what each did.
+    pub fn together(&mut self, present: &[usize], duration: Duration) -> Vec<(usize, Outcome)> {
+        let end = self.now + duration;
+        let mut outcomes = Vec::new();
+        loop {
+            let due = present.iter().filter_map(|at| Some((self.parties[*at].session.timeout()?, *at))).min();
+            let Some((due, at)) = due.filter(|(due, _)| *due <= end) else { break };
+            self.now = self.now.max(due);
+            let outcome = self.tick(at);
+            self.carry(present, at, outcome, &mut outcomes);
+            assert!(outcomes.len() < 20_000, "the timers spin");
+        }
+        self.now = end;
+        outcomes
+    }
+
+    /// What a member sent reaches the others that are present, and what they make of it too.
+    pub fn carry(
+        &mut self,
+        present: &[usize],
+        at: usize,
+        outcome: Outcome,
+        outcomes: &mut Vec<(usize, Outcome)>,
+    ) {
+        let mut flights = Vec::from([(at, outcome)]);
+        while let Some((from, outcome)) = flights.pop() {
+            for done in &outcome.done {
+                let (to, frame) = match done {
+                    Done::Sent(frame) => (None, frame),
+                    Done::SentTo(to, frame) => (Some(usize::from(*to)), frame),
+                    _ => continue,
+                };
+                for other in present.iter().copied().filter(|other| *other != from) {
+                    if to.is_none_or(|to| to == other) {
+                        let heard = self.hear(other, frame);
+                        flights.push((other, heard));
+                    }
+                }
+            }
+            outcomes.push((from, outcome));
+        }
+    }
+
+    /// The place of this member is gone; it starts again.
+    pub fn wipe(&mut self, at: usize) {
+        self.parties[at].disk.place = None;
+        self.restart(at);
+    }
+
     pub fn epoch(&self, at: usize) -> u32 {
         self.parties[at].session.epoch()
+    }
+
+    pub fn run(&self, at: usize) -> u32 {
+        self.parties[at].session.run()
     }
 
     pub fn phase(&self, at: usize) -> Phase {
@@ -432,7 +506,8 @@ impl Network {
     pub fn craft(&self, sender: u16, epoch: u32, salt: u64, counter: u32, plaintext: &[u8]) -> Vec<u8> {
         let GenerationSecrets { header_key, tag, tree_root, element_root } = secrets(&self.sds);
         let root = Root::Relationship { id: self.sds.relationship(), version: 1 };
-        let mut element = MemoryElement { root, key: element_root, calls: 0, fails: false, draws: 0 };
+        let mut element =
+            MemoryElement { root, key: element_root, calls: 0, all_calls: 0, fails: false, draws: 0 };
         let factor = keys::epoch_factor(&mut element, root, 1, epoch).unwrap();
         let leaf = Place::before_first(0, tree_root).leaf(epoch).unwrap();
         let key = EpochSecret::derive(leaf, &factor, self.sds.digest()).sender_key(sender, salt);

@@ -2,6 +2,7 @@
 //! lose, repeat and reorder anything that was ever sent; strangers with the header key add frames.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 
 use super::fixture::*;
 use crate::policy::Policy;
-use crate::session::{Input, SessionError};
+use crate::session::{Event, FoundBack, Input, Phase, SessionError};
 use crate::tree::NO_EPOCH;
 
 const MEMBERS: usize = 3;
@@ -32,6 +33,10 @@ enum Action {
         ahead: u32,
     },
     Restart(usize),
+    /// The process is killed and its place is gone.
+    Lose(usize),
+    /// One of all frames to find back, counted from the latest, reaches the member that it is for.
+    Pass(usize),
     /// The disk takes this many more writes; then the process is killed.
     DieWriting {
         at: usize,
@@ -53,6 +58,9 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (at.clone(), 0..MEMBERS as u16, 0..3u32)
             .prop_map(|(to, sender, ahead)| Action::Forge { to, sender, ahead }),
         2 => at.clone().prop_map(Action::Restart),
+        1 => at.clone().prop_map(Action::Lose),
+        6 => (0..6usize).prop_map(Action::Pass),
+        1 => any::<usize>().prop_map(Action::Pass),
         1 => (at.clone(), 0..2usize).prop_map(|(at, writes)| Action::DieWriting { at, writes }),
         1 => (at.clone(), any::<bool>()).prop_map(|(at, fails)| Action::DiskFails(at, fails)),
         1 => (at, any::<bool>()).prop_map(|(at, fails)| Action::ElementFails(at, fails)),
@@ -69,6 +77,11 @@ struct World {
     floor: [u32; MEMBERS],
     durable: [u32; MEMBERS],
     dying: [bool; MEMBERS],
+    /// Frames to find back, and whom they are for.
+    asked: Vec<(usize, Vec<u8>)>,
+    /// Whether the place was taken away and none was found since.
+    lost: [bool; MEMBERS],
+    run: [u32; MEMBERS],
     next_body: u32,
 }
 
@@ -94,6 +107,9 @@ impl World {
             floor: [NO_EPOCH; MEMBERS],
             durable: [NO_EPOCH; MEMBERS],
             dying: [false; MEMBERS],
+            asked: Vec::new(),
+            lost: [false; MEMBERS],
+            run: [0; MEMBERS],
             next_body: 0,
         }
     }
@@ -119,6 +135,17 @@ impl World {
                 self.arrive(to, &frame);
             }
             Action::Restart(at) => self.restart(at),
+            Action::Lose(at) => {
+                self.network.parties[at].disk.place = None;
+                self.lost[at] = true;
+                self.restart(at);
+            }
+            Action::Pass(frame) => {
+                if !self.asked.is_empty() {
+                    let (to, frame) = self.asked[self.asked.len() - 1 - frame % self.asked.len()].clone();
+                    self.arrive(to, &frame);
+                }
+            }
             Action::DieWriting { at, writes } => {
                 self.network.parties[at].disk.writes_left = Some(writes);
                 self.dying[at] = true;
@@ -179,6 +206,7 @@ impl World {
     fn watch(&mut self, at: usize, arrived: Option<&[u8]>, outcome: &Outcome) {
         match &outcome.result {
             Ok(()) | Err(SessionError::Element(_)) => {}
+            Err(SessionError::NotActive(_)) if self.lost[at] => {}
             Err(other) => panic!("nobody did anything wrong: {other}"),
         }
         for done in &outcome.done {
@@ -194,7 +222,9 @@ impl World {
                     self.restart(at);
                     return;
                 }
-                Done::WriteFailed | Done::Activated | Done::Wrote(_) | Done::Told(_) => {}
+                Done::SentTo(to, frame) => self.asked.push((usize::from(*to), frame.clone())),
+                Done::Told(Event::FoundBack(found)) => self.nobody_adopts_a_lower_place(at, found),
+                Done::WriteFailed | Done::Activated | Done::Noted(_) | Done::Wrote(_) | Done::Told(_) => {}
             }
         }
     }
@@ -218,13 +248,40 @@ impl World {
         assert!(rank(name.1) > rank(self.floor[at]), "accepted from before the start: {name:?}");
     }
 
+    fn nobody_adopts_a_lower_place(&mut self, at: usize, found: &FoundBack) {
+        if self.lost[at] {
+            // Frames above the place that it was given may be accepted once more.
+            self.delivered[at].clear();
+        } else {
+            let own = (self.run[at], rank(self.durable[at]));
+            assert!((found.run, rank(found.epoch)) > own, "adopts {found:?} and has {own:?}");
+        }
+        (self.run[at], self.durable[at], self.lost[at]) = (found.run, found.epoch, false);
+        self.floor[at] = found.epoch;
+    }
+
     fn epochs_never_go_back(&mut self) {
-        for at in 0..MEMBERS {
+        for at in (0..MEMBERS).filter(|at| !self.lost[*at]) {
             let durable = self.network.parties[at].disk.epoch();
             assert_eq!(durable, self.network.epoch(at), "the session is where its disk is");
-            assert!(rank(durable) >= rank(self.durable[at]), "went back");
-            self.durable[at] = durable;
+            let run = self.network.run(at);
+            assert!((run, rank(durable)) >= (self.run[at], rank(self.durable[at])), "went back");
+            (self.run[at], self.durable[at]) = (run, durable);
         }
+    }
+
+    /// Members without place find back, by one that has one or all together.
+    fn all_find_back(&mut self) {
+        let all: Vec<usize> = (0..MEMBERS).collect();
+        let established = |world: &Self, at: usize| world.network.phase(at) == Phase::Established;
+        let looks = |world: &Self| all.iter().any(|at| !established(world, *at));
+        for _ in 0..140 {
+            if !looks(self) {
+                return;
+            }
+            self.network.together(&all, SECOND * 30);
+        }
+        assert!(!looks(self), "somebody does not find back");
     }
 
     /// Whatever happened: when disks, elements and network work again, two rounds bring all together.
@@ -234,6 +291,14 @@ impl World {
             self.network.parties[at].element.fails = false;
             self.dying[at] = false;
         }
+        if self.lost.contains(&true) {
+            self.all_find_back();
+            for at in 0..MEMBERS {
+                self.delivered[at].clear();
+                self.floor[at] = NO_EPOCH;
+            }
+        }
+        // A member that heard of no frame since its own last one may be told only now where the others are.
         for round in 0..2 {
             for at in 0..MEMBERS {
                 self.network.wait(SECOND);

@@ -197,6 +197,7 @@ fn who_becomes_active_says_hello_where_the_host_wants_one() {
 fn without_a_place_everything_is_dropped_and_nothing_sent() {
     for (rolled_back, phase) in [(false, Phase::WithoutPlace), (true, Phase::RolledBack)] {
         let mut network = Network::of(2);
+        network.find_back = false;
         network.parties[1].disk.place = None;
         network.parties[1].disk.rolled_back = rolled_back;
         network.restart(1);

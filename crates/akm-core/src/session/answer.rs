@@ -1,0 +1,147 @@
+//! Finding back, as one who answers (protocol, section 7).
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::{Event, Instant, Phase, Rejection, Session, SessionError, Surroundings};
+use crate::keys::{self, ResyncPair};
+use crate::resync::{InvalidResync, NONCE, RequestFrame, Response};
+
+/// Answers in any second, whoever asks.
+const ANSWERS_PER_SECOND: usize = 4;
+
+/// How many requests are remembered, so that a recording of one is not answered again.
+const REMEMBERED: usize = 64;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What was answered lately.
+#[derive(Default)]
+pub(super) struct Answers {
+    /// When, and whom.
+    given: VecDeque<(Instant, u16)>,
+    /// Nonces of requests that were answered or counted as a confirmation.
+    nonces: VecDeque<[u8; NONCE]>,
+    total: u64,
+}
+
+impl Answers {
+    /// Whether one more answer may be given: one a second for each requester, four in all.
+    fn allows(&mut self, requester: u16, now: Instant) -> bool {
+        while self.given.front().is_some_and(|(given, _)| *given + SECOND <= now) {
+            self.given.pop_front();
+        }
+        self.given.len() < ANSWERS_PER_SECOND && self.given.iter().all(|(_, whom)| *whom != requester)
+    }
+
+    fn gave(&mut self, requester: u16, now: Instant) {
+        self.given.push_back((now, requester));
+        self.total += 1;
+    }
+
+    fn knows(&self, nonce: &[u8; NONCE]) -> bool {
+        self.nonces.contains(nonce)
+    }
+
+    fn remember(&mut self, nonce: [u8; NONCE]) {
+        if self.nonces.len() == REMEMBERED {
+            self.nonces.pop_front();
+        }
+        self.nonces.push_back(nonce);
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.given.len() + self.nonces.len()
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+impl Session {
+    /// Somebody asks where this member is. The header signature is right.
+    pub(super) fn receive_request(
+        &mut self,
+        sender: u16,
+        frame: &RequestFrame<'_>,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<Option<Rejection>, SessionError> {
+        let now = surroundings.now;
+        let has_place = matches!(self.phase, Phase::Established | Phase::UsedUp);
+        if !has_place && !self.may_initiate() {
+            return Ok(Some(Rejection::NoPlace));
+        }
+        let nonce = frame.nonce();
+        let (suite, root) = (self.membership.sds().suite(), self.membership.root());
+        let resync = self.resync.as_mut().expect("the caller has it");
+        if resync.answers.knows(&nonce) {
+            return Ok(Some(Rejection::Duplicate));
+        }
+        if !resync.has_request_root() && !resync.calls.take(now) {
+            return Ok(Some(Rejection::Budget));
+        }
+        let requests = resync.request_root(surroundings, root, self.membership.sds().digest())?;
+        let key = self.provider.aead(suite, requests.request_key(sender, &nonce).expose());
+        let request = match frame.open(&*key) {
+            Ok(request) => request,
+            Err(InvalidResync::Meaningless) => return Ok(Some(Rejection::UnexpectedKind)),
+            Err(_) => return Ok(Some(Rejection::NotAuthentic)),
+        };
+        if request.asked != self.membership.index() {
+            return Ok(Some(Rejection::NotAsked));
+        }
+        if !has_place {
+            match self.initiate(sender, &request, surroundings) {
+                Ok(None) => {
+                    self.resync.as_mut().expect("it was there").answers.remember(nonce);
+                    return Ok(None);
+                }
+                Ok(Some(challenge)) => {
+                    let response = Response::Challenge(challenge);
+                    return self.answer(sender, nonce, &response, surroundings);
+                }
+                Err(reason) => return Ok(Some(reason)),
+            }
+        }
+        let place = self.place.as_ref().expect("a relationship in these phases has a place");
+        let response = if !request.has_place || request.run < place.run() {
+            Response::Place(place.duplicate())
+        } else {
+            Response::Position { run: place.run(), epoch: place.epoch() }
+        };
+        self.answer(sender, nonce, &response, surroundings)
+    }
+
+    fn answer(
+        &mut self,
+        requester: u16,
+        request_nonce: [u8; NONCE],
+        response: &Response,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<Option<Rejection>, SessionError> {
+        let now = surroundings.now;
+        let resync = self.resync.as_mut().expect("the caller has it");
+        if !resync.answers.allows(requester, now) {
+            return Ok(Some(Rejection::Budget));
+        }
+        let tag = resync.tag;
+        let responder = self.membership.index();
+        let response_nonce = self.draw_nonce(surroundings);
+        let salt = self.draw_salt(surroundings);
+        let pair = ResyncPair { requester, responder, request_nonce, response_nonce };
+        let sds = self.membership.sds();
+        let key =
+            keys::resync_response_key(surroundings.element, self.membership.root(), sds.digest(), &pair)?;
+        let key = self.provider.aead(sds.suite(), key.expose());
+        let head = (tag, responder, salt);
+        let header_key = self.membership.header_key();
+        let frame = response.seal(&*key, header_key, head, &request_nonce, &response_nonce);
+        let answers = &mut self.resync.as_mut().expect("it was there").answers;
+        answers.gave(requester, now);
+        answers.remember(request_nonce);
+        self.queue_to(requester, &frame);
+        self.tell(Event::Answered { requester, with_place: matches!(response, Response::Place(_)) });
+        Ok(None)
+    }
+}

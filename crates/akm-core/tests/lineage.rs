@@ -1,0 +1,528 @@
+//! Generations of a relationship, told as facts about a few members and their module.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use akm_core::crypto::{Suite, provider};
+use akm_core::element::{ElementError, Label, Root, SecureElement};
+use akm_core::frame::FrameKind;
+use akm_core::id::{AkmId, RelationshipId};
+use akm_core::keys::element_function;
+use akm_core::lineage::{Arrival, Erasure, Lineage, Next, NotTaken};
+use akm_core::policy::Policy;
+use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
+use akm_core::secret::Secret;
+use akm_core::session::{
+    Event, Input, Instant, Membership, Options, Output, Phase, Record, Rejection, Session, SessionError,
+    Standing, Surroundings,
+};
+use akm_core::tree::Place;
+use support::CountingRandom;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a module makes.
+#[derive(Clone)]
+struct Issued {
+    sds: SynchronizedDataSet,
+    seed: u8,
+    /// The seed of the generation that brought the element root.
+    root_seed: u8,
+    root_sds: SynchronizedDataSet,
+}
+
+impl Issued {
+    fn secrets(&self) -> GenerationSecrets {
+        ParameterDataVector::new(Secret::take(&mut [self.seed; 128])).derive(&self.sds)
+    }
+
+    fn element_root(&self) -> Secret<32> {
+        ParameterDataVector::new(Secret::take(&mut [self.root_seed; 128])).derive(&self.root_sds).element_root
+    }
+}
+
+fn node(at: usize) -> AkmId {
+    AkmId::from_bytes([at as u8 + 1; 16]).unwrap()
+}
+
+fn issue(generation: u32, version: u32, members: &[usize], seed: u8, before: Option<&Issued>) -> Issued {
+    let policy = Policy { rotate_after: Duration::ZERO, ..Policy::default() };
+    let sds = SynchronizedDataSet::new(Generation {
+        kind: Kind::Communication,
+        relationship: RelationshipId::from_bytes([0xee; 16]).unwrap(),
+        generation,
+        element_version: version,
+        instance: [seed; 16],
+        suite: Suite::Aes256Gcm,
+        members: members.iter().map(|at| node(*at)).collect(),
+        policy: policy.emit(),
+    })
+    .unwrap();
+    let same_root = before.filter(|before| before.sds.element_version() == version);
+    let (root_seed, root_sds) =
+        same_root.map_or((seed, sds.clone()), |before| (before.root_seed, before.root_sds.clone()));
+    Issued { sds, seed, root_seed, root_sds }
+}
+
+#[derive(Default)]
+struct Element(BTreeMap<Root, Secret<32>>);
+
+impl SecureElement for Element {
+    fn derive(&mut self, root: Root, label: Label, context: &[u8]) -> Result<Secret<32>, ElementError> {
+        let key = self.0.get(&root).ok_or(ElementError::NoSuchRoot)?;
+        Ok(element_function(key.expose(), label.as_bytes(), context))
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> Result<(), ElementError> {
+        out.fill(0x5a);
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Stored {
+    issued: Issued,
+    place: Option<Vec<u8>>,
+    active: bool,
+}
+
+/// A member: its generations, its element, its disk.
+struct Member {
+    at: usize,
+    now: Instant,
+    lineage: Lineage,
+    element: Element,
+    random: CountingRandom,
+    disk: BTreeMap<u32, Stored>,
+    erases: bool,
+}
+
+#[derive(Default, Debug)]
+struct Done {
+    frames: Vec<Vec<u8>>,
+    heard: Vec<(u32, Vec<u8>)>,
+    events: Vec<(u32, Event)>,
+    erased: Vec<Erasure>,
+    result: Option<SessionError>,
+}
+
+impl Done {
+    fn bodies(&self) -> Vec<&[u8]> {
+        let bodies = self.heard.iter().map(|(_, body)| &body[..]);
+        bodies.filter(|body| !body.is_empty()).collect()
+    }
+
+    fn rejections(&self) -> Vec<Rejection> {
+        let rejection = |(_, event): &(u32, Event)| match event {
+            Event::Rejected { reason, .. } => Some(*reason),
+            _ => None,
+        };
+        self.events.iter().filter_map(rejection).collect()
+    }
+}
+
+impl Member {
+    /// A member in whose disk and element this generation is.
+    fn with(at: usize, issued: &Issued, active: bool) -> Self {
+        let mut member = Self {
+            at,
+            now: Instant(SECOND * 1000),
+            lineage: Lineage::resume(Vec::new()),
+            element: Element::default(),
+            random: CountingRandom::default(),
+            disk: BTreeMap::new(),
+            erases: true,
+        };
+        // Members draw differently.
+        for _ in 0..at * 1000 {
+            akm_core::session::RandomSource::fill(&mut member.random, &mut [0; 1]);
+        }
+        member.put(issued, active);
+        member.restart();
+        member
+    }
+
+    fn put(&mut self, issued: &Issued, active: bool) {
+        let root =
+            Root::Relationship { id: issued.sds.relationship(), version: issued.sds.element_version() };
+        self.element.0.entry(root).or_insert_with(|| issued.element_root());
+        let place = Place::before_first(0, issued.secrets().tree_root).emit().to_vec();
+        let stored = Stored { issued: issued.clone(), place: Some(place), active };
+        self.disk.insert(issued.sds.generation(), stored);
+    }
+
+    fn session(&mut self, stored: &Stored) -> Session {
+        let GenerationSecrets { header_key, tag, .. } = stored.issued.secrets();
+        let membership =
+            Membership::new(stored.issued.sds.clone(), node(self.at), header_key, tag).expect("a member");
+        let standing = match &stored.place {
+            None => Standing::WithoutPlace { active: stored.active },
+            Some(place) if stored.active => Standing::Active(Place::parse(place).unwrap()),
+            Some(place) => Standing::Staged(Place::parse(place).unwrap()),
+        };
+        let options = Options { hello_at_start: true, find_back: true };
+        let mut surroundings =
+            Surroundings { now: self.now, element: &mut self.element, random: &mut self.random };
+        Session::start(provider(), membership, standing, options, &mut surroundings).unwrap()
+    }
+
+    fn restart(&mut self) {
+        let stored: Vec<Stored> = self.disk.values().cloned().collect();
+        let sessions = stored.iter().map(|stored| self.session(stored)).collect();
+        self.lineage = Lineage::resume(sessions);
+    }
+
+    /// The module sends a generation.
+    fn install(&mut self, issued: &Issued) -> Result<Arrival, NotTaken> {
+        let arrival = self.lineage.examine(&issued.sds)?;
+        if arrival == Arrival::Above {
+            self.put(issued, false);
+            let stored = self.disk[&issued.sds.generation()].clone();
+            let session = self.session(&stored);
+            assert_eq!(self.lineage.install(session), Ok(arrival));
+            self.carry_out(Done::default());
+        }
+        Ok(arrival)
+    }
+
+    fn input(&mut self, input: Input<'_>) -> Done {
+        let mut surroundings =
+            Surroundings { now: self.now, element: &mut self.element, random: &mut self.random };
+        let result = self.lineage.handle(input, &mut surroundings).err();
+        self.carry_out(Done { result, ..Done::default() })
+    }
+
+    fn activate(&mut self, generation: u32) -> Done {
+        let mut surroundings =
+            Surroundings { now: self.now, element: &mut self.element, random: &mut self.random };
+        self.lineage.activate(generation, &mut surroundings).unwrap();
+        self.carry_out(Done::default())
+    }
+
+    fn carry_out(&mut self, mut done: Done) -> Done {
+        loop {
+            match self.lineage.poll() {
+                Next::Idle => return done,
+                Next::Erase(erasure) if self.erases => {
+                    self.disk.remove(&erasure.generation);
+                    if let Some(root) = erasure.root {
+                        self.element.0.remove(&root);
+                    }
+                    done.erased.push(erasure);
+                    self.lineage.erased();
+                }
+                Next::Erase(_) => return done,
+                Next::Session(generation, output) => match output {
+                    Output::Persist(record) => {
+                        let stored = self.disk.get_mut(&generation).expect("it is held");
+                        match record {
+                            Record::Activated => stored.active = true,
+                            Record::FoundBack(_) => {}
+                            Record::Place(place) => stored.place = Some(place.to_vec()),
+                        }
+                        self.lineage.persisted();
+                    }
+                    Output::Transmit(frame) | Output::TransmitTo(_, frame) => {
+                        done.frames.push(frame.to_vec())
+                    }
+                    Output::Deliver(delivery) => done.heard.push((generation, delivery.payload.to_vec())),
+                    Output::Event(event) => done.events.push((generation, event)),
+                    Output::Idle => unreachable!("a lineage has a word of its own for that"),
+                },
+            }
+        }
+    }
+
+    fn send(&mut self, body: &[u8]) -> Vec<u8> {
+        let done = self.input(Input::Send(FrameKind::Data, body));
+        assert_eq!(done.result, None);
+        assert_eq!(done.frames.len(), 1);
+        done.frames.into_iter().next().unwrap()
+    }
+
+    fn hears(&mut self, frame: &[u8]) -> Done {
+        self.input(Input::Frame(frame))
+    }
+
+    /// Time goes by; returns the frames that the timers make.
+    fn live(&mut self, duration: Duration) -> Done {
+        let end = self.now + duration;
+        let mut all = Done::default();
+        while let Some(due) = self.lineage.timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            let done = self.input(Input::Timeout);
+            all.frames.extend(done.frames);
+            all.erased.extend(done.erased);
+        }
+        self.now = end;
+        all
+    }
+
+    fn active(&self) -> u32 {
+        self.lineage.active().map_or(0, |session| session.membership().sds().generation())
+    }
+
+    fn held(&self) -> BTreeSet<u32> {
+        self.lineage.sessions().map(|session| session.membership().sds().generation()).collect()
+    }
+}
+
+/// Members 0 and 1 (and 2), active in generation 1.
+fn group(members: usize) -> (Issued, Vec<Member>) {
+    let all: Vec<usize> = (0..members).collect();
+    let first = issue(1, 1, &all, 1, None);
+    let mut group: Vec<Member> = all.iter().map(|at| Member::with(*at, &first, true)).collect();
+    for at in 0..members {
+        let hello = group[at].live(Duration::ZERO).frames;
+        for other in (0..members).filter(|other| *other != at) {
+            for frame in &hello {
+                group[other].hears(frame);
+            }
+        }
+    }
+    (first, group)
+}
+
+#[test]
+fn a_generation_is_staged_until_the_modules_word_and_the_one_before_stays_open_for_the_overlap() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 1, &[0, 1, 2], 2, Some(&first));
+    for member in &mut group {
+        assert_eq!(member.install(&second), Ok(Arrival::Above));
+        assert_eq!(member.active(), 1);
+    }
+    let in_flight = group[1].send(b"in flight");
+    group[0].activate(2);
+    assert_eq!((group[0].active(), group[0].held()), (2, BTreeSet::from([1, 2])));
+    assert_eq!(group[0].hears(&in_flight).bodies(), [b"in flight"]);
+    let later = group[1].send(b"from one who has not heard yet");
+    let done = group[0].live(SECOND * 4);
+    assert_eq!(group[0].hears(&later).bodies(), [&b"from one who has not heard yet"[..]]);
+    // The hello of the first to be active makes the other active.
+    for hello in &done.frames {
+        let heard = group[1].hears(hello);
+        assert!(heard.events.contains(&(2, Event::Activated)));
+    }
+    assert_eq!(group[1].active(), 2);
+    let erased = group[0].live(SECOND * 2).erased;
+    assert_eq!(erased, [Erasure { generation: 1, root: None }], "the element root goes on");
+    assert_eq!(group[0].held(), BTreeSet::from([2]));
+    let frame = group[1].send(b"in the second");
+    assert_eq!(group[0].hears(&frame).bodies(), [b"in the second"]);
+}
+
+#[test]
+fn when_the_element_version_rose_nothing_overlaps_and_the_old_root_is_erased() {
+    let (first, mut group) = group(3);
+    let second = issue(2, 2, &[0, 1], 2, Some(&first));
+    for member in &mut group[..2] {
+        member.install(&second).unwrap();
+    }
+    let in_flight = group[1].send(b"in flight");
+    let done = group[0].activate(2);
+    let old_root = Root::Relationship { id: first.sds.relationship(), version: 1 };
+    assert_eq!(done.erased, [Erasure { generation: 1, root: Some(old_root) }]);
+    assert!(!group[0].element.0.contains_key(&old_root));
+    assert_eq!(group[0].hears(&in_flight).bodies(), [b""; 0]);
+    assert_eq!(group[0].lineage.late_frames(), 1, "what a removal costs is counted");
+    let word = group[0].send(b"without the third");
+    assert_eq!(group[1].hears(&word).bodies(), [b"without the third"]);
+    assert_eq!(group[1].held(), BTreeSet::from([2]));
+}
+
+#[test]
+fn a_removed_member_with_element_disk_and_a_recording_opens_nothing_sent_after_the_change() {
+    let (first, mut group) = group(3);
+    let second = issue(2, 2, &[0, 1], 2, Some(&first));
+    let mut recording = Vec::new();
+    for member in &mut group[..2] {
+        member.install(&second).unwrap();
+    }
+    group[0].activate(2);
+    for round in 0..20u8 {
+        let hello = group[0].live(SECOND).frames;
+        let frame = group[0].send(&[round]);
+        for frame in hello.iter().chain([&frame]) {
+            group[1].hears(frame);
+        }
+        let answer = group[1].send(&[round]);
+        group[0].hears(&answer);
+        recording.extend(hello);
+        recording.extend([frame, answer]);
+        if round % 3 == 0 {
+            recording.extend(group[0].input(Input::Advance).frames);
+        }
+    }
+    // It keeps all it had, and is even given the public part, header key, tag and tree root of the second
+    // generation: what its host could have seen of another member's. The element root is what it lacks.
+    assert_eq!(group[2].held(), BTreeSet::from([1]));
+    for frame in &recording {
+        assert_eq!(group[2].hears(frame).heard, []);
+    }
+    let third = &mut group[2];
+    let spied = Issued {
+        sds: SynchronizedDataSet::new(Generation {
+            kind: Kind::Communication,
+            relationship: second.sds.relationship(),
+            generation: 2,
+            element_version: 2,
+            instance: [2; 16],
+            suite: Suite::Aes256Gcm,
+            members: vec![node(0), node(1)],
+            policy: second.sds.policy().to_vec(),
+        })
+        .unwrap(),
+        ..second.clone()
+    };
+    third.at = 1;
+    third.disk.clear();
+    let root = Root::Relationship { id: second.sds.relationship(), version: 1 };
+    let old = third.element.0.remove(&root).unwrap();
+    third.put(&spied, true);
+    third.element.0.insert(Root::Relationship { id: second.sds.relationship(), version: 2 }, old);
+    third.restart();
+    let mut not_authentic = 0;
+    for frame in &recording {
+        let done = third.hears(frame);
+        assert_eq!(done.heard, []);
+        not_authentic +=
+            done.rejections().iter().filter(|reason| **reason == Rejection::NotAuthentic).count();
+    }
+    assert!(not_authentic > 0);
+}
+
+#[test]
+fn installing_twice_changes_nothing_whatever_the_phase() {
+    let (first, mut group) = group(2);
+    assert_eq!(group[0].install(&first), Ok(Arrival::Held));
+    let second = issue(2, 1, &[0, 1], 2, Some(&first));
+    assert_eq!(group[0].install(&second), Ok(Arrival::Above));
+    assert_eq!(group[0].install(&second), Ok(Arrival::Held));
+    group[0].activate(2);
+    assert_eq!(group[0].install(&second), Ok(Arrival::Held));
+    assert_eq!(group[0].install(&first), Ok(Arrival::Held), "as long as it is open");
+    assert_eq!(group[0].active(), 2);
+    assert_eq!(group[0].activate(2).events, []);
+}
+
+#[test]
+fn the_same_or_a_lower_generation_with_another_content_is_refused() {
+    let (first, mut group) = group(2);
+    let refused = |held| Err(NotTaken::NotAbove { held });
+    assert_eq!(group[0].install(&issue(1, 1, &[0, 1], 9, Some(&first))), refused(1));
+    let third = issue(3, 1, &[0, 1], 3, Some(&first));
+    group[0].install(&third).unwrap();
+    assert_eq!(group[0].install(&issue(3, 1, &[0, 1], 9, Some(&first))), refused(3));
+    // Out of order.
+    assert_eq!(group[0].install(&issue(2, 1, &[0, 1], 2, Some(&first))), refused(3));
+    assert_eq!(group[0].held(), BTreeSet::from([1, 3]));
+}
+
+#[test]
+fn a_module_from_an_old_backup_is_refused_until_it_goes_above_what_is_held() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 2, &[0, 1], 2, Some(&first));
+    group[0].install(&second).unwrap();
+    group[0].activate(2);
+    // It knows of the first generation only, makes the second once more, and then learns what is held.
+    let again = issue(2, 2, &[0, 1], 7, Some(&first));
+    assert_eq!(group[0].install(&again), Err(NotTaken::NotAbove { held: 2 }));
+    assert_eq!(group[0].install(&first), Err(NotTaken::NotAbove { held: 2 }), "erased, and sent again");
+    assert_eq!(group[0].install(&issue(3, 3, &[0, 1], 8, None)), Ok(Arrival::Above));
+}
+
+#[test]
+fn a_staged_generation_that_never_became_active_is_replaced_and_erased() {
+    let (first, mut group) = group(2);
+    group[0].install(&issue(2, 2, &[0, 1], 2, Some(&first))).unwrap();
+    let third = issue(3, 3, &[0, 1], 3, Some(&first));
+    group[0].install(&third).unwrap();
+    assert_eq!(group[0].held(), BTreeSet::from([1, 3]));
+    assert_eq!(group[0].disk.keys().copied().collect::<Vec<_>>(), [1, 3]);
+    let versions: Vec<u32> = group[0]
+        .element
+        .0
+        .keys()
+        .map(|root| if let Root::Relationship { version, .. } = root { *version } else { 0 })
+        .collect();
+    assert_eq!(versions, [1, 3]);
+}
+
+#[test]
+fn a_word_for_a_generation_that_is_not_staged_activates_nothing() {
+    let (first, mut group) = group(2);
+    group[0].install(&issue(2, 1, &[0, 1], 2, Some(&first))).unwrap();
+    let third = issue(3, 1, &[0, 1], 3, Some(&first));
+    group[0].install(&third).unwrap();
+    group[0].activate(2);
+    assert_eq!(group[0].active(), 1);
+    group[0].activate(3);
+    assert_eq!(group[0].active(), 3);
+}
+
+#[test]
+fn a_start_in_the_midst_of_a_change_goes_on_with_it() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 2, &[0, 1], 2, Some(&first));
+    group[0].install(&second).unwrap();
+    group[0].restart();
+    assert_eq!((group[0].active(), group[0].held()), (1, BTreeSet::from([1, 2])));
+    // It is cut off after it is active and before it has erased.
+    group[0].erases = false;
+    group[0].activate(2);
+    assert_eq!(group[0].disk.len(), 2);
+    group[0].restart();
+    assert_eq!((group[0].active(), group[0].held()), (2, BTreeSet::from([2])));
+    group[0].erases = true;
+    let done = group[0].live(SECOND);
+    let old_root = Root::Relationship { id: first.sds.relationship(), version: 1 };
+    assert_eq!(done.erased, [Erasure { generation: 1, root: Some(old_root) }]);
+    assert_eq!(group[0].element.0.len(), 1);
+}
+
+#[test]
+fn an_erasure_that_fails_is_asked_for_again_after_each_input() {
+    let (first, mut group) = group(2);
+    group[0].install(&issue(2, 2, &[0, 1], 2, Some(&first))).unwrap();
+    group[0].erases = false;
+    group[0].activate(2);
+    group[0].send(b"goes on");
+    assert_eq!(group[0].disk.len(), 2);
+    group[0].erases = true;
+    let done = group[0].input(Input::Timeout);
+    assert_eq!(done.erased.len(), 1);
+    assert_eq!(group[0].input(Input::Timeout).erased, []);
+}
+
+#[test]
+fn a_lost_place_of_the_active_generation_does_not_bring_the_one_before_back() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 2, &[0, 1], 2, Some(&first));
+    for member in &mut group {
+        member.install(&second).unwrap();
+    }
+    group[0].erases = false;
+    group[0].activate(2);
+    group[0].disk.get_mut(&2).unwrap().place = None;
+    group[0].restart();
+    assert_eq!((group[0].active(), group[0].held()), (2, BTreeSet::from([2])));
+    let refused = group[0].input(Input::Send(FrameKind::Data, b"x")).result;
+    assert_eq!(refused, Some(SessionError::NotActive(Phase::WithoutPlace)));
+}
+
+#[test]
+fn a_member_in_the_generation_before_moves_on_and_is_followed_while_that_is_open() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 1, &[0, 1], 2, Some(&first));
+    for member in &mut group {
+        member.install(&second).unwrap();
+    }
+    group[0].activate(2);
+    group[1].live(SECOND * 2);
+    let hello = group[1].input(Input::Advance).frames;
+    group[0].hears(&hello[0]);
+    let frame = group[1].send(b"in the next epoch of the first");
+    assert_eq!(group[0].hears(&frame).bodies(), [&b"in the next epoch of the first"[..]]);
+}
