@@ -3,6 +3,7 @@
 //! It takes frames and wishes, hands them to the right session, makes records durable when a session
 //! asks for it, and gives what is to be sent or delivered to a [`Network`]. It opens no socket.
 
+mod generations;
 mod management;
 mod start;
 mod status;
@@ -26,6 +27,10 @@ use crate::config::Config;
 use crate::error::NodeError;
 use crate::layout::Layout;
 use crate::storage::{Identity, Storage};
+use generations::{Former, Held};
+
+/// The verdict on a frame of a generation that is erased here.
+const OLD_GENERATION: &str = "old-generation";
 
 /// Sessions that act, each with a write to the disk, before frames and applications get their turn.
 const SESSIONS_AT_ONCE: usize = 16;
@@ -83,10 +88,18 @@ impl RandomSource for SystemRandom {
     }
 }
 
-/// A relationship with all that this node knows of it.
+/// A generation of a relationship with all that this node knows of it.
 struct Relationship {
     sds: SynchronizedDataSet,
     session: Session,
+    /// Whether it was ever active.
+    active: bool,
+    /// When it is erased, as a later one is in force.
+    ends: Option<Instant>,
+    /// Frames of generations before this one that came too late.
+    late: u64,
+    /// When members that are behind were last told.
+    told: Option<Instant>,
     label: String,
     member_labels: Vec<String>,
     endpoints: Vec<Option<SocketAddr>>,
@@ -109,11 +122,13 @@ pub struct Node {
     element: Box<dyn ProvisionableElement>,
     seal: PlaceSeal,
     identity: Identity,
-    relationships: BTreeMap<RelationshipId, Relationship>,
-    /// Relationships whose files cannot be read or written, and why.
-    damaged: BTreeMap<RelationshipId, String>,
-    by_tag: HashMap<Tag, Vec<RelationshipId>>,
-    timers: BTreeSet<(Instant, RelationshipId)>,
+    relationships: BTreeMap<Held, Relationship>,
+    /// Generations whose files cannot be read or written, and why.
+    damaged: BTreeMap<Held, String>,
+    by_tag: HashMap<Tag, Vec<Held>>,
+    /// Generations that were erased in this start, by their tags.
+    former: HashMap<Tag, Former>,
+    timers: BTreeSet<(Instant, Held)>,
     clock: std::time::Instant,
     unknown_frames: u64,
     disowned: bool,
@@ -157,8 +172,12 @@ impl Node {
             if due > now {
                 break;
             }
+            if self.relationships.get(&id).is_some_and(|held| held.ends.is_some_and(|ends| ends <= now)) {
+                self.end(id);
+                continue;
+            }
             if let Err(error) = self.drive(id, Input::Timeout, network, &mut Vec::new()) {
-                warn!(relationship = %id, %error, "cannot move on");
+                warn!(relationship = %id.0, %error, "cannot move on");
             }
             // A session whose time has not moved would be asked for ever.
             if self.timers.first() == Some(&(due, id)) {
@@ -170,14 +189,22 @@ impl Node {
     /// Takes a datagram: frames of communication relationships.
     pub fn handle_datagram(&mut self, frame: &[u8], source: SocketAddr, network: &mut dyn Network) {
         let Some(id) = self.relationship_of(frame, Kind::Communication) else {
+            if let Some(relationship) = self.is_of_former(frame, network) {
+                let verdict = OLD_GENERATION;
+                network.seen(SeenFrame { relationship: Some(relationship), source, frame, verdict });
+                return;
+            }
             self.unknown_frames += 1;
             let verdict = if Header::parse(frame).is_ok() { "unknown-tag" } else { "malformed" };
             network.seen(SeenFrame { relationship: None, source, frame, verdict });
             return;
         };
         match self.receive(id, frame, Some(source), network, &mut Vec::new()) {
-            Ok((verdict, _)) => network.seen(SeenFrame { relationship: Some(id), source, frame, verdict }),
-            Err(error) => warn!(relationship = %id, %error, "cannot receive"),
+            Ok((verdict, _)) => {
+                network.seen(SeenFrame { relationship: Some(id.0), source, frame, verdict });
+                self.tell_who_is_behind(id, verdict, network);
+            }
+            Err(error) => warn!(relationship = %id.0, %error, "cannot receive"),
         }
     }
 
@@ -215,7 +242,7 @@ impl Node {
 
     /// What an application wants of an ASR: carried out, or an error that says why not.
     fn wish(&mut self, asr: &str, input: Input<'_>, network: &mut dyn Network) -> Result<(), NodeError> {
-        let id = self.find(asr)?;
+        let id = self.find_in_force(asr)?;
         match self.drive_from(id, input, None, network, &mut Vec::new()) {
             Ok(Outcome { not_recorded: Some(error), .. }) => Err(error),
             Ok(_) => Ok(()),
@@ -229,9 +256,16 @@ impl Node {
 
     /// The communication relationship that an application means, by label or ID.
     pub fn find(&self, asr: &str) -> Result<RelationshipId, NodeError> {
+        self.find_in_force(asr).map(|(id, _)| id)
+    }
+
+    /// The same, and the generation in which it is sent.
+    fn find_in_force(&self, asr: &str) -> Result<Held, NodeError> {
         let wanted = asr.parse::<RelationshipId>().ok();
         let mut found = self.relationships.iter().filter(|(id, relationship)| {
-            relationship.kind() == Kind::Communication && (wanted == Some(**id) || relationship.label == asr)
+            relationship.kind() == Kind::Communication
+                && (wanted == Some(id.0) || relationship.label == asr)
+                && self.in_force(id.0) == Some(**id)
         });
         match (found.next(), found.next()) {
             (Some((id, _)), None) => Ok(*id),
@@ -250,7 +284,7 @@ impl Node {
 
     /// The relationship that a frame belongs to: by its tag; where several share one, by the header
     /// signature.
-    fn relationship_of(&self, frame: &[u8], kind: Kind) -> Option<RelationshipId> {
+    fn relationship_of(&self, frame: &[u8], kind: Kind) -> Option<Held> {
         let header = Header::parse(frame).ok()?;
         let candidates = self.by_tag.get(&header.tag)?;
         let mut of_kind = candidates.iter().filter(|id| self.relationships[*id].kind() == kind);
@@ -269,7 +303,7 @@ impl Node {
 
     fn receive(
         &mut self,
-        id: RelationshipId,
+        id: Held,
         frame: &[u8],
         source: Option<SocketAddr>,
         network: &mut dyn Network,
@@ -282,7 +316,7 @@ impl Node {
     /// Hands an input to a session and carries out what comes back.
     pub(crate) fn drive(
         &mut self,
-        id: RelationshipId,
+        id: Held,
         input: Input<'_>,
         network: &mut dyn Network,
         replies: &mut Vec<Vec<u8>>,
@@ -292,7 +326,7 @@ impl Node {
 
     fn drive_from(
         &mut self,
-        id: RelationshipId,
+        id: Held,
         input: Input<'_>,
         source: Option<SocketAddr>,
         network: &mut dyn Network,
@@ -304,6 +338,7 @@ impl Node {
         let result = relationship.session.handle(input, &mut surroundings);
         let mut outcome = Outcome::default();
         let mut moved = None;
+        let mut activated = false;
         loop {
             let written = match relationship.session.poll() {
                 Output::Persist(record) => {
@@ -340,7 +375,7 @@ impl Node {
                     match delivery.kind {
                         FrameKind::Hello => {}
                         FrameKind::Data => network.deliver(Message {
-                            relationship: id,
+                            relationship: id.0,
                             label: &relationship.label,
                             from: delivery.from,
                             from_label: relationship.member_labels.get(at).map_or("", String::as_str),
@@ -356,6 +391,7 @@ impl Node {
                 }
                 Output::Event(event) => {
                     tell(id, &relationship.label, event);
+                    activated |= event == Event::Activated;
                     if let Event::Rejected { reason, .. } = event {
                         outcome.verdict.get_or_insert(reason.name());
                     }
@@ -366,7 +402,7 @@ impl Node {
             match written {
                 Ok(()) => {
                     if relationship.not_recorded.take().is_some() {
-                        info!(relationship = %id, label = relationship.label, "its records can be written again");
+                        info!(relationship = %id.0, label = relationship.label, "its records can be written again");
                     }
                     relationship.session.persisted();
                 }
@@ -375,7 +411,7 @@ impl Node {
                     // It is tried again and again; told is what is new.
                     if relationship.not_recorded.as_ref() != Some(&why) {
                         error!(
-                            relationship = %id,
+                            relationship = %id.0,
                             label = relationship.label,
                             "{why}; what rests on this record is not sent; it is tried again by itself"
                         );
@@ -392,11 +428,15 @@ impl Node {
         }
         let due = relationship.session.timeout();
         self.schedule_at(id, due);
+        if activated {
+            self.supersede(id);
+        }
         result.map(|()| outcome)
     }
 
-    fn schedule_at(&mut self, id: RelationshipId, due: Option<Instant>) {
+    fn schedule_at(&mut self, id: Held, due: Option<Instant>) {
         let Some(relationship) = self.relationships.get_mut(&id) else { return };
+        let due = due.into_iter().chain(relationship.ends).min();
         if let Some(old) = relationship.timer.take() {
             self.timers.remove(&(old, id));
         }
@@ -421,7 +461,13 @@ struct Outcome {
 }
 
 impl Relationship {
-    fn new(session: Session, label: String, member_labels: Vec<String>, endpoints: &[String]) -> Self {
+    fn new(
+        session: Session,
+        active: bool,
+        label: String,
+        member_labels: Vec<String>,
+        endpoints: &[String],
+    ) -> Self {
         let sds = session.membership().sds().clone();
         let members = sds.members().len();
         let own = usize::from(session.membership().index());
@@ -431,6 +477,10 @@ impl Relationship {
         Self {
             sds,
             session,
+            active,
+            ends: None,
+            late: 0,
+            told: None,
             label,
             member_labels,
             endpoints,
@@ -483,16 +533,16 @@ pub(crate) fn seal_place(seal: &PlaceSeal, sds: &SynchronizedDataSet, place: &[u
 }
 
 fn save_endpoints(storage: &Storage, node: AkmId, relationship: &Relationship) {
-    let id = relationship.sds.relationship();
+    let (id, generation) = (relationship.sds.relationship(), relationship.generation());
     let texts = relationship.endpoint_texts();
-    if let Err(error) = storage.save_endpoints(node, id, &relationship.member_labels, &texts) {
+    if let Err(error) = storage.save_endpoints(node, id, generation, &relationship.member_labels, &texts) {
         warn!(relationship = %id, %error, "a member's endpoint is not remembered across a restart");
     }
 }
 
-fn tell(id: RelationshipId, label: &str, event: Event) {
+fn tell((id, generation): Held, label: &str, event: Event) {
     match event {
-        Event::Activated => info!(relationship = %id, label, "active"),
+        Event::Activated => info!(relationship = %id, label, generation, "active"),
         Event::EpochBegan { epoch, cause } => debug!(relationship = %id, label, epoch, ?cause, "epoch began"),
         Event::Rejected { reason, sender } => {
             if reason == akm_core::session::Rejection::PossibleClone {

@@ -7,7 +7,8 @@
 //!       g1.installed, g1.copy                    public part, header key, tag, labels: written once, twice
 //!       g1.place                                 the sealed place, rewritten at each epoch
 //!       g1.active                                present when the generation is active
-//!       endpoints                                where the members are
+//!       endpoints                                where the members of generation 1 are
+//!       g2.installed, g2.copy, ..., g2.endpoints the same of another generation, beside it
 //!   state/nodes/AKM-ID/.staging-..., .erased-... cut off or under way: finished or removed by `tidy`
 //! ```
 //!
@@ -43,11 +44,13 @@ pub struct Storage {
     _lock: File,
 }
 
-/// A relationship as it was found on the disk.
+/// A generation of a relationship as it was found on the disk.
 #[derive(Debug)]
 pub struct Found {
     /// Its ID, by the name of its directory.
     pub relationship: RelationshipId,
+    /// Its generation, by the names of its files; 0 if there are none.
+    pub generation: u32,
     /// What was installed, or why it cannot be read.
     pub installed: Result<Installed, NodeError>,
 }
@@ -135,20 +138,27 @@ impl Storage {
         durable::remove_file(&self.identity_path())
     }
 
-    /// All relationships of a node. A copy of what was installed that is damaged is written anew from the other.
+    /// All generations of all relationships of a node. A copy of what was installed that is damaged is written anew
+    /// from the other.
     pub fn relationships(&self, node: AkmId) -> Result<Vec<Found>, NodeError> {
         let dir = self.node_dir(node);
         let mut found = Vec::new();
         for (name, path) in entries(&dir)? {
             let Ok(relationship) = name.parse::<RelationshipId>() else { continue };
-            found.push(Found { relationship, installed: Installed::load(&path, relationship) });
+            found.extend(
+                Installed::load_all(&path, relationship).into_iter().map(|(generation, installed)| Found {
+                    relationship,
+                    generation,
+                    installed,
+                }),
+            );
         }
-        found.sort_by_key(|found| found.relationship);
+        found.sort_by_key(|found| (found.relationship, found.generation));
         Ok(found)
     }
 
-    /// Keeps a generation of a relationship, with its first place. It appears as a whole or not at
-    /// all.
+    /// Keeps the first generation of a relationship that comes to this node, with its first place. It appears as a
+    /// whole or not at all.
     pub fn install(&self, node: AkmId, installed: &Installed, sealed_place: &[u8]) -> Result<(), NodeError> {
         let node_dir = self.node_dir(node);
         make_private_dir(&node_dir)?;
@@ -156,14 +166,7 @@ impl Storage {
         let staging = node_dir.join(format!("{STAGING}{relationship}"));
         remove_dir(&staging)?;
         make_private_dir(&staging)?;
-        let generation = installed.sds.generation();
-        let bytes = installed.emit();
-        write(&staging.join(format!("g{generation}.installed")), &bytes)?;
-        write(&staging.join(format!("g{generation}.copy")), &bytes)?;
-        write(&staging.join(format!("g{generation}.place")), sealed_place)?;
-        if installed.active {
-            write(&staging.join(format!("g{generation}.active")), b"")?;
-        }
+        write_generation(&staging, installed, sealed_place)?;
         // Left by a write that failed after it had been done.
         let place = self.relationship_dir(node, relationship);
         let erased = node_dir.join(format!("{ERASED}{relationship}"));
@@ -175,6 +178,39 @@ impl Storage {
         // It is installed: what cannot be removed is by the next start.
         let _ = remove_dir(&erased);
         Ok(())
+    }
+
+    /// Keeps another generation beside those that are held. It counts as soon as one of its copies is there.
+    pub fn install_beside(
+        &self,
+        node: AkmId,
+        installed: &Installed,
+        sealed_place: &[u8],
+    ) -> Result<(), NodeError> {
+        let dir = self.relationship_dir(node, installed.sds.relationship());
+        write_generation(&dir, installed, sealed_place)
+    }
+
+    /// Removes what is there of all generations but these. Repeating changes nothing.
+    pub fn keep_generations(
+        &self,
+        node: AkmId,
+        relationship: RelationshipId,
+        kept: &BTreeSet<u32>,
+    ) -> Result<(), NodeError> {
+        let mut removed = false;
+        let dir = self.relationship_dir(node, relationship);
+        // First what opens most.
+        for of_place in [true, false] {
+            for (name, path) in entries(&dir)? {
+                let generation = generation_of(&name).filter(|generation| !kept.contains(generation));
+                if generation.is_some() && (!of_place || name.ends_with(".place")) {
+                    fs::remove_file(&path).map_err(NodeError::file("cannot remove", &path))?;
+                    removed = true;
+                }
+            }
+        }
+        if removed { durable::sync_parent(&dir.join("any")) } else { Ok(()) }
     }
 
     /// Whether the disk holds something under this relationship.
@@ -228,15 +264,16 @@ impl Storage {
         write(&self.relationship_dir(node, relationship).join(format!("g{generation}.active")), b"")
     }
 
-    /// Remembers where the members are.
+    /// Remembers where the members of a generation are.
     pub fn save_endpoints(
         &self,
         node: AkmId,
         relationship: RelationshipId,
+        generation: u32,
         labels: &[String],
         endpoints: &[String],
     ) -> Result<(), NodeError> {
-        let path = self.relationship_dir(node, relationship).join("endpoints");
+        let path = self.relationship_dir(node, relationship).join(endpoints_file(generation));
         write(&path, &emit_endpoints(labels, endpoints))
     }
 
@@ -246,8 +283,10 @@ impl Storage {
         &self,
         node: AkmId,
         relationship: RelationshipId,
+        generation: u32,
     ) -> Option<(Vec<String>, Vec<String>)> {
-        let bytes = fs::read(self.relationship_dir(node, relationship).join("endpoints")).ok()?;
+        let dir = self.relationship_dir(node, relationship);
+        let bytes = fs::read(dir.join(endpoints_file(generation))).ok()?;
         parse_endpoints(&bytes)
     }
 
@@ -361,6 +400,31 @@ impl Storage {
     }
 }
 
+/// Writes the files of a generation; what makes it count comes last.
+fn write_generation(dir: &Path, installed: &Installed, sealed_place: &[u8]) -> Result<(), NodeError> {
+    let generation = installed.sds.generation();
+    let bytes = installed.emit();
+    write(&dir.join(format!("g{generation}.place")), sealed_place)?;
+    if installed.active {
+        write(&dir.join(format!("g{generation}.active")), b"")?;
+    }
+    write(&dir.join(format!("g{generation}.copy")), &bytes)?;
+    write(&dir.join(format!("g{generation}.installed")), &bytes)
+}
+
+/// The generation that a file in a relationship's directory belongs to, by its name.
+fn generation_of(name: &str) -> Option<u32> {
+    match name.split_once('.') {
+        Some((stem, _)) => stem.strip_prefix('g')?.parse().ok(),
+        None => (name == endpoints_file(1)).then_some(1),
+    }
+}
+
+/// Where the endpoints of a generation stand.
+fn endpoints_file(generation: u32) -> String {
+    if generation == 1 { "endpoints".to_owned() } else { format!("g{generation}.endpoints") }
+}
+
 fn read_identity(state: &Path) -> Result<Option<Identity>, NodeError> {
     let path = state.join("identity");
     match fs::read(&path) {
@@ -380,8 +444,18 @@ pub fn erase_roots(
     element: &mut dyn ProvisionableElement,
     relationship: RelationshipId,
 ) -> Result<(), NodeError> {
+    keep_roots(element, relationship, &BTreeSet::new())
+}
+
+/// Erases the roots of a relationship, but for these element versions.
+pub(crate) fn keep_roots(
+    element: &mut dyn ProvisionableElement,
+    relationship: RelationshipId,
+    kept: &BTreeSet<u32>,
+) -> Result<(), NodeError> {
     for root in element.roots()? {
-        if matches!(root, Root::Relationship { id, .. } if id == relationship) {
+        if matches!(root, Root::Relationship { id, version } if id == relationship && !kept.contains(&version))
+        {
             element.erase(root)?;
         }
     }

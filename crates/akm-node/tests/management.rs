@@ -139,7 +139,12 @@ fn a_request_that_cannot_be_met_says_why_and_changes_nothing() {
     let install = |relationship: &Relationship| relationship.install().emit().to_vec();
     let refused = [
         ("another content", Operation::Install, install(&asrs[0].again_as(1)), Outcome::Conflict),
-        ("a later generation", Operation::Install, install(&asrs[0].again_as(2)), Outcome::Unsupported),
+        (
+            "another root under the same version",
+            Operation::Install,
+            install(&asrs[0].again_as(2)),
+            Outcome::Element,
+        ),
         (
             "an unknown policy",
             Operation::Install,

@@ -164,6 +164,9 @@ fn statuses() -> Vec<RelationshipStatus> {
             epoch: u32::from(at) * 1000,
             run: 0,
             phase,
+            element_version: 1,
+            highest: 1 + u32::from(at),
+            found_back: 0,
         })
         .collect()
 }

@@ -447,7 +447,7 @@ impl StatusRequest {
 pub struct RelationshipStatus {
     /// The relationship.
     pub relationship: RelationshipId,
-    /// Its generation.
+    /// The generation in force.
     pub generation: u32,
     /// The epoch, or [`crate::tree::NO_EPOCH`].
     pub epoch: u32,
@@ -455,12 +455,19 @@ pub struct RelationshipStatus {
     pub run: u32,
     /// Where it stands.
     pub phase: Phase,
+    /// The highest element version that is held; 0 if that is not known.
+    pub element_version: u32,
+    /// The highest generation that is held, in force or not; 0 if that is not known.
+    pub highest: u32,
+    /// How often this node found back by a fallback or a failsafe in the generation in force.
+    pub found_back: u32,
 }
 
 impl RelationshipStatus {
     fn read(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let (mut relationship, mut generation, mut epoch, mut run, mut phase) =
             (None, None, None, None, None);
+        let (mut element_version, mut highest, mut found_back) = (0, 0, 0);
         read_map_from(d, |key, d| {
             match key {
                 0 => relationship = Some(relationship_id(d)?),
@@ -468,6 +475,9 @@ impl RelationshipStatus {
                 2 => epoch = Some(d.u32()?),
                 3 => run = Some(d.u32()?),
                 4 => phase = Some(Phase::from_number(d.u8()?).ok_or(Malformed)?),
+                5 => element_version = d.u32()?,
+                6 => highest = d.u32()?,
+                7 => found_back = d.u32()?,
                 _ => return Err(Malformed),
             }
             Ok(())
@@ -478,6 +488,9 @@ impl RelationshipStatus {
             epoch: epoch.ok_or(Malformed)?,
             run: run.ok_or(Malformed)?,
             phase: phase.ok_or(Malformed)?,
+            element_version,
+            highest,
+            found_back,
         })
     }
 
@@ -491,8 +504,10 @@ impl RelationshipStatus {
     ) -> WriteResult {
         e.array(list.len() as u64)?;
         for status in list {
-            e.map(5)?.u8(0)?.bytes(status.relationship.as_bytes())?.u8(1)?.u32(status.generation)?;
+            e.map(8)?.u8(0)?.bytes(status.relationship.as_bytes())?.u8(1)?.u32(status.generation)?;
             e.u8(2)?.u32(status.epoch)?.u8(3)?.u32(status.run)?.u8(4)?.u8(status.phase as u8)?;
+            e.u8(5)?.u32(status.element_version)?.u8(6)?.u32(status.highest)?;
+            e.u8(7)?.u32(status.found_back)?;
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ impl Node {
         .emit();
         let root = self
             .relationships
-            .get(&self.identity.relationship)
+            .get(&self.in_force(self.identity.relationship).unwrap_or((self.identity.relationship, 0)))
             .ok_or_else(|| not_held(self.identity.relationship))?
             .session
             .membership()
@@ -112,48 +112,90 @@ impl Node {
                     .to_owned(),
             ));
         }
-        if let Some(why) = self.damaged.get(&id) {
+        let held = (id, sds.generation());
+        if let Some(why) = self.damaged.get(&held) {
             return Err((Outcome::Conflict, format!("held, but damaged: {why}")));
         }
         let root = sds.root();
-        if let Some(held) = self.relationships.get(&id) {
-            let held = held.session.membership().sds();
-            if held.digest() != sds.digest() {
-                return Err(if sds.generation() <= held.generation() {
-                    (Outcome::Conflict, "another content is held for this or a later generation".to_owned())
-                } else {
-                    (Outcome::Unsupported, "this stack does not change generations yet".to_owned())
-                });
+        match self.relationships.get(&held) {
+            Some(entry) if entry.sds.digest() == sds.digest() => {}
+            Some(_) => {
+                return Err((Outcome::Conflict, "another content is held for this generation".to_owned()));
             }
-        } else {
-            let wrapped = install.wrapped_root.as_ref().ok_or_else(|| malformed(()))?;
-            self.element.install(root, wrapped).map_err(element_failed)?;
-            let (installed, tree_root) = Installed::of(install, sds, false);
-            let place = Place::before_first(0, tree_root);
-            let sealed = seal_place(&self.seal, &installed.sds, &place.emit());
-            if let Err(error) = self.storage.install(self.identity.node, &installed, &sealed) {
-                // Best effort: what stays behind alone is erased at the next start.
-                if !self.storage.holds(self.identity.node, id) {
-                    let _ = self.element.erase(root);
-                }
-                return Err(node_failed(error));
+            None if held.1 <= self.highest(id) => {
+                return Err((Outcome::Conflict, "a later generation is held".to_owned()));
             }
-            info!(relationship = %id, label = installed.label, "installed");
-            self.take_on(installed, Standing::Staged(place)).map_err(node_failed)?;
+            None => self.install_new(install, sds)?,
         }
         let receipt = install_receipt(&mut *self.element, root, body).map_err(element_failed)?;
         Ok(Opaque(receipt.expose().to_vec()).emit())
     }
 
+    /// Keeps a generation that is above all that are held of its relationship.
+    fn install_new(&mut self, install: Install, sds: SynchronizedDataSet) -> Result<(), Refused> {
+        let (id, root) = (sds.relationship(), sds.root());
+        let node = self.identity.node;
+        let before = self.in_force(id);
+        let versions = self.generations(id).map(|held| self.relationships[&held].sds.element_version());
+        if versions.max().is_some_and(|highest| sds.element_version() < highest) {
+            return Err((Outcome::Conflict, "a later element version is held".to_owned()));
+        }
+        let had_root = self.element.roots().map_err(element_failed)?.contains(&root);
+        match &install.wrapped_root {
+            Some(wrapped) => self.element.install(root, wrapped).map_err(element_failed)?,
+            None if had_root => {}
+            None if before.is_none() => return Err(malformed(())),
+            None => {
+                let why = format!("no element root of version {} here", sds.element_version());
+                return Err((Outcome::NotHeld, why));
+            }
+        }
+        let (mut installed, tree_root) = Installed::of(install, sds, false);
+        if let Some(before) = before {
+            self.keep_what_was_learnt(before, &mut installed);
+        }
+        let place = Place::before_first(0, tree_root);
+        let sealed = seal_place(&self.seal, &installed.sds, &place.emit());
+        let written = if before.is_some() {
+            self.storage.install_beside(node, &installed, &sealed)
+        } else {
+            self.storage.install(node, &installed, &sealed)
+        };
+        if let Err(error) = written {
+            // Best effort: what stays behind alone is erased at the next start.
+            if before.is_some() {
+                let _ = self.try_tidy(id);
+            } else if !had_root && !self.storage.holds(node, id) {
+                let _ = self.element.erase(root);
+            }
+            return Err(node_failed(error));
+        }
+        info!(relationship = %id, label = installed.label, generation = installed.sds.generation(), "installed");
+        self.take_on(installed, Standing::Staged(place)).map_err(node_failed)
+    }
+
+    /// Where this node has heard members of an earlier generation counts more than what the module knows.
+    fn keep_what_was_learnt(&self, before: (RelationshipId, u32), installed: &mut Installed) {
+        let before = &self.relationships[&before];
+        installed.endpoints.resize(installed.sds.members().len(), String::new());
+        for (member, (endpoint, heard)) in
+            before.sds.members().iter().zip(before.endpoints.iter().zip(&before.heard))
+        {
+            if let (Some(at), Some(endpoint), Some(_)) = (installed.sds.index_of(*member), endpoint, heard) {
+                installed.endpoints[usize::from(at)] = endpoint.to_string();
+            }
+        }
+    }
+
     fn activate(&mut self, body: &[u8], network: &mut dyn Network) -> Result<Vec<u8>, Refused> {
         let ActivateRequest { relationship, generation } = ActivateRequest::parse(body).map_err(malformed)?;
-        let held = self.relationships.get(&relationship).ok_or_else(|| not_held(relationship))?;
-        if held.generation() != generation {
+        let held = (relationship, generation);
+        if !self.relationships.contains_key(&held) {
             return Err(not_held(relationship));
         }
-        self.drive(relationship, Input::Activate, network, &mut Vec::new())
+        self.drive(held, Input::Activate, network, &mut Vec::new())
             .map_err(|error| (Outcome::Storage, error.to_string()))?;
-        match self.relationships.get(&relationship).map(|held| held.session.phase()) {
+        match self.relationships.get(&held).map(|held| held.session.phase()) {
             Some(Phase::Established | Phase::UsedUp) => Ok(Vec::new()),
             Some(Phase::Staged) => {
                 Err((Outcome::Storage, "the node could not record that it is active".to_owned()))
@@ -172,13 +214,19 @@ impl Node {
             return Ok(Vec::new());
         }
         self.storage.erase(self.identity.node, relationship, &mut *self.element).map_err(node_failed)?;
-        self.damaged.remove(&relationship);
-        self.schedule_at(relationship, None);
-        if let Some(erased) = self.relationships.remove(&relationship)
-            && let Some(ids) = self.by_tag.get_mut(&erased.session.tag())
-        {
-            ids.retain(|id| *id != relationship);
+        self.damaged.retain(|(id, _), _| *id != relationship);
+        let erased: Vec<_> = self.generations(relationship).collect();
+        for held in erased {
+            self.schedule_at(held, None);
+            let Some(erased) = self.relationships.remove(&held) else { continue };
+            if let Some(due) = erased.timer {
+                self.timers.remove(&(due, held));
+            }
+            if let Some(others) = self.by_tag.get_mut(&erased.session.tag()) {
+                others.retain(|other| *other != held);
+            }
         }
+        self.former.retain(|_, former| former.relationship != relationship);
         info!(%relationship, "erased");
         Ok(Vec::new())
     }
@@ -192,7 +240,9 @@ impl Node {
     fn set_endpoints(&mut self, body: &[u8]) -> Result<Vec<u8>, Refused> {
         let SetEndpoints { relationship, entries } = SetEndpoints::parse(body).map_err(malformed)?;
         let node = self.identity.node;
-        let held = self.relationships.get_mut(&relationship).ok_or_else(|| not_held(relationship))?;
+        // The module lists the members of the generation that it made last.
+        let latest = self.generations(relationship).last().ok_or_else(|| not_held(relationship))?;
+        let held = self.relationships.get_mut(&latest).ok_or_else(|| not_held(relationship))?;
         let members = held.endpoints.len();
         let own = usize::from(held.session.membership().index());
         let mut labels = held.member_labels.clone();
@@ -209,7 +259,9 @@ impl Node {
                 endpoints[at] = endpoint;
             }
         }
-        self.storage.save_endpoints(node, relationship, &labels, &endpoints).map_err(node_failed)?;
+        self.storage
+            .save_endpoints(node, relationship, latest.1, &labels, &endpoints)
+            .map_err(node_failed)?;
         held.endpoints = endpoints.iter().map(|text| text.parse().ok()).collect();
         held.member_labels = labels;
         Ok(Vec::new())

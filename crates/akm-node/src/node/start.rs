@@ -5,8 +5,8 @@ use std::path::Path;
 use std::thread;
 
 use akm_core::crypto;
-use akm_core::element::ProvisionableElement;
-use akm_core::id::AkmId;
+use akm_core::element::{ProvisionableElement, Root};
+use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::PlaceSeal;
 use akm_core::sds::{Kind, SynchronizedDataSet};
 use akm_core::session::{Membership, Options, Session, Standing, Surroundings};
@@ -66,17 +66,19 @@ impl Node {
                 Err(error) => {
                     let error = format!("{error}; {}", cure(found.relationship == identity.relationship));
                     error!(relationship = %found.relationship, "set aside: {error}");
-                    damaged.insert(found.relationship, error);
+                    damaged.insert((found.relationship, found.generation), error);
                 }
             }
         }
         if installed.iter().all(|content: &Installed| content.sds.relationship() != identity.relationship) {
-            damaged.entry(identity.relationship).or_insert_with(|| {
+            let all = (identity.relationship, 0)..=(identity.relationship, u32::MAX);
+            if damaged.range(all).next().is_none() {
                 let error = format!("its records are missing: {}", cure(true));
                 error!(relationship = %identity.relationship, "the provisioning relationship is set aside: {error}");
-                error
-            });
+                damaged.insert((identity.relationship, 0), error);
+            }
         }
+        let unfinished = drop_superseded(&mut installed);
         let (seal, places) = take_up_places(&storage, &mut *element, identity.node, &installed)?;
         let mut node = Self {
             layout: layout.clone(),
@@ -88,25 +90,29 @@ impl Node {
             relationships: BTreeMap::new(),
             damaged,
             by_tag: HashMap::new(),
+            former: HashMap::new(),
             timers: BTreeSet::new(),
             clock: std::time::Instant::now(),
             unknown_frames: 0,
             disowned: false,
         };
         for (installed, place) in installed.into_iter().zip(places) {
-            let id = installed.sds.relationship();
+            let held = (installed.sds.relationship(), installed.sds.generation());
             if let Err(error) = node.begin(installed, place) {
-                let error = format!("{error}; {}", cure(id == node.identity.relationship));
-                error!(relationship = %id, "set aside: {error}");
-                node.damaged.insert(id, error);
+                let error = format!("{error}; {}", cure(held.0 == node.identity.relationship));
+                error!(relationship = %held.0, "set aside: {error}");
+                node.damaged.insert(held, error);
             }
+        }
+        for relationship in unfinished.into_iter().chain(node.with_strange_roots()?) {
+            node.try_tidy(relationship)?;
         }
         info!(node = %node.identity.node, relationships = node.relationships.len(), "started");
         Ok(node)
     }
 
     fn begin(&mut self, installed: Installed, place: FoundPlace) -> Result<(), NodeError> {
-        let id = installed.sds.relationship();
+        let id = (installed.sds.relationship(), installed.sds.generation());
         let (standing, why) = match place {
             FoundPlace::Lost(why) => (Standing::WithoutPlace { active: installed.active }, Some(why)),
             FoundPlace::RolledBack(why) => (Standing::RolledBack { active: installed.active }, Some(why)),
@@ -121,10 +127,10 @@ impl Node {
             FoundPlace::Good(place) => (Standing::Staged(place), None),
         };
         self.take_on(installed, standing)?;
-        let is_provisioning = id == self.identity.relationship;
+        let is_provisioning = id.0 == self.identity.relationship;
         if let (Some(why), Some(relationship)) = (why, self.relationships.get_mut(&id)) {
             let why = format!("{why}; {}", cure(is_provisioning));
-            error!(relationship = %id, label = relationship.label, "rests: {why}");
+            error!(relationship = %id.0, label = relationship.label, "rests: {why}");
             relationship.rests = Some(why);
         }
         Ok(())
@@ -132,10 +138,10 @@ impl Node {
 
     /// Starts the session of a relationship and puts it among the others.
     pub(crate) fn take_on(&mut self, installed: Installed, standing: Standing) -> Result<(), NodeError> {
-        let Installed { sds, header_key, tag, label, member_labels, endpoints, .. } = installed;
-        let id = sds.relationship();
+        let Installed { sds, header_key, tag, label, member_labels, endpoints, active } = installed;
+        let id = (sds.relationship(), sds.generation());
         let (member_labels, endpoints) =
-            self.storage.load_endpoints(self.identity.node, id).unwrap_or((member_labels, endpoints));
+            self.storage.load_endpoints(self.identity.node, id.0, id.1).unwrap_or((member_labels, endpoints));
         // In a provisioning relationship nobody is there to hear a hello until the module calls.
         let options = Options { hello_at_start: sds.kind() == Kind::Communication, find_back: false };
         let membership = Membership::new(sds, self.identity.node, header_key, tag)
@@ -145,10 +151,46 @@ impl Node {
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
         let due = session.timeout();
         self.by_tag.entry(session.tag()).or_default().push(id);
-        self.relationships.insert(id, Relationship::new(session, label, member_labels, &endpoints));
+        self.relationships.insert(id, Relationship::new(session, active, label, member_labels, &endpoints));
         self.schedule_at(id, due);
         Ok(())
     }
+}
+
+impl Node {
+    /// The relationships of which the element holds a root that none of their generations needs, where that is sure.
+    fn with_strange_roots(&mut self) -> Result<BTreeSet<RelationshipId>, NodeError> {
+        let strange = self.element.roots()?.into_iter().filter_map(|root| match root {
+            Root::Relationship { id, version } => {
+                let needed = self
+                    .generations(id)
+                    .any(|held| self.relationships[&held].sds.element_version() == version);
+                (!needed && self.in_force(id).is_some()).then_some(id)
+            }
+            Root::Device => None,
+        });
+        Ok(strange.collect())
+    }
+}
+
+/// Of each relationship the generations before the one in force are over: a crash came before they were erased, or
+/// before their overlap had ended. Returns the relationships of which something is to be erased.
+fn drop_superseded(installed: &mut Vec<Installed>) -> BTreeSet<RelationshipId> {
+    let mut in_force = BTreeMap::new();
+    for content in installed.iter().filter(|content| content.active) {
+        let highest = in_force.entry(content.sds.relationship()).or_insert(0);
+        *highest = content.sds.generation().max(*highest);
+    }
+    let mut unfinished = BTreeSet::new();
+    installed.retain(|content| {
+        let id = content.sds.relationship();
+        let over = in_force.get(&id).is_some_and(|highest| content.sds.generation() < *highest);
+        if over {
+            unfinished.insert(id);
+        }
+        !over
+    });
+    unfinished
 }
 
 /// Writes all good places under this start, then counts up: a crash at any point leaves places that

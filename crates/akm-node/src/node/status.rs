@@ -6,9 +6,10 @@ use akm_core::management::{PAGE_MAX, RelationshipStatus};
 use akm_core::session::{Phase, Rejection};
 use akm_core::tree::NO_EPOCH;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Node, Relationship};
+use super::generations::Held;
+use super::{Node, OLD_GENERATION, Relationship};
 use crate::error::NodeError;
 
 /// How a node stands.
@@ -84,8 +85,10 @@ pub struct RelationshipReport {
     pub name: String,
     /// `provisioning` or `communication`.
     pub kind: String,
-    /// The generation.
+    /// The generation in force.
     pub generation: u32,
+    /// A later generation that waits for its activation; absent if there is none.
+    pub staged_generation: Option<u32>,
     /// The epoch; absent before the first.
     pub epoch: Option<u32>,
     /// Counts failsafes.
@@ -123,8 +126,12 @@ impl Node {
     /// How this node and its relationships stand.
     pub fn status(&self) -> Result<NodeStatus, NodeError> {
         let description = self.element.description();
-        let mut relationships: Vec<_> =
-            self.relationships.iter().map(|(id, entry)| (entry.kind() as u8, entry.report(*id))).collect();
+        let mut relationships: Vec<_> = self
+            .relationships
+            .iter()
+            .filter(|(held, _)| self.in_force(held.0) == Some(**held))
+            .map(|(held, entry)| (entry.kind() as u8, entry.report(held.0, self.staged_after(*held))))
+            .collect();
         relationships.sort_by(|(kind, one), (other_kind, other)| {
             (kind, &one.name, &one.id).cmp(&(other_kind, &other.name, &other.id))
         });
@@ -156,7 +163,7 @@ impl Node {
             element_warning: warning,
             unknown_frames: self.unknown_frames,
             relationships: relationships.into_iter().map(|(_, report)| report).collect(),
-            damaged: self.damaged.iter().map(|(id, why)| (id.to_string(), why.clone())).collect(),
+            damaged: self.damaged.iter().map(|(held, why)| (held.0.to_string(), why.clone())).collect(),
         })
     }
 
@@ -165,32 +172,70 @@ impl Node {
     pub(crate) fn page(&self, after: Option<RelationshipId>, most: usize) -> (Vec<RelationshipStatus>, bool) {
         use std::ops::Bound::{Excluded, Unbounded};
         let most = most.min(PAGE_MAX);
-        let start = after.map_or(Unbounded, Excluded);
-        let in_use = self.relationships.range((start, Unbounded)).map(|(id, entry)| RelationshipStatus {
-            relationship: *id,
-            generation: entry.generation(),
-            epoch: entry.session.epoch(),
-            run: entry.session.run(),
-            phase: entry.session.phase(),
-        });
-        let set_aside = self.damaged.range((start, Unbounded)).map(|(id, _)| RelationshipStatus {
-            relationship: *id,
-            generation: 0,
-            epoch: NO_EPOCH,
-            run: 0,
-            phase: Phase::WithoutPlace,
-        });
+        let start = after.map_or(Unbounded, |after| Excluded((after, u32::MAX)));
+        let mut ids = BTreeSet::new();
         // One more of each than the page holds shows whether there are more.
-        let mut page: Vec<_> = in_use.take(most + 1).chain(set_aside.take(most + 1)).collect();
-        page.sort_by_key(|status| status.relationship);
-        let more = page.len() > most;
-        page.truncate(most);
-        (page, more)
+        let in_use = self.relationships.range((start, Unbounded)).map(|((id, _), _)| *id);
+        let set_aside = self.damaged.range((start, Unbounded)).map(|((id, _), _)| *id);
+        for mut all in
+            [&mut in_use.into_iter() as &mut dyn Iterator<Item = RelationshipId>, &mut set_aside.into_iter()]
+        {
+            let mut of_each = BTreeSet::new();
+            for id in &mut all {
+                of_each.insert(id);
+                if of_each.len() > most {
+                    break;
+                }
+            }
+            ids.extend(of_each);
+        }
+        let more = ids.len() > most;
+        (ids.into_iter().take(most).map(|id| self.standing_of(id)).collect(), more)
+    }
+
+    /// How a relationship stands, as the module hears it.
+    fn standing_of(&self, id: RelationshipId) -> RelationshipStatus {
+        let all = (id, 0)..=(id, u32::MAX);
+        let is_damaged = self.damaged.range(all.clone()).next().is_some();
+        let in_force = self.in_force(id).filter(|held| !is_damaged || self.relationships[held].active);
+        let element_version =
+            self.relationships.range(all).map(|(_, entry)| entry.sds.element_version()).max().unwrap_or(0);
+        match in_force {
+            Some(held) => {
+                let entry = &self.relationships[&held];
+                RelationshipStatus {
+                    relationship: id,
+                    generation: entry.generation(),
+                    epoch: entry.session.epoch(),
+                    run: entry.session.run(),
+                    phase: entry.session.phase(),
+                    element_version,
+                    highest: self.highest(id),
+                    found_back: 0,
+                }
+            }
+            None => RelationshipStatus {
+                relationship: id,
+                generation: 0,
+                epoch: NO_EPOCH,
+                run: 0,
+                phase: Phase::WithoutPlace,
+                element_version,
+                highest: self.highest(id),
+                found_back: 0,
+            },
+        }
+    }
+
+    /// The highest generation that waits for its activation beside this one.
+    fn staged_after(&self, held: Held) -> Option<u32> {
+        let highest = self.generations(held.0).last().map(|(_, generation)| generation);
+        highest.filter(|highest| *highest > held.1)
     }
 }
 
 impl Relationship {
-    fn report(&self, id: RelationshipId) -> RelationshipReport {
+    fn report(&self, id: RelationshipId, staged_generation: Option<u32>) -> RelationshipReport {
         let sds = self.session.membership().sds();
         let own = usize::from(self.session.membership().index());
         let members = sds.members().iter().enumerate().map(|(at, member)| MemberStatus {
@@ -203,12 +248,14 @@ impl Relationship {
         let rejected = Rejection::ALL
             .into_iter()
             .map(|reason| (reason.name().to_owned(), self.session.rejected(reason)))
+            .chain([(OLD_GENERATION.to_owned(), self.late)])
             .filter(|(_, count)| *count > 0);
         RelationshipReport {
             id: id.to_string(),
             name: self.label.clone(),
             kind: format!("{:?}", sds.kind()).to_lowercase(),
             generation: sds.generation(),
+            staged_generation,
             epoch: Some(self.session.epoch()).filter(|epoch| *epoch != NO_EPOCH),
             run: self.session.run(),
             phase: format!("{:?}", self.session.phase()),

@@ -1,5 +1,6 @@
 //! The records that are written once, and their bytes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write, write_sized};
@@ -137,20 +138,41 @@ impl Installed {
         })
     }
 
-    /// Reads the highest generation in a relationship's directory, and puts a copy that is not whole right from
-    /// the other.
-    pub(super) fn load(dir: &Path, relationship: RelationshipId) -> Result<Self, NodeError> {
-        let generations =
-            std::fs::read_dir(dir).map_err(NodeError::file("cannot read", dir))?.filter_map(|entry| {
-                let name = entry.ok()?.file_name().to_string_lossy().into_owned();
-                let (stem, extension) = name.split_once('.')?;
-                COPIES.contains(&extension).then_some(())?;
-                stem.strip_prefix('g')?.parse::<u32>().ok()
-            });
-        let damaged = |what| NodeError::Damaged { path: dir.to_owned(), what };
-        let Some(generation) = generations.max() else {
-            return Err(damaged("both copies of what was installed are missing".to_owned()));
+    /// Reads all generations in a relationship's directory, lowest first. What an installation that was cut off left
+    /// of one does not count.
+    pub(super) fn load_all(dir: &Path, relationship: RelationshipId) -> Vec<(u32, Result<Self, NodeError>)> {
+        let reading = match std::fs::read_dir(dir) {
+            Ok(reading) => reading,
+            Err(error) => return vec![(0, Err(NodeError::file("cannot read", dir)(error)))],
         };
+        let (mut whole, mut active) = (BTreeSet::new(), BTreeSet::new());
+        for entry in reading.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some((stem, extension)) = name.split_once('.') else { continue };
+            let Some(generation) = stem.strip_prefix('g').and_then(|number| number.parse::<u32>().ok())
+            else {
+                continue;
+            };
+            if COPIES.contains(&extension) {
+                whole.insert(generation);
+            } else if extension == "active" {
+                active.insert(generation);
+            }
+        }
+        // One that was active and has lost both copies is damaged, not cut off.
+        let generations = if whole.is_empty() { BTreeSet::from([0]) } else { &whole | &active };
+        generations
+            .into_iter()
+            .map(|generation| (generation, Self::load(dir, relationship, generation)))
+            .collect()
+    }
+
+    /// Reads one generation in a relationship's directory, and puts a copy that is not whole right from the other.
+    fn load(dir: &Path, relationship: RelationshipId, generation: u32) -> Result<Self, NodeError> {
+        let damaged = |what| NodeError::Damaged { path: dir.to_owned(), what };
+        if generation == 0 {
+            return Err(damaged("both copies of what was installed are missing".to_owned()));
+        }
         let paths = COPIES.map(|extension| dir.join(format!("g{generation}.{extension}")));
         let [first, second] = paths.each_ref().map(|path| Copy::read(path, relationship, generation));
         let mut installed = match (first, second) {
