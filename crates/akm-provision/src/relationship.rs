@@ -7,33 +7,39 @@
 //!   ask      each member how it stands
 //! ```
 //!
-//! With a member away nothing becomes active; the same command again goes on. Once every member has
-//! acknowledged, the module erases the secrets.
+//! With a member away nothing becomes active, unless the operator says so; the same command again goes on, and so
+//! does any other that reaches the member. Once every member has acknowledged, the module erases the secrets, but for
+//! the element root: that alone opens nothing, and a member that joins later needs it.
+//!
+//! A change is another generation, handed out in the same way ([`change`]).
+
+mod change;
+mod issue;
+mod tasks;
+
+pub use change::{Change, Wish, change, delete};
+pub use tasks::{BACK_OFF_MAX, Task, Work, carry_on, next_try, tasks};
 
 use std::thread;
 
 use akm_core::crypto::Suite;
-use akm_core::frame::{OVERHEAD, STREAM_MAX};
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::management::{Install, RelationshipStatus as StatusAtNode};
+use akm_core::management::RelationshipStatus as StatusAtNode;
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, Kind, MEMBERS_MAX, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::session::Phase;
-use akm_element::wrap;
 
-use crate::ceremony::{not_active, wrap_keys};
+use crate::ceremony::not_active;
 use crate::error::CommandError;
 use crate::link::{Link, random, resolve};
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
-use crate::store::{MemberState, Node, NodeStatus, Relationship, RelationshipStatus, Store};
+use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
+use issue::{bring_forward, erase_leftovers, reach};
 
 /// Nodes that are talked to at once.
 const AT_ONCE: usize = 8;
-
-/// Room in a stream frame for what an install request holds beside its lists.
-const INSTALL_REST: usize = 2048;
 
 /// How a member of an ASR stands, or why it could not be asked.
 #[derive(Debug)]
@@ -99,7 +105,7 @@ pub fn create(
         Some(asr) => {
             let mut wanted: Vec<AkmId> = nodes.iter().map(|node| node.id).collect();
             wanted.sort_unstable();
-            if asr.status == RelationshipStatus::Active {
+            if asr.status == RelationshipStatus::Active || asr.sds.generation() > 1 {
                 return Err(CommandError::Exists(format!("ASR {name} exists already (akm asr show {name})")));
             }
             if asr.sds.members() != wanted || asr.sds.policy() != policy.emit() {
@@ -132,7 +138,8 @@ pub fn create(
     };
     let nodes = in_order(&asr, nodes);
     warn_of_loopback(&nodes, note);
-    issue(store, name, &asr, &nodes)
+    let reached = reach(store, &nodes)?;
+    bring_forward(store, &asr, &nodes, reached, false)
 }
 
 /// The ASR of this name; `None` if there is none. One that was parked and has lost a member can never
@@ -149,7 +156,8 @@ fn give_up_if_members_are_gone(
         let node = store.node_by_id(member.node)?;
         present.extend(node.filter(|node| node.status == NodeStatus::Active));
     }
-    let needed = if asr.status == RelationshipStatus::Active { 2 } else { asr.members.len() };
+    let is_in_use = asr.status == RelationshipStatus::Active || asr.sds.generation() > 1;
+    let needed = if is_in_use { 2 } else { asr.members.len() };
     if present.len() >= needed {
         return Ok(Some(asr));
     }
@@ -159,7 +167,7 @@ fn give_up_if_members_are_gone(
     store.end_relationship(asr.id())?;
     for node in present {
         let erased = Link::open(store, &node).map_err(CommandError::from);
-        if let Err(error) = erased.and_then(|mut link| erase_what_has_ended(store, &mut link)) {
+        if let Err(error) = erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
             note(&format!(
                 "{error}; what {} holds of the ASR that was given up is of no use to anybody, and is erased before it \
                  takes in another",
@@ -168,16 +176,6 @@ fn give_up_if_members_are_gone(
         }
     }
     Ok(None)
-}
-
-/// Has a node erase the ASRs that have ended, also those that did while it was away.
-fn erase_what_has_ended(store: &Store, link: &mut Link<'_>) -> Result<(), CommandError> {
-    let node = link.node().id;
-    for id in store.ended_asrs_of_node(node)? {
-        link.erase(id)?;
-        store.set_member_state(id, node, MemberState::Erased)?;
-    }
-    Ok(())
 }
 
 /// Asks every member of an ASR how it stands.
@@ -217,24 +215,21 @@ fn members_named(store: &Store, names: &[Name]) -> Result<Vec<Node>, CommandErro
                 "{name} is the module itself, which takes part in no ASR: name nodes"
             )));
         }
-        let node = store.node_by_name(name)?;
-        let node = match node {
-            Some(node) => node,
-            None => {
-                return Err(CommandError::Usage(format!(
-                    "there is no node {name} (akm node list shows all)"
-                )));
-            }
-        };
-        if node.status != NodeStatus::Active {
-            return Err(not_active(&node));
-        }
+        let node = active_node(store, name)?;
         if nodes.iter().any(|other| other.id == node.id) {
             return Err(CommandError::Usage(format!("{name} is named twice: each member once")));
         }
         nodes.push(node);
     }
     Ok(nodes)
+}
+
+fn active_node(store: &Store, name: &Name) -> Result<Node, CommandError> {
+    match store.node_by_name(name)? {
+        Some(node) if node.status == NodeStatus::Active => Ok(node),
+        Some(node) => Err(not_active(&node)),
+        None => Err(CommandError::Usage(format!("there is no node {name} (akm node list shows all)"))),
+    }
 }
 
 /// The nodes in the order of the SDS.
@@ -257,136 +252,6 @@ fn warn_of_loopback(nodes: &[Node], note: &mut dyn FnMut(&str)) {
             near.name, far.name
         ));
     }
-}
-
-/// Installs at every member, then activates at every member.
-fn issue(
-    store: &Store,
-    name: &Name,
-    asr: &Relationship,
-    nodes: &[Node],
-) -> Result<Vec<MemberReport>, CommandError> {
-    let endpoints: Vec<String> = nodes
-        .iter()
-        .map(|node| {
-            let endpoint = node.endpoint.as_deref().unwrap_or_default();
-            resolve(endpoint).map(|address| address.to_string()).unwrap_or_default()
-        })
-        .collect();
-    let labels: Vec<String> = nodes.iter().map(|node| node.name.to_string()).collect();
-    // Nodes are locked in one order by all commands, so that no two wait for each other.
-    let mut by_id: Vec<&Node> = nodes.iter().collect();
-    by_id.sort_by_key(|node| node.id);
-    let mut held = Vec::new();
-    for node in by_id {
-        held.push((node, Link::lock(store, node)?));
-    }
-    let state_of = |id: AkmId| asr.members.iter().find(|member| member.node == id).map(|member| member.state);
-    let installed = for_each(held, |(node, lock)| {
-        let id = node.id;
-        let result = Link::connect(store, node, lock).map_err(CommandError::from).and_then(|mut link| {
-            if state_of(id) == Some(MemberState::Pending) {
-                erase_what_has_ended(store, &mut link)?;
-                install_at(store, &mut link, asr, name, &labels, &endpoints)?;
-                store.set_member_state(asr.id(), id, MemberState::Installed)?;
-            }
-            Ok(link)
-        });
-        (id, result)
-    });
-    let mut links = Vec::new();
-    let mut away = Vec::new();
-    for (id, result) in installed {
-        match result {
-            Ok(link) => links.push((id, link)),
-            Err(error) => away.push((id, error)),
-        }
-    }
-    let present = store.relationship(asr.id())?.unwrap_or_else(|| asr.clone());
-    if present.members.iter().any(|member| member.state == MemberState::Pending) {
-        return Err(parked(name, nodes, away));
-    }
-    store.acknowledge_relationship(asr.id())?;
-    store.erase_secrets(asr.id())?;
-    let mut reports = for_each(links, |(id, mut link)| {
-        let result = link.activate(&asr.sds).map_err(CommandError::from).and_then(|()| {
-            store.set_member_state(asr.id(), id, MemberState::Active)?;
-            let all = link.status()?;
-            find_status(&all, asr.id(), link.node())
-        });
-        (id, result)
-    });
-    if reports.iter().any(|(_, status)| status.is_err()) || !away.is_empty() {
-        let failed = reports.into_iter().filter_map(|(id, status)| status.err().map(|error| (id, error)));
-        return Err(parked(name, nodes, failed.chain(away).collect()));
-    }
-    store.activate_relationship(asr.id())?;
-    reports.sort_by_key(|(id, _)| asr.sds.index_of(*id));
-    Ok(reports
-        .into_iter()
-        .zip(nodes)
-        .map(|((_, status), node)| MemberReport { node: node.clone(), status })
-        .collect())
-}
-
-fn install_at(
-    store: &Store,
-    link: &mut Link<'_>,
-    asr: &Relationship,
-    name: &Name,
-    labels: &[String],
-    endpoints: &[String],
-) -> Result<(), CommandError> {
-    let element = link.node().element.clone().ok_or_else(|| {
-        CommandError::Failed(format!(
-            "the element of node {} is not known: verify it first",
-            link.node().name
-        ))
-    })?;
-    let material = link.prepare(&asr.sds)?;
-    let gone = || CommandError::Failed(format!("the secrets of ASR {name} are gone: choose another name"));
-    let secrets = store.secrets(asr.id())?;
-    let root = secrets.element_root.ok_or_else(gone)?;
-    let (header_key, tag) = secrets.header.ok_or_else(gone)?;
-    let public_part = asr.sds.emit();
-    let listed: usize = labels.iter().chain(endpoints).map(|text| text.len() + 2).sum();
-    // Names are a comfort: where they do not fit into one frame they are left out.
-    let fits = public_part.len() + listed + INSTALL_REST + OVERHEAD <= STREAM_MAX;
-    let install = Install {
-        public_part,
-        wrapped_root: Some(wrap(
-            asr.sds.root(),
-            &root,
-            &element,
-            &material,
-            &wrap_keys(store, &element, None)?,
-        )?),
-        tree_root: secrets.tree_root.ok_or_else(gone)?,
-        header_key,
-        tag,
-        label: name.to_string(),
-        member_labels: if fits { labels.to_vec() } else { Vec::new() },
-        endpoints: if fits { endpoints.to_vec() } else { Vec::new() },
-    };
-    link.install(&install.emit(), &root)?;
-    if !fits {
-        link.set_endpoints(asr.id(), labels, endpoints)?;
-    }
-    Ok(())
-}
-
-fn parked(name: &Name, nodes: &[Node], away: Vec<(AkmId, CommandError)>) -> CommandError {
-    let reasons: Vec<String> = away.iter().map(|(_, error)| error.to_string()).collect();
-    let names: Vec<String> = nodes
-        .iter()
-        .filter(|node| away.iter().any(|(id, _)| *id == node.id))
-        .map(|node| node.name.to_string())
-        .collect();
-    CommandError::Interrupted(format!(
-        "ASR {name} is parked until {} can be reached: {}; the same command again goes on",
-        names.join(", "),
-        reasons.join("; ")
-    ))
 }
 
 fn find_status(all: &[StatusAtNode], id: RelationshipId, node: &Node) -> Result<StatusAtNode, CommandError> {

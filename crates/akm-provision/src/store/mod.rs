@@ -19,6 +19,7 @@
 mod card_keys;
 mod ceremonies;
 mod columns;
+mod generations;
 mod nodes;
 mod relationships;
 mod schema;
@@ -47,6 +48,7 @@ use crate::private::{self, PrivateError};
 use crate::vault::Vault;
 
 pub use ceremonies::{Ceremony, JournalEntry, STEPS};
+pub use generations::{Absence, Leftover};
 pub use nodes::{NewNode, Node, NodeStatus, Settled};
 pub use relationships::{Member, MemberState, Relationship, RelationshipSecrets, RelationshipStatus};
 

@@ -428,7 +428,8 @@ fn retire(
     transaction.execute("UPDATE nodes SET holds_name = 0 WHERE id = ?", [node.id.as_bytes()])?;
     set_status(transaction, node.id, status)?;
     relationships::set_all_members(transaction, node.relationship, MemberState::Erased)?;
-    relationships::end(transaction, node.relationship)?;
+    relationships::end(transaction, node.relationship, at)?;
+    transaction.execute("DELETE FROM absences WHERE node = ?", [node.id.as_bytes()])?;
     ceremonies::abandon(transaction, node.id, at)
 }
 

@@ -12,7 +12,7 @@ use crate::vault::Vault;
 
 const HEADER_LENGTH: usize = 20;
 
-const COLUMNS: &str = "r.id, r.name, r.status, r.created_at, g.generation, g.public
+const COLUMNS: &str = "r.id, r.name, r.status, r.created_at, g.generation, g.public, g.made_at, g.released
     FROM relationships r JOIN generations g ON g.relationship = r.id AND g.generation = r.generation";
 
 words! {
@@ -67,9 +67,21 @@ pub struct Relationship {
     pub members: Vec<Member>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When its present generation was made.
+    pub made_at: Timestamp,
+    /// Whether its present generation may become active: all have acknowledged it, or the operator said so.
+    pub released: bool,
 }
 
 impl Relationship {
+    /// Where it stands, in the word that the operator reads: a change is another thing than a making.
+    pub fn standing(&self) -> &'static str {
+        match self.status {
+            RelationshipStatus::Creating if self.sds.generation() > 1 => "changing",
+            status => status.as_str(),
+        }
+    }
+
     /// The relationship ID.
     pub fn id(&self) -> RelationshipId {
         self.sds.relationship()
@@ -105,12 +117,7 @@ impl Store {
             if find_asr(transaction, name)?.is_some() {
                 return Err(StoreError::Exists { what: format!("ASR {name}") });
             }
-            for member in sds.members() {
-                let sql = "SELECT 1 FROM nodes WHERE id = ? AND status = 'active'";
-                if first(transaction, sql, [member.as_bytes()], |_| Ok(()))?.is_none() {
-                    return Err(StoreError::refused(format!("node {member} is not active")));
-                }
-            }
+            super::generations::check_active(transaction, sds.members())?;
             insert(transaction, self.vault(), Some(name), sds, secrets, created_at)
         })
     }
@@ -139,18 +146,6 @@ impl Store {
              WHERE m.node = ? AND r.kind = 2 AND r.status <> 'ended' ORDER BY r.name"
         );
         self.read(|connection| all(connection, &sql, [node.as_bytes()], |row| parse(connection, row)))
-    }
-
-    /// The ASRs that have ended and that a node may still hold, as it has not said that it erased them.
-    pub fn ended_asrs_of_node(&self, node: AkmId) -> Result<Vec<RelationshipId>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} JOIN relationship_members m
-                 ON m.relationship = r.id AND m.generation = r.generation
-             WHERE m.node = ? AND m.state <> 'erased' AND r.kind = 2 AND r.status = 'ended' ORDER BY r.created_at"
-        );
-        self.read(|connection| {
-            all(connection, &sql, [node.as_bytes()], |row| Ok(parse(connection, row)?.id()))
-        })
     }
 
     /// The names of the ASRs that a node is a member of and that have not ended, in their order.
@@ -231,21 +226,22 @@ impl Store {
     /// Ends a relationship: its secrets and place are erased, its name is free. Repeating it
     /// changes nothing.
     pub fn end_relationship(&self, id: RelationshipId) -> Result<(), StoreError> {
-        self.write(|transaction| end(transaction, id))?;
+        self.write(|transaction| end(transaction, id, Timestamp::now()))?;
         self.forget_log()
     }
 
     /// Erases the secrets that the module need not keep once every member has acknowledged.
     ///
-    /// Of an ASR all of them. Of a provisioning relationship the tree root: the module is a member
-    /// and keeps element root, header key and tag, and its place, which must be saved before.
+    /// The tree root, and of an ASR header key and tag too. The element root stays, sealed: members that join later
+    /// get it, and receipts are checked with it; without a tree root it opens nothing. Of a provisioning relationship,
+    /// where the module is a member, its place must be saved before.
     pub fn erase_secrets(&self, id: RelationshipId) -> Result<(), StoreError> {
         self.write(|transaction| {
             let relationship = find(transaction, id)?.ok_or_else(|| unknown(id))?;
             let generation = relationship.sds.generation();
             refuse_while_pending(&relationship)?;
             let erased = match relationship.sds.kind() {
-                Kind::Communication => "element_root = NULL, tree_root = NULL, header = NULL",
+                Kind::Communication => "tree_root = NULL, header = NULL",
                 Kind::Provisioning if find_place(transaction, id, generation)?.is_some() => {
                     "tree_root = NULL"
                 }
@@ -297,11 +293,6 @@ pub(super) fn insert(
     created_at: Timestamp,
 ) -> Result<(), StoreError> {
     let (id, generation) = (sds.relationship(), sds.generation());
-    let header: Secret<HEADER_LENGTH> = Secret::fill(|out| {
-        out[..16].copy_from_slice(secrets.header_key.expose());
-        out[16..].copy_from_slice(&secrets.tag.0);
-    });
-    let sealed = |column: &str, plain: &[u8]| seal(vault, &context(id, generation, column), plain);
     transaction.execute(
         "INSERT INTO relationships (id, kind, name, generation, status, created_at)
          VALUES (?, ?, ?, ?, 'creating', ?)",
@@ -313,18 +304,39 @@ pub(super) fn insert(
             created_at.as_unix_millis()
         ],
     )?;
+    insert_generation(transaction, vault, sds, secrets, true, created_at)
+}
+
+/// Adds a generation with all its members pending; with its element root, if that is a new one.
+pub(super) fn insert_generation(
+    transaction: &Transaction<'_>,
+    vault: &Vault,
+    sds: &SynchronizedDataSet,
+    secrets: &GenerationSecrets,
+    with_element_root: bool,
+    made_at: Timestamp,
+) -> Result<(), StoreError> {
+    let (id, generation) = (sds.relationship(), sds.generation());
+    let header: Secret<HEADER_LENGTH> = Secret::fill(|out| {
+        out[..16].copy_from_slice(secrets.header_key.expose());
+        out[16..].copy_from_slice(&secrets.tag.0);
+    });
+    let sealed = |column: &str, plain: &[u8]| seal(vault, &context(id, generation, column), plain);
+    let element_root =
+        with_element_root.then(|| sealed("element_root", secrets.element_root.expose())).transpose()?;
     transaction.execute(
         "INSERT INTO generations
-             (relationship, generation, element_version, public, element_root, tree_root, header)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+             (relationship, generation, element_version, public, element_root, tree_root, header, made_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             id.as_bytes(),
             generation,
             sds.element_version(),
             sds.emit(),
-            sealed("element_root", secrets.element_root.expose())?,
+            element_root,
             sealed("tree_root", secrets.tree_root.expose())?,
             sealed("header", header.expose())?,
+            made_at.as_unix_millis(),
         ],
     )?;
     let mut member = transaction.prepare_cached(
@@ -358,9 +370,15 @@ pub(super) fn advance(
 }
 
 /// Ends a relationship and erases what the module holds of it.
-pub(super) fn end(transaction: &Transaction<'_>, id: RelationshipId) -> Result<(), StoreError> {
-    let changed =
-        transaction.execute("UPDATE relationships SET status = 'ended' WHERE id = ?", [id.as_bytes()])?;
+pub(super) fn end(
+    transaction: &Transaction<'_>,
+    id: RelationshipId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let changed = transaction.execute(
+        "UPDATE relationships SET status = 'ended', ended_at = COALESCE(ended_at, ?) WHERE id = ?",
+        params![at.as_unix_millis(), id.as_bytes()],
+    )?;
     if changed == 0 {
         return Err(unknown(id));
     }
@@ -404,7 +422,7 @@ fn refuse_while_pending(relationship: &Relationship) -> Result<(), StoreError> {
     }
 }
 
-fn find(connection: &Connection, id: RelationshipId) -> Result<Option<Relationship>, StoreError> {
+pub(super) fn find(connection: &Connection, id: RelationshipId) -> Result<Option<Relationship>, StoreError> {
     let sql = format!("SELECT {COLUMNS} WHERE r.id = ?");
     first(connection, &sql, [id.as_bytes()], |row| parse(connection, row))
 }
@@ -450,6 +468,11 @@ fn parse(connection: &Connection, row: &Row<'_>) -> Result<Relationship, StoreEr
         status: RelationshipStatus::from_column(row, "status")?,
         members,
         created_at: columns::timestamp(row, "created_at")?,
+        made_at: match columns::optional_timestamp(row, "made_at")? {
+            Some(made_at) => made_at,
+            None => columns::timestamp(row, "created_at")?,
+        },
+        released: row.get("released")?,
     })
 }
 
@@ -477,7 +500,7 @@ fn split_header(header: &Secret<HEADER_LENGTH>) -> (HeaderKey, Tag) {
     (HeaderKey::copy_from(key).expect("16 bytes"), Tag(tag.try_into().expect("4 bytes")))
 }
 
-fn unknown(id: RelationshipId) -> StoreError {
+pub(super) fn unknown(id: RelationshipId) -> StoreError {
     StoreError::refused(format!("there is no relationship {id} in this module's set"))
 }
 
@@ -581,8 +604,8 @@ mod tests {
             store.erase_secrets(id).unwrap();
         }
         let left = store.secrets(id).unwrap();
-        assert!(left.element_root.is_none() && left.tree_root.is_none() && left.header.is_none());
-        assert!(store.element_root(id, 1).unwrap().is_none());
+        assert!(left.tree_root.is_none() && left.header.is_none());
+        assert!(store.element_root(id, 1).unwrap().is_some(), "for members that join later");
         store.activate_relationship(id).unwrap();
         store.acknowledge_relationship(id).unwrap();
         let status = store.relationship(id).unwrap().unwrap().status;

@@ -10,7 +10,7 @@ use super::StoreError;
 /// The version of the schema that this program writes: how many migrations there are.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-const STEPS: &[&str] = &[PROVISIONING, ELEMENTS];
+const STEPS: &[&str] = &[PROVISIONING, ELEMENTS, GENERATIONS];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
     LazyLock::new(|| Migrations::new(STEPS.iter().copied().map(M::up).collect()));
@@ -133,6 +133,22 @@ CREATE TABLE card_keys (
     serial       TEXT NOT NULL,
     keys         BLOB NOT NULL,
     PRIMARY KEY (manufacturer, serial)
+) STRICT, WITHOUT ROWID;
+";
+
+/// When a generation was made and whether the word to activate it was given, when an ASR ended, and nodes that could
+/// not be reached.
+const GENERATIONS: &str = "
+ALTER TABLE generations ADD COLUMN made_at INTEGER;
+ALTER TABLE generations ADD COLUMN released INTEGER NOT NULL DEFAULT 0 CHECK (released IN (0, 1));
+ALTER TABLE relationships ADD COLUMN ended_at INTEGER;
+
+CREATE TABLE absences (
+    node     BLOB PRIMARY KEY NOT NULL REFERENCES nodes (id),
+    since    INTEGER NOT NULL,
+    tried_at INTEGER NOT NULL,
+    tries    INTEGER NOT NULL CHECK (tries > 0),
+    reason   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -1,0 +1,218 @@
+//! Changes of an ASR: each is a generation of its own.
+
+use std::time::Duration;
+
+use akm_core::id::AkmId;
+use akm_core::policy::Policy;
+use akm_core::sds::MEMBERS_MAX;
+
+use super::issue::{Next, bring_forward, erase_leftovers, make_next, reach};
+use super::{MemberReport, active_node, in_order, warn_of_loopback};
+use crate::error::CommandError;
+use crate::link::Link;
+use crate::lock::{Lock, LockKey};
+use crate::names::Name;
+use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
+
+/// How long to wait for another command that works on the same ASR.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the operator wants of an ASR.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// Fresh keys; with `suspect` also a new root in every element.
+    Renew {
+        /// Whether somebody may have had control of a member.
+        suspect: bool,
+    },
+    /// These nodes join.
+    Add(Vec<Name>),
+    /// These members leave.
+    Remove(Vec<Name>),
+    /// The members behave in another way.
+    Policy(Policy),
+    /// One node in the place of another.
+    Replace {
+        /// Who leaves.
+        old: AkmId,
+        /// Who joins.
+        new: AkmId,
+    },
+}
+
+/// A change of an ASR.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What is wanted.
+    pub wish: Wish,
+    /// Whether it begins although members are away; they get it when they are next reached.
+    pub without_absent: bool,
+}
+
+/// Changes an ASR, or goes on with the same change that was parked.
+///
+/// Returns how each member stands, in the order of the SDS. Members that leave are told to erase what they hold, or are
+/// when next reached.
+pub fn change(
+    store: &Store,
+    name: &Name,
+    change: &Change,
+    note: &mut dyn FnMut(&str),
+) -> Result<Vec<MemberReport>, CommandError> {
+    let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), PATIENCE)?;
+    let asr = named(store, name)?;
+    let plan = plan(store, &asr, &change.wish)?;
+    let mut nodes = Vec::new();
+    for id in plan.as_ref().map_or(asr.sds.members(), |next| &next.members) {
+        let node = store.node_by_id(*id)?;
+        let is_gone = |name: &str| {
+            CommandError::Failed(format!(
+                "{name} is no node any more: take it out first (akm asr remove {} {name})",
+                asr_name(&asr)
+            ))
+        };
+        match node {
+            Some(node) if node.status == NodeStatus::Active => nodes.push(node),
+            Some(node) => return Err(is_gone(node.name.as_str())),
+            None => return Err(is_gone(&id.to_string())),
+        }
+    }
+    let mut reached = reach(store, &nodes)?;
+    let asr = match plan {
+        Some(next) => {
+            let heard = reached.listen(store, asr.id())?;
+            make_next(store, &asr, next, heard)?
+        }
+        None => {
+            note(&format!("going on with generation {} of ASR {name}, which was parked", asr.sds.generation()));
+            asr
+        }
+    };
+    let nodes = in_order(&asr, nodes);
+    warn_of_loopback(&nodes, note);
+    let result = bring_forward(store, &asr, &nodes, reached, change.without_absent);
+    erase_at_former(store, &asr, note)?;
+    result
+}
+
+/// Ends an ASR; its members are told to erase it, or are when next reached.
+pub fn delete(store: &Store, name: &Name, note: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
+    let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), PATIENCE)?;
+    let asr = named(store, name)?;
+    store.end_relationship(asr.id())?;
+    erase_at_former(store, &asr, note)
+}
+
+pub(super) fn named(store: &Store, name: &Name) -> Result<Relationship, CommandError> {
+    store
+        .asr_by_name(name)?
+        .ok_or_else(|| CommandError::Usage(format!("there is no ASR {name} (akm asr list shows all)")))
+}
+
+fn asr_name(asr: &Relationship) -> String {
+    asr.name.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The next generation; `None` if the present one is that already, and has not come to its end.
+fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, CommandError> {
+    let name = asr_name(asr);
+    let is_unfinished = asr.status != RelationshipStatus::Active;
+    let present = asr.sds.members().to_vec();
+    let policy = asr.sds.policy().to_vec();
+    let nothing = |why: String| if is_unfinished { Ok(None) } else { Err(CommandError::Exists(why)) };
+    let (members, policy, raise) = match wish {
+        Wish::Renew { suspect } => {
+            if is_unfinished && asr.sds.generation() > 1 && (!suspect || store.has_new_root(asr.id())?) {
+                return Ok(None);
+            }
+            (present, policy, *suspect)
+        }
+        Wish::Policy(wanted) => {
+            let wanted = wanted.emit();
+            if wanted == policy {
+                return nothing(format!("ASR {name} has this policy already"));
+            }
+            (present, wanted, false)
+        }
+        Wish::Add(names) => {
+            let mut members = present.clone();
+            for new in names {
+                if *new == store.module().name {
+                    return Err(CommandError::Usage(format!(
+                        "{new} is the module itself, which takes part in no ASR: name nodes"
+                    )));
+                }
+                let node = active_node(store, new)?;
+                if !members.contains(&node.id) {
+                    members.push(node.id);
+                }
+            }
+            if members.len() > MEMBERS_MAX {
+                return Err(CommandError::Usage(format!("an ASR has at most {MEMBERS_MAX} members")));
+            }
+            if members.len() == present.len() {
+                return nothing(format!("all of them are members of ASR {name} already"));
+            }
+            (members, policy, false)
+        }
+        Wish::Remove(names) => {
+            let mut of_name = Vec::new();
+            for id in &present {
+                of_name.push((store.node_by_id(*id)?.map(|node| node.name), *id));
+            }
+            let mut members = present.clone();
+            for old in names {
+                match of_name.iter().find(|(name, _)| name.as_ref() == Some(old)) {
+                    Some((_, id)) => members.retain(|member| member != id),
+                    None if store.node_by_name(old)?.is_none() && !is_unfinished => {
+                        return Err(CommandError::Usage(format!(
+                            "ASR {name} has no member {old} (akm asr show {name})"
+                        )));
+                    }
+                    None => {}
+                }
+            }
+            if members.len() == present.len() {
+                return nothing(format!("none of them is a member of ASR {name}"));
+            }
+            if members.len() < 2 {
+                return Err(CommandError::Usage(format!(
+                    "an ASR needs at least two members: to end it use akm asr delete {name}"
+                )));
+            }
+            (members, policy, true)
+        }
+        Wish::Replace { old, new } => {
+            if !present.contains(old) {
+                return nothing(format!("ASR {name} has the new node already"));
+            }
+            let others = present.iter().copied().filter(|id| id != old && id != new);
+            (others.chain([*new]).collect(), policy, true)
+        }
+    };
+    Ok(Some(Next { members, policy, raise }))
+}
+
+/// Tells those that are no members any more.
+fn erase_at_former(
+    store: &Store,
+    asr: &Relationship,
+    note: &mut dyn FnMut(&str),
+) -> Result<(), CommandError> {
+    let mut former: Vec<Node> = Vec::new();
+    for leftover in store.leftovers()?.into_iter().filter(|leftover| leftover.relationship == asr.id()) {
+        former.extend(store.node_by_id(leftover.node)?);
+    }
+    for node in former {
+        let erased = Link::open(store, &node).map_err(CommandError::from);
+        if let Err(error) = erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
+            store.note_absence(node.id, &error.to_string(), crate::names::Timestamp::now())?;
+            note(&format!(
+                "{error}; what {} holds of ASR {} is erased when it is next reached (akm tasks)",
+                node.name,
+                asr_name(asr)
+            ));
+        }
+    }
+    Ok(())
+}

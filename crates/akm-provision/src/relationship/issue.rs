@@ -1,0 +1,366 @@
+//! Hands the present generation of an ASR to its members, and lets it become active.
+
+use akm_core::crypto::Suite;
+use akm_core::frame::{OVERHEAD, STREAM_MAX};
+use akm_core::id::{AkmId, RelationshipId};
+use akm_core::management::{Install, Outcome};
+use akm_core::sds::{Generation, Kind, ParameterDataVector, SynchronizedDataSet};
+use akm_core::secret::Secret;
+use akm_element::wrap;
+
+use super::{MemberReport, find_status, for_each};
+use crate::ceremony::wrap_keys;
+use crate::error::CommandError;
+use crate::link::{Link, LinkError, random, resolve};
+use crate::names::Timestamp;
+use crate::store::{MemberState, Node, Relationship, Store, StoreError};
+
+/// Room in a stream frame for what an install request holds beside its lists.
+const INSTALL_REST: usize = 2048;
+
+/// How often a generation is made anew because a member holds a later one.
+const ATTEMPTS: u32 = 3;
+
+/// The nodes that answer, and why others do not.
+pub(super) struct Reached<'a> {
+    links: Vec<(AkmId, Link<'a>)>,
+    away: Vec<(AkmId, CommandError)>,
+}
+
+/// What nodes say of a relationship: a module that was restored goes above it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    generation: u32,
+    element_version: u32,
+}
+
+/// What the next generation of an ASR shall be.
+pub(super) struct Next {
+    pub(super) members: Vec<AkmId>,
+    pub(super) policy: Vec<u8>,
+    /// Whether somebody may have the present root who shall not have the next.
+    pub(super) raise: bool,
+}
+
+/// Takes the locks of all these nodes and connects to them.
+pub(super) fn reach<'a>(store: &'a Store, nodes: &[Node]) -> Result<Reached<'a>, CommandError> {
+    // Nodes are locked in one order by all commands, so that no two wait for each other.
+    let mut by_id: Vec<&Node> = nodes.iter().collect();
+    by_id.sort_by_key(|node| node.id);
+    let mut held = Vec::new();
+    for node in by_id {
+        held.push((node, Link::lock(store, node)?));
+    }
+    let mut reached = Reached { links: Vec::new(), away: Vec::new() };
+    for (id, result) in for_each(held, |(node, lock)| (node.id, Link::connect(store, node, lock))) {
+        match result {
+            Ok(link) => reached.links.push((id, link)),
+            Err(error) => reached.is_away(store, id, error.into())?,
+        }
+    }
+    Ok(reached)
+}
+
+impl<'a> Reached<'a> {
+    fn is_away(&mut self, store: &Store, id: AkmId, error: CommandError) -> Result<(), CommandError> {
+        store.note_absence(id, &error.to_string(), Timestamp::now())?;
+        self.away.push((id, error));
+        Ok(())
+    }
+
+    /// Does something at all that were reached; who fails at it counts as away.
+    fn each<T: Send>(
+        &mut self,
+        store: &Store,
+        work: impl Fn(AkmId, &mut Link<'a>) -> Result<T, CommandError> + Sync,
+    ) -> Result<Vec<(AkmId, T)>, CommandError> {
+        let links = std::mem::take(&mut self.links);
+        let mut done = Vec::new();
+        for (id, link, result) in for_each(links, |(id, mut link)| {
+            let result = work(id, &mut link);
+            (id, link, result)
+        }) {
+            match result {
+                Ok(value) => {
+                    done.push((id, value));
+                    self.links.push((id, link));
+                }
+                Err(error) => self.is_away(store, id, error)?,
+            }
+        }
+        Ok(done)
+    }
+
+    /// What the nodes that were reached hold of a relationship.
+    pub(super) fn listen(&mut self, store: &Store, id: RelationshipId) -> Result<Heard, CommandError> {
+        let mut heard = Heard::default();
+        for (_, all) in self.each(store, |_, link| Ok(link.status()?))? {
+            for status in all.into_iter().filter(|status| status.relationship == id) {
+                heard.generation = heard.generation.max(status.generation).max(status.highest);
+                heard.element_version = heard.element_version.max(status.element_version);
+            }
+        }
+        Ok(heard)
+    }
+}
+
+/// Makes the next generation in the store, above all that the store knows and that was heard. The element version rises
+/// where it must, and where the module does not hold the present root.
+pub(super) fn make_next(
+    store: &Store,
+    present: &Relationship,
+    next: Next,
+    heard: Heard,
+) -> Result<Relationship, CommandError> {
+    let id = present.id();
+    let version = present.sds.element_version();
+    let was_overtaken =
+        heard.generation > present.sds.generation() || heard.element_version > version;
+    let raise = next.raise || was_overtaken || store.element_root(id, version)?.is_none();
+    let highest = |what: &str, one: u32, other: u32| {
+        one.max(other).checked_add(1).ok_or_else(|| CommandError::Failed(format!("no {what} is left")))
+    };
+    let element_version =
+        if raise { highest("element version", version, heard.element_version)? } else { version };
+    let sds = SynchronizedDataSet::new(Generation {
+        kind: Kind::Communication,
+        relationship: id,
+        generation: highest("generation", present.sds.generation(), heard.generation)?,
+        element_version,
+        instance: random(),
+        suite: Suite::Aes256Gcm,
+        members: next.members,
+        policy: next.policy,
+    })
+    .map_err(|error| CommandError::Usage(error.to_string()))?;
+    let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);
+    store.add_generation(&sds, &secrets, Timestamp::now())?;
+    store.relationship(id)?.ok_or_else(|| CommandError::Failed(format!("ASR {id} is gone from the store")))
+}
+
+/// Installs at every member that was reached and lacks it; once all have acknowledged, or the operator's word is given,
+/// activates at every member that was reached.
+///
+/// Returns how each member in `nodes` stands. [`CommandError::Interrupted`] if it is parked.
+pub(super) fn bring_forward(
+    store: &Store,
+    asr: &Relationship,
+    nodes: &[Node],
+    mut reached: Reached<'_>,
+    without_absent: bool,
+) -> Result<Vec<MemberReport>, CommandError> {
+    let mut asr = asr.clone();
+    for attempt in 1.. {
+        let texts = Texts::of(store, &asr)?;
+        let states: Vec<_> = asr.members.iter().map(|member| (member.node, member.state)).collect();
+        let handed_out = reached.each(store, |id, link| {
+            erase_leftovers(store, link)?;
+            if !states.contains(&(id, MemberState::Pending)) {
+                return Ok(true);
+            }
+            let installed = install_at(store, link, &asr, &texts)?;
+            if installed {
+                store.set_member_state(asr.id(), id, MemberState::Installed)?;
+            }
+            Ok(installed)
+        })?;
+        if handed_out.iter().all(|(_, installed)| *installed) {
+            break;
+        }
+        if attempt == ATTEMPTS {
+            let why = "members hold a later generation, again and again: does another module change this ASR?";
+            return Err(CommandError::Failed(why.to_owned()));
+        }
+        // This store is older than what members hold.
+        let heard = reached.listen(store, asr.id())?;
+        let members = asr.sds.members().to_vec();
+        let next = Next { members, policy: asr.sds.policy().to_vec(), raise: true };
+        asr = make_next(store, &asr, next, heard)?;
+    }
+    let id = asr.id();
+    let present = |store: &Store| -> Result<Relationship, CommandError> {
+        store.relationship(id)?.ok_or_else(|| CommandError::Failed(format!("ASR {id} is gone from the store")))
+    };
+    let now = present(store)?;
+    let pending = now.members.iter().filter(|member| member.state == MemberState::Pending).count();
+    let may_begin = pending == 0 || now.released || without_absent && pending < now.members.len();
+    if !may_begin {
+        return Err(parked(&now, nodes, &reached.away));
+    }
+    if pending == 0 {
+        store.acknowledge_relationship(id)?;
+        store.erase_secrets(id)?;
+    }
+    store.release_generation(id)?;
+    let states: Vec<_> = now.members.iter().map(|member| (member.node, member.state)).collect();
+    let statuses = reached.each(store, |node, link| {
+        if states.contains(&(node, MemberState::Installed)) {
+            link.activate(&now.sds)?;
+            store.set_member_state(id, node, MemberState::Active)?;
+        }
+        let all = link.status()?;
+        find_status(&all, id, link.node())
+    })?;
+    for (node, _) in &statuses {
+        store.forget_absence(*node)?;
+    }
+    let now = present(store)?;
+    if now.members.iter().all(|member| member.state == MemberState::Active) {
+        store.activate_relationship(id)?;
+    }
+    if !reached.away.is_empty() && !(now.released && pending > 0) {
+        return Err(parked(&now, nodes, &reached.away));
+    }
+    let report = |node: &Node| {
+        let status = statuses.iter().find(|(id, _)| *id == node.id).map(|(_, status)| Ok(*status));
+        let at = reached.away.iter().position(|(id, _)| *id == node.id);
+        (status, at)
+    };
+    let found: Vec<_> = nodes.iter().map(|node| (node.clone(), report(node))).collect();
+    let mut away: Vec<_> = reached.away.into_iter().map(|(_, error)| Some(error)).collect();
+    Ok(found
+        .into_iter()
+        .map(|(node, (status, at))| {
+            let error = at.and_then(|at| away[at].take());
+            let missing = || CommandError::Failed(format!("node {} was not asked", node.name));
+            let status = status.unwrap_or_else(|| Err(error.unwrap_or_else(missing)));
+            MemberReport { status, node }
+        })
+        .collect())
+}
+
+/// Has a node erase the ASRs that ended, or that it left, also those that did while it was away.
+pub(super) fn erase_leftovers(store: &Store, link: &mut Link<'_>) -> Result<(), CommandError> {
+    let node = link.node().id;
+    for leftover in store.leftovers_of_node(node)? {
+        link.erase(leftover.relationship)?;
+        store.mark_erased(leftover.relationship, node)?;
+    }
+    Ok(())
+}
+
+/// What operators call the members, and where they are, in the order of the SDS.
+struct Texts {
+    labels: Vec<String>,
+    endpoints: Vec<String>,
+}
+
+impl Texts {
+    fn of(store: &Store, asr: &Relationship) -> Result<Self, StoreError> {
+        let mut texts = Self { labels: Vec::new(), endpoints: Vec::new() };
+        for member in asr.sds.members() {
+            let node = store.node_by_id(*member)?;
+            let endpoint = node.as_ref().and_then(|node| node.endpoint.as_deref()).unwrap_or_default();
+            let address = resolve(endpoint).map(|address| address.to_string()).unwrap_or_default();
+            texts.endpoints.push(address);
+            texts.labels.push(node.map(|node| node.name.to_string()).unwrap_or_default());
+        }
+        Ok(texts)
+    }
+}
+
+/// Installs the present generation at a node; false if the node holds a later one.
+fn install_at(
+    store: &Store,
+    link: &mut Link<'_>,
+    asr: &Relationship,
+    texts: &Texts,
+) -> Result<bool, CommandError> {
+    let with_root = !store.has_element_root(asr.id(), asr.sds.element_version(), link.node().id)?;
+    match try_install(store, link, asr, texts, with_root) {
+        Err(TryInstall::Link(LinkError::Refused { outcome: Outcome::Conflict, .. })) if asr.sds.generation() > 1 => {
+            Ok(false)
+        }
+        // Its element lost what it had acknowledged.
+        Err(TryInstall::Link(LinkError::Refused { outcome: Outcome::NotHeld, .. })) if !with_root => {
+            try_install(store, link, asr, texts, true)?;
+            Ok(true)
+        }
+        result => Ok(result.map(|()| true)?),
+    }
+}
+
+enum TryInstall {
+    Link(LinkError),
+    Other(CommandError),
+}
+
+impl From<TryInstall> for CommandError {
+    fn from(error: TryInstall) -> Self {
+        match error {
+            TryInstall::Link(error) => error.into(),
+            TryInstall::Other(error) => error,
+        }
+    }
+}
+
+fn try_install(
+    store: &Store,
+    link: &mut Link<'_>,
+    asr: &Relationship,
+    texts: &Texts,
+    with_root: bool,
+) -> Result<(), TryInstall> {
+    let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
+    let other = |error: StoreError| TryInstall::Other(error.into());
+    let failed = |text: String| TryInstall::Other(CommandError::Failed(text));
+    let gone = || failed(format!("the secrets of ASR {name} are gone: make a new generation (akm asr renew {name})"));
+    let root = store
+        .element_root(asr.id(), asr.sds.element_version())
+        .map_err(other)?
+        .ok_or_else(gone)?;
+    let wrapped_root = if with_root {
+        let element = link.node().element.clone().ok_or_else(|| {
+            failed(format!("the element of node {} is not known: verify it first", link.node().name))
+        })?;
+        let material = link.prepare(&asr.sds).map_err(TryInstall::Link)?;
+        let keys = wrap_keys(store, &element, None).map_err(TryInstall::Other)?;
+        let wrapped = wrap(asr.sds.root(), &root, &element, &material, &keys);
+        Some(wrapped.map_err(|error| TryInstall::Other(error.into()))?)
+    } else {
+        None
+    };
+    let secrets = store.secrets(asr.id()).map_err(other)?;
+    let (header_key, tag) = secrets.header.ok_or_else(gone)?;
+    let public_part = asr.sds.emit();
+    let listed: usize = texts.labels.iter().chain(&texts.endpoints).map(|text| text.len() + 2).sum();
+    // Names are a comfort: where they do not fit into one frame they are left out.
+    let fits = public_part.len() + listed + INSTALL_REST + OVERHEAD <= STREAM_MAX;
+    let install = Install {
+        public_part,
+        wrapped_root,
+        tree_root: secrets.tree_root.ok_or_else(gone)?,
+        header_key,
+        tag,
+        label: name.clone(),
+        member_labels: if fits { texts.labels.clone() } else { Vec::new() },
+        endpoints: if fits { texts.endpoints.clone() } else { Vec::new() },
+    };
+    link.install(&install.emit(), &root).map_err(TryInstall::Link)?;
+    if !fits {
+        link.set_endpoints(asr.id(), &texts.labels, &texts.endpoints).map_err(TryInstall::Link)?;
+    }
+    Ok(())
+}
+
+fn parked(asr: &Relationship, nodes: &[Node], away: &[(AkmId, CommandError)]) -> CommandError {
+    let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
+    let reasons: Vec<String> = away.iter().map(|(_, error)| error.to_string()).collect();
+    let names: Vec<String> = nodes
+        .iter()
+        .filter(|node| away.iter().any(|(id, _)| *id == node.id))
+        .map(|node| node.name.to_string())
+        .collect();
+    let (what, more) = match asr.sds.generation() {
+        1 => (format!("ASR {name}"), ""),
+        generation => (
+            format!("generation {generation} of ASR {name}"),
+            ", --without-absent begins without those that are away, and akm tasks shows what is parked",
+        ),
+    };
+    CommandError::Interrupted(format!(
+        "{what} is parked until {} can be reached: {}; the same command again goes on{more}",
+        names.join(", "),
+        reasons.join("; ")
+    ))
+}

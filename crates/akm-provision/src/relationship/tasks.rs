@@ -1,0 +1,173 @@
+//! Parked work: what could not be done at a node that was away, and goes on when it is reached.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use akm_core::id::AkmId;
+
+use super::in_order;
+use super::issue::{bring_forward, erase_leftovers, reach};
+use crate::error::CommandError;
+use crate::link::Link;
+use crate::lock::{Lock, LockKey};
+use crate::names::{Name, Timestamp};
+use crate::store::{Absence, MemberState, Node, NodeStatus, Relationship, Store};
+
+/// The first back-off of `akm serve`; it doubles with each try.
+const BACK_OFF: Duration = Duration::from_secs(30);
+
+/// The longest back-off of `akm serve`.
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(3600);
+
+/// What is to be done at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// It has to get this generation.
+    Install(u32),
+    /// It holds this generation, which has not become active there: others lack it, or it was away.
+    Activate(u32),
+    /// It has to erase the ASR.
+    Erase,
+}
+
+/// Something parked.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// For whom.
+    pub node: Node,
+    /// Of which ASR.
+    pub asr: Name,
+    /// What.
+    pub work: Work,
+    /// Since when.
+    pub since: Timestamp,
+    /// Since when the node is away, and what came of the tries; absent if it was not tried, or was reached.
+    pub absence: Option<Absence>,
+}
+
+/// When `akm serve` tries a node again.
+pub fn next_try(absence: &Absence) -> Timestamp {
+    let doubled = BACK_OFF.saturating_mul(1 << (absence.tries - 1).min(16)).min(BACK_OFF_MAX);
+    Timestamp::from_unix_millis(absence.tried_at.as_unix_millis() + doubled.as_millis() as i64)
+}
+
+/// All that is parked, oldest first.
+pub fn tasks(store: &Store) -> Result<Vec<Task>, CommandError> {
+    let absences = store.absences()?;
+    let absence_of = |node: &Node| absences.iter().find(|absence| absence.node == node.id).cloned();
+    let mut tasks = Vec::new();
+    for asr in store.unfinished_asrs()? {
+        let Some(name) = asr.name.clone() else { continue };
+        let generation = asr.sds.generation();
+        for member in &asr.members {
+            let work = match member.state {
+                MemberState::Pending => Work::Install(generation),
+                MemberState::Installed => Work::Activate(generation),
+                MemberState::Active | MemberState::Erased => continue,
+            };
+            if let Some(node) = store.node_by_id(member.node)? {
+                let absence = absence_of(&node);
+                tasks.push(Task { node, asr: name.clone(), work, since: asr.made_at, absence });
+            }
+        }
+    }
+    for leftover in store.leftovers()? {
+        if let Some(node) = store.node_by_id(leftover.node)? {
+            let absence = absence_of(&node);
+            tasks.push(Task { node, asr: leftover.name, work: Work::Erase, since: leftover.since, absence });
+        }
+    }
+    tasks.sort_by_key(|task| task.since);
+    Ok(tasks)
+}
+
+/// Does what is parked for these nodes. Whoever is away stays parked; an ASR that another command works on is left to
+/// that. Notes what was done.
+pub fn carry_on(
+    store: &Store,
+    nodes: &BTreeSet<AkmId>,
+    note: &mut dyn FnMut(&str),
+) -> Result<(), CommandError> {
+    for asr in store.unfinished_asrs()? {
+        if lacking(&asr).any(|id| nodes.contains(&id)) {
+            carry_on_with(store, &asr, note)?;
+        }
+    }
+    let leftovers = store.leftovers()?.into_iter().filter(|leftover| nodes.contains(&leftover.node));
+    let former: BTreeSet<AkmId> = leftovers.map(|leftover| leftover.node).collect();
+    for id in former {
+        let Some(node) = store.node_by_id(id)? else { continue };
+        let erased = Link::open(store, &node).map_err(CommandError::from);
+        match erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
+            Ok(()) => {
+                store.forget_absence(id)?;
+                note(&format!("{} was reached, and erased what it held of ASRs that it is no member of", node.name));
+            }
+            Err(error) => store.note_absence(id, &error.to_string(), Timestamp::now())?,
+        }
+    }
+    Ok(())
+}
+
+/// The members that do not use the present generation.
+fn lacking(asr: &Relationship) -> impl Iterator<Item = AkmId> {
+    asr.members.iter().filter(|member| member.state != MemberState::Active).map(|member| member.node)
+}
+
+fn carry_on_with(
+    store: &Store,
+    asr: &Relationship,
+    note: &mut dyn FnMut(&str),
+) -> Result<(), CommandError> {
+    let Some(name) = &asr.name else { return Ok(()) };
+    let Ok(_held) = Lock::acquire(store.home(), LockKey::Asr(name.clone()), Duration::ZERO) else {
+        return Ok(());
+    };
+    // It may have come to its end before the lock was held.
+    let Some(asr) = store.asr_by_name(name)?.filter(|found| found.id() == asr.id()) else { return Ok(()) };
+    let mut nodes = Vec::new();
+    for id in lacking(&asr) {
+        nodes.extend(store.node_by_id(id)?.filter(|node| node.status == NodeStatus::Active));
+    }
+    let nodes = in_order(&asr, nodes);
+    let before: Vec<_> = asr.members.iter().map(|member| member.state).collect();
+    let reached = match reach(store, &nodes) {
+        Ok(reached) => reached,
+        // Another command has one of them: it does this work.
+        Err(CommandError::Held(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    match bring_forward(store, &asr, &nodes, reached, false) {
+        Ok(_) | Err(CommandError::Interrupted(_)) => {}
+        Err(error) => return Err(error),
+    }
+    if let Some(after) = store.relationship(asr.id())?
+        && after.members.iter().map(|member| member.state).ne(before)
+    {
+        let generation = after.sds.generation();
+        note(&match lacking(&after).count() {
+            0 => format!("generation {generation} of ASR {name}, which was parked, is active at all members"),
+            left => format!("generation {generation} of ASR {name}, which was parked, went on; {left} members lack it"),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_become_rarer_up_to_an_hour() {
+        let absence = |tries| Absence {
+            node: AkmId::from_random([1; 16]),
+            since: Timestamp::from_unix_millis(0),
+            tried_at: Timestamp::from_unix_millis(1000),
+            tries,
+            reason: String::new(),
+        };
+        let after = |tries| next_try(&absence(tries)).as_unix_millis() - 1000;
+        assert_eq!([after(1), after(2), after(3)], [30_000, 60_000, 120_000]);
+        assert_eq!([after(8), after(1000)], [3_600_000; 2]);
+    }
+}
