@@ -4,10 +4,12 @@ mod arguments;
 mod element;
 pub(crate) mod show;
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use akm_core::id::AkmId;
+use akm_core::policy::Policy;
 use clap::Parser;
 use zeroize::Zeroizing;
 
@@ -16,8 +18,8 @@ use crate::error::CommandError;
 use crate::link::random;
 use crate::names::{Name, Timestamp};
 use crate::private;
-use crate::relationship;
-use crate::store::{Module, Node, NodeStatus, Store, StoreError};
+use crate::relationship::{self, Change, Wish};
+use crate::store::{Module, Node, NodeStatus, Relationship, Store, StoreError};
 use crate::target::TargetUrl;
 use crate::vault::{Custody, Vault, VaultError};
 use arguments::{Arguments, AsrCommand, Command, NodeCommand, ProvisionArguments};
@@ -82,7 +84,9 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
             let store = open_store(arguments)?;
             let node = node_named(&store, &name(node)?)?;
             let at_node = (node.status == NodeStatus::Active).then(|| relationship::held_by(&store, &node));
-            show::node(&store, &node, at_node.as_ref(), arguments.json)
+            show::node(&store, &node, at_node.as_ref(), arguments.json)?;
+            let reached = at_node.is_some_and(|held| held.is_ok()).then_some(node.id);
+            carry_on(&store, reached.into_iter().collect())
         }
         Command::Node(NodeCommand::Remove { node, force }) => {
             let store = open_store(arguments)?;
@@ -92,10 +96,9 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
         }
         Command::Asr(AsrCommand::Create { name: asr, members, policy }) => {
             let asr = name(asr)?;
-            let members = members.iter().map(|text| name(text)).collect::<Result<Vec<_>, _>>()?;
+            let members = names(members)?;
             let policy = policy.policy()?;
             let store = open_store(arguments)?;
-            let mut note = |text: &str| eprintln!("akm: {text}");
             let reports = relationship::create(&store, &asr, &members, policy, &mut note)?;
             show::members(&store, &asr, &reports, arguments.json)
         }
@@ -103,12 +106,39 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
         Command::Asr(AsrCommand::Show { name: asr }) => {
             let asr = name(asr)?;
             let store = open_store(arguments)?;
-            let found = store.asr_by_name(&asr)?.ok_or_else(|| {
-                CommandError::Usage(format!("there is no ASR {asr} (akm asr list shows all)"))
-            })?;
+            let found = asr_named(&store, &asr)?;
             let reports = relationship::show(&store, &found)?;
             show::members(&store, &asr, &reports, arguments.json)?;
+            let reached = reports.iter().filter(|report| report.status.is_ok()).map(|report| report.node.id);
+            carry_on(&store, reached.collect())?;
             return Ok(worst(reports.iter().map(relationship::MemberReport::exit_code)));
+        }
+        Command::Asr(AsrCommand::Add { name, members, absent }) => {
+            let wish = Wish::Add(names(members)?);
+            change(arguments, name, wish, absent.without_absent)
+        }
+        Command::Asr(AsrCommand::Remove { name, members, absent }) => {
+            let wish = Wish::Remove(names(members)?);
+            change(arguments, name, wish, absent.without_absent)
+        }
+        Command::Asr(AsrCommand::Renew { name, suspect, absent }) => {
+            change(arguments, name, Wish::Renew { suspect: *suspect }, absent.without_absent)
+        }
+        Command::Asr(AsrCommand::Policy { name: asr, policy, absent }) => {
+            let found = asr_named(&open_store(arguments)?, &name(asr)?)?;
+            let present = Policy::parse(found.sds.policy())
+                .map_err(|_| CommandError::Failed(format!("the policy of ASR {asr} is of a later akm")))?;
+            change(arguments, asr, Wish::Policy(policy.change(present)?), absent.without_absent)
+        }
+        Command::Asr(AsrCommand::Delete { name: asr }) => {
+            let asr = name(asr)?;
+            let store = open_store(arguments)?;
+            relationship::delete(&store, &asr, &mut note)?;
+            show::deleted(&asr, arguments.json)
+        }
+        Command::Tasks => {
+            let store = open_store(arguments)?;
+            show::tasks(&relationship::tasks(&store)?, arguments.json)
         }
         Command::Element(command) => return element::carry_out(command, arguments.json),
         Command::Demo { keep } => crate::demo::run(*keep, arguments.json),
@@ -298,7 +328,38 @@ fn verify(arguments: &Arguments, node: Option<&str>, all: bool) -> Result<u8, Co
     let results: Vec<_> =
         nodes.into_iter().map(|node| (node.clone(), ceremony::verify(&store, &node))).collect();
     show::verified(&store, &results, arguments.json)?;
+    let reached = results.iter().filter(|(_, result)| result.is_ok()).map(|(node, _)| node.id);
+    carry_on(&store, reached.collect())?;
     Ok(worst(results.iter().map(|(_, result)| result.as_ref().err().map_or(0, CommandError::exit_code))))
+}
+
+/// Notes something on standard error.
+fn note(text: &str) {
+    // Where nobody can be told, as on a full disk, the command still goes on.
+    let _ = writeln!(std::io::stderr(), "akm: {text}");
+}
+
+/// Does the parked work of nodes that this command has reached.
+fn carry_on(store: &Store, reached: BTreeSet<AkmId>) -> Result<(), CommandError> {
+    relationship::carry_on(store, &reached, &mut note)
+}
+
+fn change(arguments: &Arguments, asr: &str, wish: Wish, without_absent: bool) -> Result<(), CommandError> {
+    let asr = name(asr)?;
+    let store = open_store(arguments)?;
+    let change = Change { wish, without_absent };
+    let reports = relationship::change(&store, &asr, &change, &mut note)?;
+    show::members(&store, &asr, &reports, arguments.json)
+}
+
+fn asr_named(store: &Store, asr: &Name) -> Result<Relationship, CommandError> {
+    store
+        .asr_by_name(asr)?
+        .ok_or_else(|| CommandError::Usage(format!("there is no ASR {asr} (akm asr list shows all)")))
+}
+
+fn names(texts: &[String]) -> Result<Vec<Name>, CommandError> {
+    texts.iter().map(|text| name(text)).collect()
 }
 
 /// The exit code that tells for several nodes: who is not what it should be counts more than who cannot be

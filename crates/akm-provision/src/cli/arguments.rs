@@ -77,9 +77,14 @@ pub(super) enum Command {
     #[command(subcommand)]
     Node(NodeCommand),
     /// AKM security relationships
-    #[command(after_help = "Examples:\n  akm asr create line pump valve\n  akm asr show line")]
+    #[command(
+        after_help = "Examples:\n  akm asr create line pump valve\n  akm asr add line boiler\n  akm asr show line"
+    )]
     #[command(subcommand)]
     Asr(AsrCommand),
+    /// What is parked for nodes that were away
+    #[command(after_help = "Examples:\n  akm tasks\n  akm tasks --json")]
+    Tasks,
     /// Secure elements at this machine
     #[command(
         after_help = "Examples:\n  akm element list\n  akm element show tpm:device:/dev/tpmrm0\n  akm element test tpm:device:/dev/tpmrm0"
@@ -182,6 +187,109 @@ pub(super) enum AsrCommand {
         /// Name of the ASR
         name: String,
     },
+    /// Let nodes join an ASR; no message between the others is lost
+    #[command(after_help = "Example:\n  akm asr add line boiler")]
+    Add {
+        /// Name of the ASR
+        name: String,
+        /// Names of the nodes
+        #[arg(required = true)]
+        members: Vec<String>,
+        #[command(flatten)]
+        absent: AbsentArguments,
+    },
+    /// Shut members out of an ASR: they open nothing that is sent after the change
+    #[command(
+        after_help = "Examples:\n  akm asr remove line boiler\n  akm asr remove line boiler --without-absent"
+    )]
+    Remove {
+        /// Name of the ASR
+        name: String,
+        /// Names of the members
+        #[arg(required = true)]
+        members: Vec<String>,
+        #[command(flatten)]
+        absent: AbsentArguments,
+    },
+    /// Give an ASR fresh keys
+    #[command(after_help = "Examples:\n  akm asr renew line\n  akm asr renew line --suspect")]
+    Renew {
+        /// Name of the ASR
+        name: String,
+        /// Somebody may have had control of a member: new roots in all elements too; frames in flight are lost
+        #[arg(long)]
+        suspect: bool,
+        #[command(flatten)]
+        absent: AbsentArguments,
+    },
+    /// Change when the members of an ASR move on; what is not named stays
+    #[command(after_help = "Example:\n  akm asr policy line --rotate-after 10m")]
+    Policy {
+        /// Name of the ASR
+        name: String,
+        #[command(flatten)]
+        policy: PolicyChangeArguments,
+        #[command(flatten)]
+        absent: AbsentArguments,
+    },
+    /// End an ASR; its members erase it
+    #[command(after_help = "Example:\n  akm asr delete line")]
+    Delete {
+        /// Name of the ASR
+        name: String,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct AbsentArguments {
+    /// Begin although members are away; they get the change when they are next reached, and hear nothing until then
+    #[arg(long)]
+    pub(super) without_absent: bool,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct PolicyChangeArguments {
+    /// Leave an epoch when it is this old
+    #[arg(long, value_name = "TIME")]
+    rotate_after: Option<String>,
+    /// Leave an epoch after this many frames of one member; 0: only at the limit of the cipher
+    #[arg(long, value_name = "N")]
+    rotate_frames: Option<u32>,
+    /// A member moves on by itself at most once in this time
+    #[arg(long, value_name = "TIME")]
+    advance_interval: Option<String>,
+    /// How long frames of an epoch, or of a generation, that was left are still taken in
+    #[arg(long, value_name = "TIME")]
+    overlap: Option<String>,
+}
+
+impl PolicyChangeArguments {
+    /// The policy with what was named changed.
+    pub(super) fn change(&self, mut policy: Policy) -> Result<Policy, CommandError> {
+        if let Some(text) = &self.rotate_after {
+            policy.rotate_after = duration("rotate-after", text)?;
+        }
+        if let Some(frames) = self.rotate_frames {
+            policy.rotate_frames = frames;
+        }
+        if let Some(text) = &self.advance_interval {
+            policy.advance_interval = duration("advance-interval", text)?;
+        }
+        if let Some(text) = &self.overlap {
+            policy.overlap = duration("overlap", text)?;
+        }
+        Ok(policy)
+    }
+}
+
+fn duration(option: &str, text: &str) -> Result<std::time::Duration, CommandError> {
+    let duration =
+        parse_duration(text).map_err(|error| CommandError::Usage(format!("--{option} {text}: {error}")))?;
+    if duration.as_millis() == 0 {
+        return Err(CommandError::Usage(format!("--{option} {text}: at least 1ms")));
+    }
+    Ok(duration)
 }
 
 #[derive(Args)]
@@ -199,14 +307,6 @@ pub(super) struct PolicyArguments {
 
 impl PolicyArguments {
     pub(super) fn policy(&self) -> Result<Policy, CommandError> {
-        let duration = |option: &str, text: &str| {
-            let duration = parse_duration(text)
-                .map_err(|error| CommandError::Usage(format!("--{option} {text}: {error}")))?;
-            if duration.as_millis() == 0 {
-                return Err(CommandError::Usage(format!("--{option} {text}: at least 1ms")));
-            }
-            Ok(duration)
-        };
         Ok(Policy {
             rotate_after: duration("rotate-after", &self.rotate_after)?,
             rotate_frames: self.rotate_frames,

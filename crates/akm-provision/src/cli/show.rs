@@ -12,7 +12,7 @@ use super::{custody_word, element};
 use crate::ceremony::{Removal, StepReport, Verified, is_filled};
 use crate::error::CommandError;
 use crate::names::Name;
-use crate::relationship::{MemberReport, rests};
+use crate::relationship::{MemberReport, Task, Work, next_try, rests};
 use crate::store::{Node, NodeStatus, Store};
 
 /// Prints a line; an error if nobody reads it.
@@ -385,7 +385,7 @@ pub(super) fn asrs(store: &Store, as_json: bool) -> Result<(), CommandError> {
             json!({
                 "name": asr.name.as_ref().map(Name::as_str),
                 "relationship_id": asr.id().to_string(),
-                "status": asr.status.as_str(),
+                "status": asr.standing(),
                 "generation": asr.sds.generation(),
                 "members": members,
                 "created_at": asr.created_at.to_string(),
@@ -398,7 +398,7 @@ pub(super) fn asrs(store: &Store, as_json: bool) -> Result<(), CommandError> {
         rows.push(row(&[
             asr.name.as_ref().map_or("-", Name::as_str),
             &asr.id().to_string(),
-            asr.status.as_str(),
+            asr.standing(),
             &asr.sds.generation().to_string(),
             &members.join(", "),
         ]));
@@ -416,7 +416,7 @@ pub(super) fn members(
     let mut reports: Vec<&MemberReport> = reports.iter().collect();
     reports.sort_by(|one, other| one.node.name.as_str().cmp(other.node.name.as_str()));
     let asr = store.asr_by_name(name)?;
-    let status = asr.as_ref().map_or("ended", |asr| asr.status.as_str());
+    let status = asr.as_ref().map_or("ended", |asr| asr.standing());
     let id = asr.as_ref().map(|asr| asr.id().to_string()).unwrap_or_default();
     if as_json {
         let members = reports.iter().map(|report| match &report.status {
@@ -456,4 +456,64 @@ pub(super) fn members(
         eprintln!("akm: {trouble}");
     }
     Ok(())
+}
+
+pub(super) fn deleted(name: &Name, as_json: bool) -> Result<(), CommandError> {
+    if as_json {
+        return say_json(&json!({ "asr": name.as_str(), "status": "ended" }));
+    }
+    say(&format!("ASR {name} has ended"))
+}
+
+/// What is parked, for whom, since when, and when it is tried again.
+pub(super) fn tasks(tasks: &[Task], as_json: bool) -> Result<(), CommandError> {
+    let word = |work: Work| match work {
+        Work::Install(_) => "install",
+        Work::Activate(_) => "activate",
+        Work::Erase => "erase",
+    };
+    let generation = |work: Work| match work {
+        Work::Install(generation) | Work::Activate(generation) => Some(generation),
+        Work::Erase => None,
+    };
+    if as_json {
+        let list = tasks.iter().map(|task| {
+            json!({
+                "node": task.node.name.as_str(),
+                "akm_id": task.node.id.to_string(),
+                "asr": task.asr.as_str(),
+                "work": word(task.work),
+                "generation": generation(task.work),
+                "since": task.since.to_string(),
+                "away_since": task.absence.as_ref().map(|absence| absence.since.to_string()),
+                "tries": task.absence.as_ref().map_or(0, |absence| absence.tries),
+                "reason": task.absence.as_ref().map(|absence| absence.reason.as_str()),
+                "next_try": task.absence.as_ref().map(|absence| next_try(absence).to_string()),
+            })
+        });
+        return say_json(&Value::Array(list.collect()));
+    }
+    if tasks.is_empty() {
+        return say("nothing is parked");
+    }
+    let mut rows = vec![row(&["NODE", "ASR", "WORK", "SINCE", "AWAY SINCE", "NEXT TRY"])];
+    for task in tasks {
+        let what = match generation(task.work) {
+            Some(generation) => format!("{} generation {generation}", word(task.work)),
+            None => word(task.work).to_owned(),
+        };
+        let (away, next) = match &task.absence {
+            Some(absence) => (absence.since.to_string(), next_try(absence).to_string()),
+            None => ("-".to_owned(), "at once".to_owned()),
+        };
+        rows.push(vec![
+            task.node.name.to_string(),
+            task.asr.to_string(),
+            what,
+            task.since.to_string(),
+            away,
+            next,
+        ]);
+    }
+    table(&rows)
 }

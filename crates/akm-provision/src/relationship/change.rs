@@ -84,7 +84,10 @@ pub fn change(
             make_next(store, &asr, next, heard)?
         }
         None => {
-            note(&format!("going on with generation {} of ASR {name}, which was parked", asr.sds.generation()));
+            note(&format!(
+                "going on with generation {} of ASR {name}, which was parked",
+                asr.sds.generation()
+            ));
             asr
         }
     };

@@ -114,8 +114,7 @@ pub(super) fn make_next(
 ) -> Result<Relationship, CommandError> {
     let id = present.id();
     let version = present.sds.element_version();
-    let was_overtaken =
-        heard.generation > present.sds.generation() || heard.element_version > version;
+    let was_overtaken = heard.generation > present.sds.generation() || heard.element_version > version;
     let raise = next.raise || was_overtaken || store.element_root(id, version)?.is_none();
     let highest = |what: &str, one: u32, other: u32| {
         one.max(other).checked_add(1).ok_or_else(|| CommandError::Failed(format!("no {what} is left")))
@@ -168,7 +167,8 @@ pub(super) fn bring_forward(
             break;
         }
         if attempt == ATTEMPTS {
-            let why = "members hold a later generation, again and again: does another module change this ASR?";
+            let why =
+                "members hold a later generation, again and again: does another module change this ASR?";
             return Err(CommandError::Failed(why.to_owned()));
         }
         // This store is older than what members hold.
@@ -179,7 +179,9 @@ pub(super) fn bring_forward(
     }
     let id = asr.id();
     let present = |store: &Store| -> Result<Relationship, CommandError> {
-        store.relationship(id)?.ok_or_else(|| CommandError::Failed(format!("ASR {id} is gone from the store")))
+        store
+            .relationship(id)?
+            .ok_or_else(|| CommandError::Failed(format!("ASR {id} is gone from the store")))
     };
     let now = present(store)?;
     let pending = now.members.iter().filter(|member| member.state == MemberState::Pending).count();
@@ -268,7 +270,9 @@ fn install_at(
 ) -> Result<bool, CommandError> {
     let with_root = !store.has_element_root(asr.id(), asr.sds.element_version(), link.node().id)?;
     match try_install(store, link, asr, texts, with_root) {
-        Err(TryInstall::Link(LinkError::Refused { outcome: Outcome::Conflict, .. })) if asr.sds.generation() > 1 => {
+        Err(TryInstall::Link(LinkError::Refused { outcome: Outcome::Conflict, .. }))
+            if asr.sds.generation() > 1 =>
+        {
             Ok(false)
         }
         // Its element lost what it had acknowledged.
@@ -304,11 +308,10 @@ fn try_install(
     let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
     let other = |error: StoreError| TryInstall::Other(error.into());
     let failed = |text: String| TryInstall::Other(CommandError::Failed(text));
-    let gone = || failed(format!("the secrets of ASR {name} are gone: make a new generation (akm asr renew {name})"));
-    let root = store
-        .element_root(asr.id(), asr.sds.element_version())
-        .map_err(other)?
-        .ok_or_else(gone)?;
+    let gone = || {
+        failed(format!("the secrets of ASR {name} are gone: make a new generation (akm asr renew {name})"))
+    };
+    let root = store.element_root(asr.id(), asr.sds.element_version()).map_err(other)?.ok_or_else(gone)?;
     let wrapped_root = if with_root {
         let element = link.node().element.clone().ok_or_else(|| {
             failed(format!("the element of node {} is not known: verify it first", link.node().name))

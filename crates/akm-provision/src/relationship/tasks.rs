@@ -101,7 +101,10 @@ pub fn carry_on(
         match erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
             Ok(()) => {
                 store.forget_absence(id)?;
-                note(&format!("{} was reached, and erased what it held of ASRs that it is no member of", node.name));
+                note(&format!(
+                    "{} was reached, and erased what it held of ASRs that it is no member of",
+                    node.name
+                ));
             }
             Err(error) => store.note_absence(id, &error.to_string(), Timestamp::now())?,
         }
@@ -114,11 +117,7 @@ fn lacking(asr: &Relationship) -> impl Iterator<Item = AkmId> {
     asr.members.iter().filter(|member| member.state != MemberState::Active).map(|member| member.node)
 }
 
-fn carry_on_with(
-    store: &Store,
-    asr: &Relationship,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), CommandError> {
+fn carry_on_with(store: &Store, asr: &Relationship, note: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     let Some(name) = &asr.name else { return Ok(()) };
     let Ok(_held) = Lock::acquire(store.home(), LockKey::Asr(name.clone()), Duration::ZERO) else {
         return Ok(());
@@ -147,7 +146,9 @@ fn carry_on_with(
         let generation = after.sds.generation();
         note(&match lacking(&after).count() {
             0 => format!("generation {generation} of ASR {name}, which was parked, is active at all members"),
-            left => format!("generation {generation} of ASR {name}, which was parked, went on; {left} members lack it"),
+            left => format!(
+                "generation {generation} of ASR {name}, which was parked, went on; {left} members lack it"
+            ),
         });
     }
     Ok(())

@@ -267,9 +267,12 @@ mod tests {
         assert_eq!((asr.sds.generation(), asr.made_at, asr.standing()), (2, LATER, "changing"));
         assert!(asr.members.iter().all(|member| member.state == MemberState::Pending));
         assert!(store.secrets(id).unwrap().tree_root.unwrap().equals(of_second.tree_root.expose()));
-        let root = store.element_root(id, 1).unwrap().expect("the element version stays, and so does its root");
+        let root =
+            store.element_root(id, 1).unwrap().expect("the element version stays, and so does its root");
         assert!(root.equals(secrets.element_root.expose()));
-        assert!(store.has_element_root(id, 1, a.id).unwrap() && !store.has_element_root(id, 1, c.id).unwrap());
+        assert!(
+            store.has_element_root(id, 1, a.id).unwrap() && !store.has_element_root(id, 1, c.id).unwrap()
+        );
         assert!(matches!(store.add_generation(&second, &of_second, AT), Err(StoreError::Refused { .. })));
 
         let (third, of_third) = next(&second, 2, &[a.id, c.id]);
