@@ -8,7 +8,7 @@ mod management;
 mod start;
 mod status;
 
-pub use status::{MemberStatus, NodeStatus, RelationshipReport};
+pub use status::{FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::PlaceSeal;
 use akm_core::sds::{Kind, SynchronizedDataSet, Tag};
 use akm_core::session::{
-    Event, Input, Instant, Output, Phase, RandomSource, Record, Session, SessionError, Surroundings,
+    Event, Input, Instant, Output, Phase, RandomSource, Record, Session, SessionError, Surroundings, Way,
 };
 use tracing::{debug, error, info, warn};
 
@@ -96,6 +96,10 @@ struct Relationship {
     active: bool,
     /// When it is erased, as a later one is in force.
     ends: Option<Instant>,
+    /// The tags by which its frames are found.
+    tags: Vec<Tag>,
+    /// How often this node found back in it by a fallback or a failsafe.
+    found_back: u32,
     /// Frames of generations before this one that came too late.
     late: u64,
     /// When members that are behind were last told.
@@ -392,6 +396,10 @@ impl Node {
                 Output::Event(event) => {
                     tell(id, &relationship.label, event);
                     activated |= event == Event::Activated;
+                    if let Event::FoundBack(_) = event {
+                        relationship.rests = None;
+                        relationship.found_back += 1;
+                    }
                     if let Event::Rejected { reason, .. } = event {
                         outcome.verdict.get_or_insert(reason.name());
                     }
@@ -427,7 +435,11 @@ impl Node {
             save_endpoints(&self.storage, self.identity.node, relationship);
         }
         let due = relationship.session.timeout();
+        let has_another_tag = relationship.tags != tags_of(&relationship.session);
         self.schedule_at(id, due);
+        if has_another_tag {
+            self.list_tags(id);
+        }
         if activated {
             self.supersede(id);
         }
@@ -479,6 +491,8 @@ impl Relationship {
             session,
             active,
             ends: None,
+            tags: Vec::new(),
+            found_back: 0,
             late: 0,
             told: None,
             label,
@@ -507,6 +521,11 @@ impl Relationship {
     }
 }
 
+/// The tags of the frames of a session: those of its run, and those by which members find back.
+fn tags_of(session: &Session) -> Vec<Tag> {
+    std::iter::once(session.tag()).chain(session.resync_tag()).collect()
+}
+
 fn write_record(
     storage: &Storage,
     seal: &PlaceSeal,
@@ -516,8 +535,7 @@ fn write_record(
 ) -> Result<(), NodeError> {
     match record {
         Record::Activated => storage.save_active(node, sds.relationship(), sds.generation()),
-        // Told as an event; no session of this host looks for a place.
-        Record::FoundBack(_) => Ok(()),
+        Record::FoundBack(_) => storage.save_found_back(node, sds.relationship(), sds.generation()),
         Record::Place(place) => {
             let sealed = seal_place(seal, sds, place);
             storage.save_place(node, sds.relationship(), sds.generation(), &sealed)
@@ -555,15 +573,22 @@ fn tell((id, generation): Held, label: &str, event: Event) {
         Event::EpochsUsedUp => {
             error!(relationship = %id, label, "epochs used up: needs a new generation from its module");
         }
-        Event::FoundBack(found) => warn!(relationship = %id, label, ?found, "found back"),
+        Event::FoundBack(found) => {
+            let way = match found.way {
+                Way::Fallback { .. } => "fallback",
+                Way::Failsafe => "failsafe",
+            };
+            let (run, epoch) = (found.run, found.epoch);
+            warn!(relationship = %id, label, generation, way, run, epoch, "found back to the other members");
+        }
         Event::Answered { requester, with_place } => {
             info!(relationship = %id, label, requester, with_place, "answered a member that looks for its place");
         }
         Event::FailsafeMissed { missing } => {
-            warn!(relationship = %id, label, missing, "failsafe: members are missing");
+            warn!(relationship = %id, label, missing, "a failsafe did not come about: members are missing");
         }
         Event::NeedsModule => {
-            error!(relationship = %id, label, "no member that is reached has a place: needs its module");
+            error!(relationship = %id, label, "nobody that answers has a place: needs a new generation from its module");
         }
     }
 }

@@ -7,6 +7,7 @@
 //!       g1.installed, g1.copy                    public part, header key, tag, labels: written once, twice
 //!       g1.place                                 the sealed place, rewritten at each epoch
 //!       g1.active                                present when the generation is active
+//!       g1.found                                 how often this node found back, if it did
 //!       endpoints                                where the members of generation 1 are
 //!       g2.installed, g2.copy, ..., g2.endpoints the same of another generation, beside it
 //!   state/nodes/AKM-ID/.staging-..., .erased-... cut off or under way: finished or removed by `tidy`
@@ -262,6 +263,26 @@ impl Storage {
         generation: u32,
     ) -> Result<(), NodeError> {
         write(&self.relationship_dir(node, relationship).join(format!("g{generation}.active")), b"")
+    }
+
+    /// Remembers that this node found back once more in a generation, so that its module hears of it.
+    pub fn save_found_back(
+        &self,
+        node: AkmId,
+        relationship: RelationshipId,
+        generation: u32,
+    ) -> Result<(), NodeError> {
+        let count = self.found_back(node, relationship, generation).saturating_add(1);
+        let path = self.relationship_dir(node, relationship).join(format!("g{generation}.found"));
+        write(&path, &count.to_be_bytes())
+    }
+
+    /// How often this node found back in a generation.
+    pub fn found_back(&self, node: AkmId, relationship: RelationshipId, generation: u32) -> u32 {
+        let path = self.relationship_dir(node, relationship).join(format!("g{generation}.found"));
+        let found = fs::read(path).ok();
+        // Damage counts as once: better a generation too many than none.
+        found.map_or(0, |bytes| bytes.try_into().map_or(1, u32::from_be_bytes))
     }
 
     /// Remembers where the members of a generation are.

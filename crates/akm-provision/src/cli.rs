@@ -9,6 +9,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use akm_core::id::AkmId;
+use akm_core::management::RelationshipStatus;
 use akm_core::policy::Policy;
 use clap::Parser;
 use zeroize::Zeroizing;
@@ -85,8 +86,9 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
             let node = node_named(&store, &name(node)?)?;
             let at_node = (node.status == NodeStatus::Active).then(|| relationship::held_by(&store, &node));
             show::node(&store, &node, at_node.as_ref(), arguments.json)?;
-            let reached = at_node.is_some_and(|held| held.is_ok()).then_some(node.id);
-            carry_on(&store, reached.into_iter().collect())
+            let reached = at_node.as_ref().is_some_and(Result::is_ok).then_some(node.id);
+            let heard = at_node.and_then(Result::ok).unwrap_or_default();
+            carry_on(&store, reached.into_iter().collect(), &heard)
         }
         Command::Node(NodeCommand::Remove { node, force }) => {
             let store = open_store(arguments)?;
@@ -110,7 +112,8 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
             let reports = relationship::show(&store, &found)?;
             show::members(&store, &asr, &reports, arguments.json)?;
             let reached = reports.iter().filter(|report| report.status.is_ok()).map(|report| report.node.id);
-            carry_on(&store, reached.collect())?;
+            let heard: Vec<_> = reports.iter().filter_map(|report| report.status.as_ref().ok().copied()).collect();
+            carry_on(&store, reached.collect(), &heard)?;
             return Ok(worst(reports.iter().map(relationship::MemberReport::exit_code)));
         }
         Command::Asr(AsrCommand::Add { name, members, absent }) => {
@@ -329,7 +332,12 @@ fn verify(arguments: &Arguments, node: Option<&str>, all: bool) -> Result<u8, Co
         nodes.into_iter().map(|node| (node.clone(), ceremony::verify(&store, &node))).collect();
     show::verified(&store, &results, arguments.json)?;
     let reached = results.iter().filter(|(_, result)| result.is_ok()).map(|(node, _)| node.id);
-    carry_on(&store, reached.collect())?;
+    let heard: Vec<_> = results
+        .iter()
+        .filter_map(|(_, result)| result.as_ref().ok())
+        .flat_map(|verified| verified.identity.relationships.iter().copied())
+        .collect();
+    carry_on(&store, reached.collect(), &heard)?;
     Ok(worst(results.iter().map(|(_, result)| result.as_ref().err().map_or(0, CommandError::exit_code))))
 }
 
@@ -339,9 +347,14 @@ fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "akm: {text}");
 }
 
-/// Does the parked work of nodes that this command has reached.
-fn carry_on(store: &Store, reached: BTreeSet<AkmId>) -> Result<(), CommandError> {
-    relationship::carry_on(store, &reached, &mut note)
+/// Does the parked work of nodes that this command has reached, and renews what they have found back in.
+fn carry_on(
+    store: &Store,
+    reached: BTreeSet<AkmId>,
+    heard: &[RelationshipStatus],
+) -> Result<(), CommandError> {
+    relationship::carry_on(store, &reached, &mut note)?;
+    relationship::renew_found_back(store, heard, &mut note)
 }
 
 fn change(arguments: &Arguments, asr: &str, wish: Wish, without_absent: bool) -> Result<(), CommandError> {

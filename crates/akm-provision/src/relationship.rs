@@ -18,7 +18,7 @@ mod issue;
 mod tasks;
 
 pub use change::{Change, Wish, change, delete};
-pub use tasks::{BACK_OFF_MAX, Task, Work, carry_on, next_try, tasks};
+pub use tasks::{BACK_OFF_MAX, Task, Work, carry_on, next_try, renew_found_back, tasks};
 
 use std::thread;
 
@@ -56,8 +56,8 @@ impl MemberReport {
         match &self.status {
             Ok(status) => rests(status).map(|how| {
                 format!(
-                    "node {} rests in this ASR: {how}; akmd status on the device says why; to have it back, make \
-                     another ASR with these members (akm asr create)",
+                    "node {} rests in this ASR: {how}; akmd status on the device says why; a new generation has it back \
+                     (akm asr renew)",
                     self.node.name
                 )
             }),

@@ -280,6 +280,106 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     assert_eq!(plant.akm(&["tasks"]).expect(0).stdout, "nothing is parked\n");
 }
 
+/// Takes the places of the ASR from a node that is stopped, as a disk that was re-imaged would.
+fn lose_place(plant: &Plant, node: &str) {
+    let mut directories = vec![plant.dir(node).join("state/nodes")];
+    let own = query::<String>(
+        plant,
+        &format!("SELECT lower(hex(relationship)) FROM nodes WHERE name = '{node}' AND status = 'active'"),
+    );
+    let mut lost = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "place")
+                && !path.to_str().unwrap().replace('-', "").contains(&own)
+            {
+                fs::remove_file(path).unwrap();
+                lost += 1;
+            }
+        }
+    }
+    assert_eq!(lost, 1);
+}
+
+#[test]
+fn a_member_without_place_finds_back_and_the_module_renews_the_asr() {
+    let plant = plant(&["a", "b"], &["a", "b"]);
+    talk(&plant, "a", "b");
+    plant.akmd("b", &["stop"]).expect(0);
+    lose_place(&plant, "b");
+    plant.start("b");
+    wait_until("it has found back", || plant.relationship("b", "line")["found_back"] == 1);
+    let line = plant.relationship("b", "line");
+    assert_eq!(line["last_found_back"]["way"], "fallback", "{line:#}");
+    assert_eq!(line["phase"], "Established", "{line:#}");
+    assert!(line["trouble"].is_null(), "{line:#}");
+    talk(&plant, "a", "b");
+    // The trace outlives the stack.
+    plant.akmd("b", &["stop"]).expect(0);
+    plant.start("b");
+    let done = plant.akm(&["verify", "--all"]).expect(0);
+    assert!(done.stderr.contains("ASR line is renewed"), "{done:?}");
+    for node in ["a", "b"] {
+        assert_eq!(generation(&plant, node), 2, "{node}");
+    }
+    talk(&plant, "a", "b");
+    assert_eq!(plant.akm(&["verify", "--all"]).expect(0).stderr, "");
+}
+
+#[test]
+fn a_group_that_lost_all_its_places_finds_back_together_from_its_elements_alone() {
+    let names = ["a", "b", "c"];
+    let plant = plant(&names, &names);
+    talk(&plant, "a", "b");
+    for node in names {
+        plant.akmd(node, &["stop"]).expect(0);
+        lose_place(&plant, node);
+    }
+    for node in names {
+        plant.start(node);
+    }
+    wait_until("all are in one run", || {
+        names.iter().all(|node| {
+            let line = plant.relationship(node, "line");
+            line["run"] == 1 && line["phase"] == "Established"
+        })
+    });
+    assert_eq!(plant.relationship("a", "line")["last_found_back"]["way"], "failsafe");
+    talk(&plant, "a", "b");
+    talk(&plant, "b", "c");
+}
+
+#[test]
+fn a_damaged_record_of_a_member_is_mended_by_a_new_generation() {
+    let plant = plant(&["a", "b"], &["a", "b"]);
+    plant.akmd("b", &["stop"]).expect(0);
+    let mut directories = vec![plant.dir("b").join("state/nodes")];
+    let own = query::<String>(&plant, "SELECT lower(hex(relationship)) FROM nodes WHERE name = 'b'");
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name.replace('-', "") != own {
+                directories.push(path);
+            } else if name == "g1.installed" || name == "g1.copy" {
+                fs::write(path, b"damage").unwrap();
+            }
+        }
+    }
+    plant.start("b");
+    assert!(!holds(&plant, "b"));
+    plant.akm(&["asr", "show", "line"]).expect(5);
+    plant.akm(&["asr", "renew", "line"]).expect(0);
+    assert_eq!(generation(&plant, "b"), 2);
+    talk(&plant, "a", "b");
+    plant.akmd("b", &["stop"]).expect(0);
+    plant.start("b");
+    assert_eq!(generation_files(&plant, "b"), ["g1.installed", "g2.installed"], "provisioning, and the ASR");
+}
+
 fn copy(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to)).expect(0);
 }

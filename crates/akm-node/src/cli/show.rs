@@ -25,6 +25,22 @@ pub(super) fn status(status: &NodeStatus, as_json: bool) -> Result<(), NodeError
             "  {}, generation {}, epoch {epoch}; {} frames sent, {} accepted",
             relationship.phase, relationship.generation, relationship.sent, relationship.accepted
         ))?;
+        if let Some(staged) = relationship.staged_generation {
+            say(&format!("  generation {staged} waits for its activation"))?;
+        }
+        if let Some(found) = &relationship.last_found_back {
+            let place = |run: Option<u32>, epoch: Option<u32>| match (run, epoch) {
+                (None, _) => "no place".to_owned(),
+                (Some(run), None) => format!("run {run}, before the first epoch"),
+                (Some(run), Some(epoch)) => format!("run {run}, epoch {epoch}"),
+            };
+            say(&format!(
+                "  found back by {}: from {} to {}",
+                found.way,
+                place(found.run_before, found.epoch_before),
+                place(Some(found.run), found.epoch)
+            ))?;
+        }
         if let Some(trouble) = &relationship.trouble {
             say(&format!("  {trouble}"))?;
         }

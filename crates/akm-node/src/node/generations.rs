@@ -14,11 +14,11 @@ use std::collections::BTreeSet;
 
 use akm_core::frame::{FrameKind, Header, is_signed};
 use akm_core::id::RelationshipId;
-use akm_core::sds::HeaderKey;
+use akm_core::sds::{HeaderKey, Tag};
 use akm_core::session::{Input, Instant, Phase};
 use tracing::{info, warn};
 
-use super::{Network, Node, save_endpoints};
+use super::{Network, Node, save_endpoints, tags_of};
 use crate::error::NodeError;
 use crate::storage::keep_roots;
 
@@ -90,12 +90,7 @@ impl Node {
             self.timers.remove(&(due, held));
         }
         let tag = ended.session.tag();
-        if let Some(others) = self.by_tag.get_mut(&tag) {
-            others.retain(|other| *other != held);
-            if others.is_empty() {
-                self.by_tag.remove(&tag);
-            }
-        }
+        self.unlist_tags(held, &ended.tags);
         if let Some(in_force) = self.in_force(held.0).and_then(|held| self.relationships.get_mut(&held)) {
             in_force.late += ended.late;
         }
@@ -105,6 +100,28 @@ impl Node {
         self.former.insert(tag, Former { relationship: held.0, header_key });
         info!(relationship = %held.0, label = ended.label, generation = held.1, "generation ended");
         self.tidy(held.0);
+    }
+
+    /// Takes note of the tags by which the frames of a generation are found; they change with a failsafe.
+    pub(super) fn list_tags(&mut self, held: Held) {
+        let Some(relationship) = self.relationships.get_mut(&held) else { return };
+        let tags = tags_of(&relationship.session);
+        let before = std::mem::replace(&mut relationship.tags, tags.clone());
+        self.unlist_tags(held, &before);
+        for tag in tags {
+            self.by_tag.entry(tag).or_default().push(held);
+        }
+    }
+
+    pub(super) fn unlist_tags(&mut self, held: Held, tags: &[Tag]) {
+        for tag in tags {
+            if let Some(others) = self.by_tag.get_mut(tag) {
+                others.retain(|other| *other != held);
+                if others.is_empty() {
+                    self.by_tag.remove(tag);
+                }
+            }
+        }
     }
 
     /// Erases what is there of a relationship beside the generations in use. Where that fails the next start does it.

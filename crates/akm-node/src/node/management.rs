@@ -136,6 +136,7 @@ impl Node {
         let (id, root) = (sds.relationship(), sds.root());
         let node = self.identity.node;
         let before = self.in_force(id);
+        let beside = self.highest(id) > 0;
         let versions = self.generations(id).map(|held| self.relationships[&held].sds.element_version());
         if versions.max().is_some_and(|highest| sds.element_version() < highest) {
             return Err((Outcome::Conflict, "a later element version is held".to_owned()));
@@ -144,7 +145,7 @@ impl Node {
         match &install.wrapped_root {
             Some(wrapped) => self.element.install(root, wrapped).map_err(element_failed)?,
             None if had_root => {}
-            None if before.is_none() => return Err(malformed(())),
+            None if !self.storage.holds(node, id) => return Err(malformed(())),
             None => {
                 let why = format!("no element root of version {} here", sds.element_version());
                 return Err((Outcome::NotHeld, why));
@@ -156,14 +157,14 @@ impl Node {
         }
         let place = Place::before_first(0, tree_root);
         let sealed = seal_place(&self.seal, &installed.sds, &place.emit());
-        let written = if before.is_some() {
+        let written = if beside {
             self.storage.install_beside(node, &installed, &sealed)
         } else {
             self.storage.install(node, &installed, &sealed)
         };
         if let Err(error) = written {
             // Best effort: what stays behind alone is erased at the next start.
-            if before.is_some() {
+            if beside {
                 let _ = self.try_tidy(id);
             } else if !had_root && !self.storage.holds(node, id) {
                 let _ = self.element.erase(root);
@@ -222,9 +223,7 @@ impl Node {
             if let Some(due) = erased.timer {
                 self.timers.remove(&(due, held));
             }
-            if let Some(others) = self.by_tag.get_mut(&erased.session.tag()) {
-                others.retain(|other| *other != held);
-            }
+            self.unlist_tags(held, &erased.tags);
         }
         self.former.retain(|_, former| former.relationship != relationship);
         info!(%relationship, "erased");

@@ -129,7 +129,7 @@ impl Node {
         self.take_on(installed, standing)?;
         let is_provisioning = id.0 == self.identity.relationship;
         if let (Some(why), Some(relationship)) = (why, self.relationships.get_mut(&id)) {
-            let why = format!("{why}; {}", cure(is_provisioning));
+            let why = format!("{why}; {}", cure_of_place(is_provisioning));
             error!(relationship = %id.0, label = relationship.label, "rests: {why}");
             relationship.rests = Some(why);
         }
@@ -142,16 +142,20 @@ impl Node {
         let id = (sds.relationship(), sds.generation());
         let (member_labels, endpoints) =
             self.storage.load_endpoints(self.identity.node, id.0, id.1).unwrap_or((member_labels, endpoints));
+        let is_asr = sds.kind() == Kind::Communication;
         // In a provisioning relationship nobody is there to hear a hello until the module calls.
-        let options = Options { hello_at_start: sds.kind() == Kind::Communication, find_back: false };
+        let options = Options { hello_at_start: is_asr, find_back: is_asr };
         let membership = Membership::new(sds, self.identity.node, header_key, tag)
             .map_err(|error| NodeError::Failed(error.to_string()))?;
         let now = self.now();
         let mut surroundings = Surroundings { now, element: &mut *self.element, random: &mut SystemRandom };
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
         let due = session.timeout();
-        self.by_tag.entry(session.tag()).or_default().push(id);
-        self.relationships.insert(id, Relationship::new(session, active, label, member_labels, &endpoints));
+        let found_back = self.storage.found_back(self.identity.node, id.0, id.1);
+        let mut relationship = Relationship::new(session, active, label, member_labels, &endpoints);
+        relationship.found_back = found_back;
+        self.relationships.insert(id, relationship);
+        self.list_tags(id);
         self.schedule_at(id, due);
         Ok(())
     }
@@ -265,11 +269,20 @@ fn examine(start: &Start, sds: &SynchronizedDataSet, sealed: Option<&[u8]>, path
     }
 }
 
-/// How a relationship that rests is replaced.
+/// What is to be done about records that are of no use.
 fn cure(is_provisioning: bool) -> &'static str {
     if is_provisioning {
         "the module cannot reach this node any more: provision the device again there (akm provision TARGET --again)"
     } else {
-        "make another ASR with these members at their module (akm asr create)"
+        "its module mends it with a new generation (akm asr renew)"
+    }
+}
+
+/// What is to be done about a place that is of no use.
+fn cure_of_place(is_provisioning: bool) -> &'static str {
+    if is_provisioning {
+        cure(true)
+    } else {
+        "the other members are asked for theirs; if that does not help, its module mends it (akm asr renew)"
     }
 }

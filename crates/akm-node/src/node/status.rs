@@ -3,7 +3,7 @@
 use akm_core::element::{Description, Protection};
 use akm_core::id::RelationshipId;
 use akm_core::management::{PAGE_MAX, RelationshipStatus};
-use akm_core::session::{Phase, Rejection};
+use akm_core::session::{FoundBack, Phase, Rejection, Way};
 use akm_core::tree::NO_EPOCH;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,6 +95,10 @@ pub struct RelationshipReport {
     pub run: u32,
     /// Where it stands.
     pub phase: String,
+    /// How often this node found back to the others, by a fallback or a failsafe, in this generation.
+    pub found_back: u32,
+    /// The latest time since the start: how, and where it was before and after; absent if there was none.
+    pub last_found_back: Option<FoundBackReport>,
     /// Why it rests, or why its latest record could not be written; absent if all is well.
     pub trouble: Option<String>,
     /// Frames made since the start.
@@ -105,6 +109,37 @@ pub struct RelationshipReport {
     pub rejected: BTreeMap<String, u64>,
     /// The members in the order of the SDS.
     pub members: Vec<MemberStatus>,
+}
+
+/// The trace of a fallback or a failsafe.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FoundBackReport {
+    /// `fallback` or `failsafe`.
+    pub way: String,
+    /// The run before; absent without a place.
+    pub run_before: Option<u32>,
+    /// The epoch before; absent without a place, and before the first.
+    pub epoch_before: Option<u32>,
+    /// The run after.
+    pub run: u32,
+    /// The epoch after; absent before the first.
+    pub epoch: Option<u32>,
+}
+
+impl From<FoundBack> for FoundBackReport {
+    fn from(found: FoundBack) -> Self {
+        let of = |epoch: u32| Some(epoch).filter(|epoch| *epoch != NO_EPOCH);
+        Self {
+            way: match found.way {
+                Way::Fallback { .. } => "fallback".to_owned(),
+                Way::Failsafe => "failsafe".to_owned(),
+            },
+            run_before: found.before.map(|(run, _)| run),
+            epoch_before: found.before.and_then(|(_, epoch)| of(epoch)),
+            run: found.run,
+            epoch: of(found.epoch),
+        }
+    }
 }
 
 /// What a node knows of a member.
@@ -211,7 +246,7 @@ impl Node {
                     phase: entry.session.phase(),
                     element_version,
                     highest: self.highest(id),
-                    found_back: 0,
+                    found_back: entry.found_back,
                 }
             }
             None => RelationshipStatus {
@@ -259,6 +294,8 @@ impl Relationship {
             epoch: Some(self.session.epoch()).filter(|epoch| *epoch != NO_EPOCH),
             run: self.session.run(),
             phase: format!("{:?}", self.session.phase()),
+            found_back: self.found_back,
+            last_found_back: self.session.found_back().map(FoundBackReport::from),
             trouble: self.rests.as_ref().or(self.not_recorded.as_ref()).cloned(),
             sent: self.session.transmitted(),
             accepted: self.session.delivered(),

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use akm_core::id::AkmId;
+use akm_core::management::RelationshipStatus;
 
-use super::in_order;
+use super::{Change, Wish, change, in_order};
 use super::issue::{bring_forward, erase_leftovers, reach};
 use crate::error::CommandError;
 use crate::link::Link;
@@ -79,6 +80,31 @@ pub fn tasks(store: &Store) -> Result<Vec<Task>, CommandError> {
     }
     tasks.sort_by_key(|task| task.since);
     Ok(tasks)
+}
+
+/// Makes a new generation of each ASR of which a node says that it found back by a fallback or a failsafe: whoever
+/// recorded that, and commands an element of a member later, could read from there on.
+pub fn renew_found_back(
+    store: &Store,
+    heard: &[RelationshipStatus],
+    note: &mut dyn FnMut(&str),
+) -> Result<(), CommandError> {
+    for asr in store.asrs()? {
+        let (id, generation) = (asr.id(), asr.sds.generation());
+        let is_of_it = |status: &&RelationshipStatus| {
+            status.relationship == id && status.generation == generation && status.found_back > 0
+        };
+        let (Some(name), Some(_)) = (&asr.name, heard.iter().find(is_of_it)) else { continue };
+        note(&format!("a member of ASR {name} found back to the others by itself: the ASR is renewed"));
+        let wish = Change { wish: Wish::Renew { suspect: false }, without_absent: false };
+        match change(store, name, &wish, note) {
+            Ok(_) => note(&format!("ASR {name} is renewed")),
+            // It goes on by itself, or when the other command is done.
+            Err(error @ (CommandError::Interrupted(_) | CommandError::Held(_))) => note(&error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Does what is parked for these nodes. Whoever is away stays parked; an ASR that another command works on is left to
