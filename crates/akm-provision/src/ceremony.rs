@@ -99,6 +99,53 @@ pub struct StepReport {
 
 /// Makes a target into a node, or goes on with a ceremony that was cut off there.
 pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+    provision_as(store, order, None, observer)
+}
+
+/// Makes a target into a node in the place of another, whose name passes over unless the order gives one. The other one
+/// is over then; what it was a member of is for the caller.
+///
+/// Repeating it, also after it was cut off, ends with the same node.
+pub fn replace(
+    store: &Store,
+    old: &Name,
+    order: &Order,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
+    for new in store.nodes_by_target(&order.target.to_string())? {
+        let former = new.replaces.map(|former| store.node_by_id(former)).transpose()?.flatten();
+        if new.status == NodeStatus::Active && former.is_some_and(|former| former.name == *old) {
+            return Ok(new);
+        }
+    }
+    match store.node_by_name(old)? {
+        Some(node) if node.status == NodeStatus::Active => provision_as(store, order, Some(&node), observer),
+        Some(node) => Err(not_active(&node)),
+        None => Err(CommandError::Usage(format!("there is no node {old} (akm node list shows all)"))),
+    }
+}
+
+/// What an operator should know of the ASRs of a node whose device was made into this one: `None` if it had none.
+pub fn left_behind(store: &Store, node: &Node) -> Result<Option<String>, CommandError> {
+    let Some(old) = node.replaces else { return Ok(None) };
+    let asrs = store.asr_names_of_node(old)?;
+    Ok((!asrs.is_empty()).then(|| {
+        format!(
+            "the old node was a member of {}: it is gone from there, and the new one is no member; to have it in the \
+             old one's place: akm node replace {} {}",
+            asrs.join(", "),
+            node.name,
+            node.target
+        )
+    }))
+}
+
+fn provision_as(
+    store: &Store,
+    order: &Order,
+    in_place_of: Option<&Node>,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
     let _held = Lock::acquire(store.home(), LockKey::Target(order.target.to_string()), PATIENCE)?;
     let here = store.nodes_by_target(&order.target.to_string())?;
     if let Some(unfinished) = here.iter().find(|node| node.status == NodeStatus::Provisioning) {
@@ -106,6 +153,14 @@ pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> R
             return Err(CommandError::Usage(format!(
                 "a ceremony for node {name} was cut off at this target: go on with it (akm provision --resume \
                  {name}) or give it up (akm node remove {name})",
+                name = unfinished.name
+            )));
+        }
+        if let Some(old) = in_place_of.filter(|old| unfinished.replaces != Some(old.id)) {
+            return Err(CommandError::Usage(format!(
+                "a ceremony for node {name} was cut off at this target, not in the place of {}: finish it (akm provision \
+                 --resume {name}) or give it up (akm node remove {name})",
+                old.name,
                 name = unfinished.name
             )));
         }
@@ -120,13 +175,14 @@ pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> R
         )));
     }
     let active = here.iter().find(|node| node.status == NodeStatus::Active);
-    if let Some(active) = active.filter(|_| !order.again) {
+    let is_the_same = active.is_some_and(|active| in_place_of.is_some_and(|old| old.id == active.id));
+    if let Some(active) = active.filter(|_| !order.again && !is_the_same) {
         return Err(CommandError::Exists(format!(
             "this target is node {name} already: use --again to make it a new node, or akm verify {name}",
             name = active.name
         )));
     }
-    let node = examine::accept(store, order, active, observer)?;
+    let node = examine::accept(store, order, active, active.or(in_place_of), observer)?;
     run_from(store, &node, order.card_keys.as_deref(), observer)
 }
 

@@ -23,7 +23,7 @@ use crate::relationship::{self, Change, Wish};
 use crate::store::{Module, Node, NodeStatus, Relationship, Store, StoreError};
 use crate::target::TargetUrl;
 use crate::vault::{Custody, Vault, VaultError};
-use arguments::{Arguments, AsrCommand, Command, NodeCommand, ProvisionArguments};
+use arguments::{Arguments, AsrCommand, Command, NodeCommand, ProvisionArguments, ReplaceArguments};
 
 /// Longest passphrase file, in bytes.
 const PASSPHRASE_MAX: u64 = 4096;
@@ -90,6 +90,7 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
             let heard = at_node.and_then(Result::ok).unwrap_or_default();
             carry_on(&store, reached.into_iter().collect(), &heard)
         }
+        Command::Node(NodeCommand::Replace { old, order }) => return replace(arguments, old, order),
         Command::Node(NodeCommand::Remove { node, force }) => {
             let store = open_store(arguments)?;
             let name = name(node)?;
@@ -112,7 +113,8 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
             let reports = relationship::show(&store, &found)?;
             show::members(&store, &asr, &reports, arguments.json)?;
             let reached = reports.iter().filter(|report| report.status.is_ok()).map(|report| report.node.id);
-            let heard: Vec<_> = reports.iter().filter_map(|report| report.status.as_ref().ok().copied()).collect();
+            let heard: Vec<_> =
+                reports.iter().filter_map(|report| report.status.as_ref().ok().copied()).collect();
             carry_on(&store, reached.collect(), &heard)?;
             return Ok(worst(reports.iter().map(relationship::MemberReport::exit_code)));
         }
@@ -227,7 +229,24 @@ fn provision(arguments: &Arguments, provision: &ProvisionArguments) -> Result<()
     if node.status != NodeStatus::Active {
         return Err(ceremony::waits(&node));
     }
+    if let Some(text) = ceremony::left_behind(&open_store(arguments)?, &node)? {
+        printer.note(&text);
+    }
     show::provisioned(&node, &printer.steps, &printer.notes, arguments.json)
+}
+
+/// Returns the exit code: that of the first ASR that could not be changed, if there is one.
+fn replace(arguments: &Arguments, old: &str, replacement: &ReplaceArguments) -> Result<u8, CommandError> {
+    let (old, order) = (name(old)?, order(&replacement.as_provision())?);
+    let store = open_store(arguments)?;
+    let mut printer = Printer { json: arguments.json, steps: Vec::new(), notes: Vec::new() };
+    let node = ceremony::replace(&store, &old, &order, &mut printer)?;
+    let Some(former) = node.replaces else {
+        return Err(CommandError::Failed(format!("node {} replaces nobody", node.name)));
+    };
+    let results = relationship::take_places(&store, former, &node, &mut note)?;
+    show::replaced(&old, &node, &printer.steps, &results, arguments.json)?;
+    Ok(worst(results.iter().map(|(_, result)| result.as_ref().err().map_or(0, CommandError::exit_code))))
 }
 
 fn resume(

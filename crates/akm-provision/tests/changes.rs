@@ -280,6 +280,45 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     assert_eq!(plant.akm(&["tasks"]).expect(0).stdout, "nothing is parked\n");
 }
 
+#[test]
+fn a_new_device_takes_the_place_of_a_dead_one_in_every_asr() {
+    let plant = plant(&["a", "b", "c"], &["a", "b"]);
+    plant.akm(&["asr", "create", "other", "a", "b", "c"]).expect(0);
+    plant.akmd("b", &["stop"]).expect(0);
+    // One that shares an ASR with it is away too: that change is parked.
+    plant.akmd("c", &["stop"]).expect(0);
+    let stack = plant.small_stack();
+    let target = plant.target("b2");
+    let command = ["node", "replace", "b", &target, "--stack", &stack];
+    let done = plant.akm(&command).expect(6);
+    assert!(done.stdout.contains("ASR line has it, and has shut the old one out"), "{done:?}");
+    assert!(done.stderr.contains("generation 2 of ASR other is parked until c can be reached"), "{done:?}");
+    plant.start("c");
+    plant.akm(&command).expect(0);
+    plant.akm(&["verify", "--all"]).expect(0);
+    for asr in ["line", "other"] {
+        let shown = plant.akm(&["asr", "show", asr, "--json"]).expect(0).json();
+        assert_eq!(shown["status"], "active", "{shown:#}");
+        assert!(
+            shown["members"].as_array().unwrap().iter().all(|member| member["generation"] == 2),
+            "{shown:#}"
+        );
+    }
+    talk(&plant, "a", "b2");
+    assert_eq!(plant.node("b")["target"], target.as_str());
+    // The old one is shut out, even if it was not dead.
+    plant.start("b");
+    let listener = plant.listen_on("b", "line");
+    plant.send("a", "line", "among us");
+    plant.send("b", "line", "let me in");
+    wait_until("its frame came", || {
+        plant.relationship("a", "line")["rejected"]["old-generation"].as_u64().is_some()
+            || plant.status("a")["unknown_frames"].as_u64().unwrap() > 0
+    });
+    assert_eq!(listener.stop().len(), 0);
+    plant.akm(&["node", "replace", "nobody", &target]).expect(2);
+}
+
 /// Takes the places of the ASR from a node that is stopped, as a disk that was re-imaged would.
 fn lose_place(plant: &Plant, node: &str) {
     let mut directories = vec![plant.dir(node).join("state/nodes")];

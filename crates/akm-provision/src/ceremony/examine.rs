@@ -31,26 +31,28 @@ const DIR_MAX: usize = 107 - "/run/akmd.sock".len();
 /// How long to wait for another command that is choosing addresses.
 const ADDRESSES_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Refuses what can be refused, then does steps 1 and 2.
+/// Refuses what can be refused, then does steps 1 and 2. `active` is the node that is at the target, `replaced` the one
+/// whose place the new one takes.
 pub(super) fn accept(
     store: &Store,
     order: &Order,
     active: Option<&Node>,
+    replaced: Option<&Node>,
     observer: &mut dyn Observer,
 ) -> Result<Node, CommandError> {
-    let name = match (&order.name, active) {
+    let name = match (&order.name, replaced) {
         (Some(name), _) => name.clone(),
-        (None, Some(active)) => active.name.clone(),
+        (None, Some(replaced)) => replaced.name.clone(),
         (None, None) => name_from_target(store, order)?,
     };
-    check_name_is_free(store, &name, active)?;
+    check_name_is_free(store, &name, replaced)?;
     let (target, path) = check_target(order, None)?;
     let probe = target.probe()?;
     if probe.release.is_some() {
         match ask_whoever_is_there(&target, probe.has_state) {
             Ok(Some(found)) => {
-                check_element(store, &found, active.map(|active| active.id).as_slice())?;
-                check_owner(store, &found, order.again)?;
+                check_element(store, &found, replaced.map(|replaced| replaced.id).as_slice())?;
+                check_owner(store, &found, order.again || active.is_some())?;
             }
             Ok(None) => {}
             // A node of ours at this very target: step 3 mends its stack, and step 4 asks again.
@@ -74,7 +76,7 @@ pub(super) fn accept(
         endpoint: Some(endpoint),
         stack: path,
         station: None,
-        replaces: active.map(|active| active.id),
+        replaces: replaced.map(|replaced| replaced.id),
     };
     begin(store, AkmId::from_random(random()), beginning, observer)
 }

@@ -58,8 +58,8 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
             )));
         }
         notes.push(format!(
-            "{name} is still listed as a member of {names}: if its credentials may have been copied, make new ASRs \
-             without it"
+            "{name} is still listed as a member of {names}: shut it out there (akm asr remove ASR {name}), above all \
+             if its credentials may have been copied"
         ));
     }
     if node.status == NodeStatus::Active {

@@ -205,15 +205,7 @@ impl<'a> Steps<'a> {
         let now = Timestamp::now();
         match node.replaces {
             Some(old) if self.is_in_force(old)? => {
-                let asrs = self.store.asr_names_of_node(old)?;
                 self.store.replace_node(old, self.id, now)?;
-                if !asrs.is_empty() {
-                    self.notes.push(format!(
-                        "the old node was a member of {}: it is gone from there, and the new one is no member; \
-                         make new ASRs",
-                        asrs.join(", ")
-                    ));
-                }
             }
             _ => self.store.activate_node(self.id, now)?,
         }

@@ -154,6 +154,16 @@ pub(super) enum NodeCommand {
         /// Name of the node
         node: String,
     },
+    /// Put a new device in the place of a node that is lost, in all its ASRs; the old one is shut out
+    #[command(
+        after_help = "Examples:\n  akm node replace pump ssh://root@10.0.0.9\n  akm node replace pump local:./n9 --name pump2"
+    )]
+    Replace {
+        /// Name of the node that is lost
+        old: String,
+        #[command(flatten)]
+        order: Box<ReplaceArguments>,
+    },
     /// Erase a node's credentials and stack, and remove it from the module
     #[command(after_help = "Examples:\n  akm node remove pump\n  akm node remove pump --force")]
     Remove {
@@ -163,6 +173,52 @@ pub(super) enum NodeCommand {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Args)]
+pub(super) struct ReplaceArguments {
+    /// local:DIR or ssh://[user@]host[:port][/dir] of the new device
+    pub(super) target: String,
+    /// What the new node is called; otherwise as the old one
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The new node's element, as the target reaches it; otherwise software
+    #[arg(long)]
+    pub(super) element: Option<String>,
+    /// The file with the static keys of the card, where the element is one; the module keeps them sealed
+    #[arg(long, value_name = "FILE")]
+    pub(super) card_keys: Option<PathBuf>,
+    /// The akmd to install; otherwise the one beside this program
+    #[arg(long, value_name = "PATH")]
+    pub(super) stack: Option<PathBuf>,
+    /// Where the stack listens, UDP and TCP; otherwise a free port (local) or 0.0.0.0:47100 (ssh)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) listen: Option<String>,
+    /// Where the module and other nodes reach it; otherwise made from the target
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) endpoint: Option<String>,
+    /// Configuration for ssh, instead of your own
+    #[arg(long, value_name = "FILE")]
+    pub(super) ssh_config: Option<PathBuf>,
+}
+
+impl ReplaceArguments {
+    /// The same as an order to provision.
+    pub(super) fn as_provision(&self) -> ProvisionArguments {
+        ProvisionArguments {
+            target: Some(self.target.clone()),
+            name: self.name.clone(),
+            element: self.element.clone(),
+            attach: None,
+            card_keys: self.card_keys.clone(),
+            stack: self.stack.clone(),
+            listen: self.listen.clone(),
+            endpoint: self.endpoint.clone(),
+            ssh_config: self.ssh_config.clone(),
+            again: false,
+            resume: None,
+        }
+    }
 }
 
 #[derive(Subcommand)]

@@ -91,20 +91,55 @@ pub(super) fn provisioned(
     as_json: bool,
 ) -> Result<(), CommandError> {
     if as_json {
-        let steps: Vec<Value> = steps
-            .iter()
-            .map(|step| {
-                json!({
-                    "number": step.number,
-                    "name": step.name,
-                    "milliseconds": step.duration.as_millis() as u64,
-                    "outcome": step.outcome,
-                })
-            })
-            .collect();
+        let steps: Vec<Value> = steps.iter().map(step_json).collect();
         return say_json(&json!({ "node": node_json(node), "steps": steps, "notes": notes }));
     }
     say(&format!("node {} is active: AKM ID {}", node.name, node.id))
+}
+
+fn step_json(step: &StepReport) -> Value {
+    json!({
+        "number": step.number,
+        "name": step.name,
+        "milliseconds": step.duration.as_millis() as u64,
+        "outcome": step.outcome,
+    })
+}
+
+/// A new node, and what became of the ASRs of the one whose place it takes.
+pub(super) fn replaced(
+    old: &Name,
+    node: &Node,
+    steps: &[StepReport],
+    asrs: &[(Name, Result<(), CommandError>)],
+    as_json: bool,
+) -> Result<(), CommandError> {
+    if as_json {
+        let steps: Vec<Value> = steps.iter().map(step_json).collect();
+        let asrs: Vec<Value> = asrs
+            .iter()
+            .map(|(asr, result)| match result {
+                Ok(()) => json!({ "asr": asr.as_str(), "replaced": true }),
+                Err(error) => json!({
+                    "asr": asr.as_str(),
+                    "replaced": false,
+                    "error": error.to_string(),
+                    "exit_code": error.exit_code(),
+                }),
+            })
+            .collect();
+        return say_json(
+            &json!({ "old": old.as_str(), "node": node_json(node), "steps": steps, "asrs": asrs }),
+        );
+    }
+    say(&format!("node {} is active in the place of {old}: AKM ID {}", node.name, node.id))?;
+    for (asr, result) in asrs {
+        match result {
+            Ok(()) => say(&format!("ASR {asr} has it, and has shut the old one out"))?,
+            Err(error) => eprintln!("akm: {error}"),
+        }
+    }
+    Ok(())
 }
 
 fn element_text(node: &Node) -> String {

@@ -98,6 +98,24 @@ pub fn change(
     result
 }
 
+/// Puts a node in the place of another in all ASRs that the other is still a member of. Each is tried; what is parked
+/// or failed comes back by name.
+pub fn take_places(
+    store: &Store,
+    old: AkmId,
+    new: &Node,
+    note: &mut dyn FnMut(&str),
+) -> Result<Vec<(Name, Result<(), CommandError>)>, CommandError> {
+    let mut results = Vec::new();
+    for asr in store.asrs_of_node(old)? {
+        let Some(name) = asr.name else { continue };
+        let wish = Change { wish: Wish::Replace { old, new: new.id }, without_absent: false };
+        let result = change(store, &name, &wish, note).map(|_| ());
+        results.push((name, result));
+    }
+    Ok(results)
+}
+
 /// Ends an ASR; its members are told to erase it, or are when next reached.
 pub fn delete(store: &Store, name: &Name, note: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
     let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), PATIENCE)?;

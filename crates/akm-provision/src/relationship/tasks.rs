@@ -6,8 +6,8 @@ use std::time::Duration;
 use akm_core::id::AkmId;
 use akm_core::management::RelationshipStatus;
 
-use super::{Change, Wish, change, in_order};
 use super::issue::{bring_forward, erase_leftovers, reach};
+use super::{Change, Wish, change, in_order};
 use crate::error::CommandError;
 use crate::link::Link;
 use crate::lock::{Lock, LockKey};
