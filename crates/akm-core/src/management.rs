@@ -5,8 +5,10 @@
 //! without harm. The CDDL is in `docs/akm.cddl`.
 
 mod messages;
+mod report;
 
 pub use messages::*;
+pub use report::{ReportAnswer, ReportRequest};
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,6 +33,8 @@ pub enum Operation {
     Status = 6,
     /// Where the members of a relationship are.
     SetEndpoints = 7,
+    /// What do you hear of a member of a relationship?
+    Report = 8,
 }
 
 impl Operation {
@@ -44,6 +48,7 @@ impl Operation {
             Self::Erase,
             Self::Status,
             Self::SetEndpoints,
+            Self::Report,
         ]
         .into_iter()
         .find(|operation| *operation as u8 == number)

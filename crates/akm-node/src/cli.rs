@@ -31,6 +31,9 @@ const INPUT_MAX: u64 = 1 << 18;
 /// How long `run --detach` waits for the stack to answer, and `stop` for its end.
 const READY: Duration = Duration::from_secs(120);
 
+/// How often `status --watch` says how the node stands.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
 /// How often they look.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -65,13 +68,20 @@ enum Command {
         /// Start it in the background and return when it answers
         #[arg(long)]
         detach: bool,
+        /// Show /health and /metrics over HTTP at this address, which must be on loopback
+        #[arg(long, value_name = "ADDR:PORT")]
+        metrics: Option<std::net::SocketAddr>,
     },
     /// Stop the running stack
     #[command(after_help = "Example:\n  akmd stop --dir ./n1")]
     Stop,
     /// How the node and its relationships stand
-    #[command(after_help = "Examples:\n  akmd status --dir ./n1\n  akmd status --dir ./n1 --json")]
-    Status,
+    #[command(after_help = "Examples:\n  akmd status --dir ./n1\n  akmd status --watch --dir ./n1")]
+    Status {
+        /// Say it again every two seconds, until interrupted
+        #[arg(long)]
+        watch: bool,
+    },
     /// Who this node is
     #[command(after_help = "Example:\n  akmd identify --dir ./n1")]
     Identify,
@@ -185,16 +195,27 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
     let layout = Layout::new(&arguments.dir);
     let done = |what: serde_json::Value| if arguments.json { say_json(&what) } else { Ok(()) };
     match &arguments.command {
-        Command::Run { detach: false } => daemon::run(&layout).map_err(worth_another_start),
-        Command::Run { detach: true } => {
-            detach(&layout, arguments.verbose)?;
+        Command::Run { detach: false, metrics } => {
+            daemon::run(&layout, *metrics).map_err(worth_another_start)
+        }
+        Command::Run { detach: true, metrics } => {
+            detach(&layout, arguments.verbose, *metrics)?;
             done(json!({ "running": true }))
         }
         Command::Stop => {
             stop(&layout)?;
             done(json!({ "running": false }))
         }
-        Command::Status => show::status(&Console::connect(&layout)?.status()?, arguments.json),
+        Command::Status { watch } => loop {
+            show::status(&Console::connect(&layout)?.status()?, arguments.json)?;
+            if !watch {
+                break Ok(());
+            }
+            std::thread::sleep(WATCH_INTERVAL);
+            if !arguments.json {
+                say("")?;
+            }
+        },
         Command::Identify => show::identity(&Console::connect(&layout)?.status()?, arguments.json),
         Command::Send { asr, text, lines } => {
             let sent = send(&layout, asr, text, *lines)?;
@@ -240,7 +261,7 @@ fn worth_another_start(error: NodeError) -> NodeError {
 }
 
 /// Starts the stack in the background, and waits until it answers or ends.
-fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
+fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -> Result<(), NodeError> {
     use std::os::unix::fs::OpenOptionsExt;
     use std::os::unix::process::CommandExt;
     if Console::connect(layout).is_ok() {
@@ -262,6 +283,9 @@ fn detach(layout: &Layout, verbose: u8) -> Result<(), NodeError> {
     let cannot_start = |error| NodeError::Failed(format!("cannot start the stack: {error}"));
     let mut process = Process::new(program);
     process.arg("run").arg("--dir").arg(layout.dir());
+    if let Some(address) = metrics {
+        process.arg("--metrics").arg(address.to_string());
+    }
     for _ in 0..verbose {
         process.arg("--verbose");
     }

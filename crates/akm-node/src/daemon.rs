@@ -1,6 +1,7 @@
 //! `akmd run`: one task drives the node; others read from sockets and hand over what they read.
 
 mod connections;
+mod metrics;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -35,15 +36,18 @@ enum Command {
 }
 
 /// Runs the stack until it is told to stop, or its module erases the node.
-pub fn run(layout: &Layout) -> Result<(), NodeError> {
+///
+/// With `metrics` it answers health and metrics over HTTP on that address, which must be on loopback.
+pub fn run(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| NodeError::Failed(format!("cannot start: {error}")))?;
-    runtime.block_on(serve(layout))
+    runtime.block_on(serve(layout, metrics))
 }
 
-async fn serve(layout: &Layout) -> Result<(), NodeError> {
+async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeError> {
+    let pages = metrics.map(metrics::listen).transpose()?;
     // Before anything is counted: a start without a place for its socket would be in vain.
     layout.make_run()?;
     // The node comes first: it holds the lock, so that the sockets below are nobody else's.
@@ -60,6 +64,9 @@ async fn serve(layout: &Layout) -> Result<(), NodeError> {
     let applications = listen_locally(layout)?;
     let (commands, mut waiting) = mpsc::channel(COMMANDS_WAITING);
     let streams = tokio::spawn(connections::accept_streams(tcp, commands.clone()));
+    if let Some(pages) = pages {
+        tokio::spawn(metrics::serve(pages, commands.clone()));
+    }
     tokio::spawn(connections::accept_applications(applications, commands));
     let failed = |error| NodeError::Failed(format!("cannot watch for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;

@@ -6,8 +6,14 @@
 //!                    \-> memory locked         no keys on a swap device, where the system allows it
 //! ```
 //!
+//! Beside that: how health and metrics are shown on loopback ([`response`]).
+//!
 //! It promises what the kernel promises, against everybody but root on the same machine. It does not
 //! wipe anything: secrets wipe themselves.
+
+mod loopback;
+
+pub use loopback::{NotLoopback, Page, bind_loopback, response};
 
 use std::fmt;
 

@@ -25,15 +25,15 @@ pub const ENDPOINT_MAX: usize = 64;
 /// Most entries of one page of [`StatusAnswer`], and of the list in an [`Identity`].
 pub const PAGE_MAX: usize = 1000;
 
-fn akm_id(d: &mut Decoder<'_>) -> Result<AkmId, Malformed> {
+pub(super) fn akm_id(d: &mut Decoder<'_>) -> Result<AkmId, Malformed> {
     AkmId::try_from(d.bytes()?).map_err(|_| Malformed)
 }
 
-fn relationship_id(d: &mut Decoder<'_>) -> Result<RelationshipId, Malformed> {
+pub(super) fn relationship_id(d: &mut Decoder<'_>) -> Result<RelationshipId, Malformed> {
     RelationshipId::try_from(d.bytes()?).map_err(|_| Malformed)
 }
 
-fn short_text(d: &mut Decoder<'_>, most: usize) -> Result<String, Malformed> {
+pub(super) fn short_text(d: &mut Decoder<'_>, most: usize) -> Result<String, Malformed> {
     let text = d.str()?;
     if text.len() > most { Err(Malformed) } else { Ok(String::from(text)) }
 }

@@ -5,7 +5,7 @@ use akm_core::id::RelationshipId;
 use akm_core::keys::{identify_proof, install_receipt};
 use akm_core::management::{
     ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Install, Opaque, Operation,
-    Outcome, PAGE_MAX, PrepareRequest, Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
+    Outcome, PAGE_MAX, PrepareRequest, ReportAnswer, ReportRequest, Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
 use akm_core::sds::{Kind, SynchronizedDataSet};
@@ -54,6 +54,7 @@ impl Node {
             Some(Operation::Erase) => self.erase(body),
             Some(Operation::Status) => self.status_page(body),
             Some(Operation::SetEndpoints) => self.set_endpoints(body),
+            Some(Operation::Report) => self.report_on(body),
             None => Err((Outcome::Unsupported, format!("no operation {operation} in this stack"))),
         };
         match result {
@@ -234,6 +235,23 @@ impl Node {
         let StatusRequest { after, most } = StatusRequest::parse(body).map_err(malformed)?;
         let (relationships, more) = self.page(after, usize::from(most));
         Ok(StatusAnswer { relationships, more }.emit())
+    }
+
+    fn report_on(&self, body: &[u8]) -> Result<Vec<u8>, Refused> {
+        let ReportRequest { relationship, member } = ReportRequest::parse(body).map_err(malformed)?;
+        let held = self.in_force(relationship).ok_or_else(|| not_held(relationship))?;
+        let entry = &self.relationships[&held];
+        let at = entry.sds.index_of(member).map(usize::from);
+        let report = entry.report(relationship, None);
+        Ok(ReportAnswer {
+            is_member: at.is_some(),
+            endpoint: at.and_then(|at| entry.endpoints[at]).map(|at| at.to_string()).unwrap_or_default(),
+            heard: at.and_then(|at| entry.heard[at]).map(|heard| heard.elapsed().as_secs()),
+            sent: report.sent,
+            accepted: report.accepted,
+            rejected: report.rejected.into_iter().collect(),
+        }
+        .emit())
     }
 
     fn set_endpoints(&mut self, body: &[u8]) -> Result<Vec<u8>, Refused> {

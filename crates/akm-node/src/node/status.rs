@@ -270,7 +270,7 @@ impl Node {
 }
 
 impl Relationship {
-    fn report(&self, id: RelationshipId, staged_generation: Option<u32>) -> RelationshipReport {
+    pub(super) fn report(&self, id: RelationshipId, staged_generation: Option<u32>) -> RelationshipReport {
         let sds = self.session.membership().sds();
         let own = usize::from(self.session.membership().index());
         let members = sds.members().iter().enumerate().map(|(at, member)| MemberStatus {
