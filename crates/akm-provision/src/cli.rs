@@ -15,6 +15,7 @@ use clap::Parser;
 use zeroize::Zeroizing;
 
 use crate::ceremony::{self, AttachOrder, Observer, Order, StepReport};
+use crate::diagnosis::{self, Cause};
 use crate::error::CommandError;
 use crate::link::random;
 use crate::names::{Name, Timestamp};
@@ -140,6 +141,11 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
             let store = open_store(arguments)?;
             relationship::delete(&store, &asr, &mut note)?;
             show::deleted(&asr, arguments.json)
+        }
+        Command::Diagnose { one, other, asr } => return diagnose(arguments, one, other, asr.as_deref()),
+        Command::Serve { metrics, every } => {
+            let every = arguments::duration("every", every)?;
+            crate::serve::serve(&open_store(arguments)?, *metrics, every)
         }
         Command::Tasks => {
             let store = open_store(arguments)?;
@@ -358,6 +364,25 @@ fn verify(arguments: &Arguments, node: Option<&str>, all: bool) -> Result<u8, Co
         .collect();
     carry_on(&store, reached.collect(), &heard)?;
     Ok(worst(results.iter().map(|(_, result)| result.as_ref().err().map_or(0, CommandError::exit_code))))
+}
+
+/// Returns the exit code: 0 if no cause was found, 7 if one of the two does not answer, else 5.
+fn diagnose(arguments: &Arguments, one: &str, other: &str, asr: Option<&str>) -> Result<u8, CommandError> {
+    if one == other {
+        return Err(CommandError::Usage("name two different nodes".to_owned()));
+    }
+    let store = open_store(arguments)?;
+    let [one, other] = [node_named(&store, &name(one)?)?, node_named(&store, &name(other)?)?];
+    let asr = asr.map(|asr| asr_named(&store, &name(asr)?)).transpose()?;
+    let findings = diagnosis::diagnose(&store, [&one, &other], asr.as_ref())?;
+    show::diagnosis([&one.name, &other.name], &findings, arguments.json)?;
+    let unreachable = CommandError::Unreachable(String::new()).exit_code();
+    let verification = CommandError::Verification(String::new()).exit_code();
+    Ok(match findings.first().map(|finding| finding.cause) {
+        None => 0,
+        Some(Cause::NotRunning | Cause::Unreachable) => unreachable,
+        Some(_) => verification,
+    })
 }
 
 /// Notes something on standard error.

@@ -17,6 +17,7 @@
 pub mod ceremony;
 pub mod cli;
 pub mod demo;
+pub mod diagnosis;
 pub mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -25,6 +26,7 @@ pub mod lock;
 pub mod names;
 mod private;
 pub mod relationship;
+pub mod serve;
 pub mod store;
 pub mod target;
 pub mod vault;

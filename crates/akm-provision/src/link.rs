@@ -14,7 +14,7 @@ use akm_core::id::RelationshipId;
 use akm_core::keys::{PlaceSeal, expected_receipt, identify_proof};
 use akm_core::management::{
     ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Opaque, Operation, Outcome,
-    PAGE_MAX, PrepareRequest, RelationshipStatus, Request, Response, SetEndpoints, StatusAnswer,
+    PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer, ReportRequest, Request, Response, SetEndpoints, StatusAnswer,
     StatusRequest,
 };
 use akm_core::sds::SynchronizedDataSet;
@@ -67,6 +67,8 @@ pub enum LinkError {
         reason: String,
         /// The directory of its installation.
         dir: String,
+        /// Whether the machine answers, and nobody listens there.
+        refused: bool,
     },
     /// Somebody is there, but does not prove to be this node.
     #[error("what answers at {endpoint} does not prove to be node {node}: {reason}")]
@@ -283,6 +285,17 @@ impl<'a> Link<'a> {
             .map(|_| ())
     }
 
+    /// What the node hears of a member of a relationship.
+    pub fn report(
+        &mut self,
+        relationship: RelationshipId,
+        member: akm_core::id::AkmId,
+    ) -> Result<ReportAnswer, LinkError> {
+        let request = ReportRequest { relationship, member }.emit();
+        let body = self.request(Operation::Report, "tell what it hears", &request)?;
+        ReportAnswer::parse(&body).map_err(|_| self.unreadable())
+    }
+
     /// How all relationships stand at the node.
     pub fn status(&mut self) -> Result<Vec<RelationshipStatus>, LinkError> {
         let mut all: Vec<RelationshipStatus> = Vec::new();
@@ -444,7 +457,7 @@ impl<'a> Link<'a> {
     }
 
     fn lost(&self, error: &std::io::Error) -> LinkError {
-        unreachable_node(&self.node, &self.endpoint, &error.to_string())
+        unreachable_node(&self.node, &self.endpoint, error)
     }
 
     fn unreadable(&self) -> LinkError {
@@ -484,15 +497,16 @@ pub(crate) fn resolve(endpoint: &str) -> std::io::Result<SocketAddr> {
 fn connect(node: &Node, endpoint: &str) -> Result<FrameStream, LinkError> {
     resolve(endpoint)
         .and_then(|address| FrameStream::connect(address, CONNECT))
-        .map_err(|error| unreachable_node(node, endpoint, &error.to_string()))
+        .map_err(|error| unreachable_node(node, endpoint, &error))
 }
 
-fn unreachable_node(node: &Node, endpoint: &str, reason: &str) -> LinkError {
+fn unreachable_node(node: &Node, endpoint: &str, error: &std::io::Error) -> LinkError {
     let dir = node.target.parse::<crate::target::TargetUrl>().map(|url| url.dir().to_owned());
     LinkError::Unreachable {
         node: node.name.to_string(),
         endpoint: endpoint.to_owned(),
-        reason: reason.to_owned(),
+        reason: error.to_string(),
         dir: dir.unwrap_or_default(),
+        refused: error.kind() == std::io::ErrorKind::ConnectionRefused,
     }
 }

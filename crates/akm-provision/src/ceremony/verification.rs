@@ -79,3 +79,11 @@ pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), CommandError
     }
     Ok(())
 }
+
+/// What the stack of a node that does not run says of its element, over the installer's channel; `None` if that is not
+/// why, or nobody can tell.
+pub(crate) fn asks_for_element(node: &Node) -> Option<String> {
+    let target = super::target_of(node).ok()?;
+    let output = target.akmd_if_installed(&["enroll", "--prepare"], &[]).ok()??;
+    (output.code == Some(4)).then(|| output.last_words())
+}

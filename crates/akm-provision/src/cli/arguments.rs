@@ -82,6 +82,27 @@ pub(super) enum Command {
     )]
     #[command(subcommand)]
     Asr(AsrCommand),
+    /// Why two nodes do not reach each other, and what to do
+    #[command(after_help = "Examples:\n  akm diagnose pump valve\n  akm diagnose pump valve --asr line")]
+    Diagnose {
+        /// Name of a node
+        one: String,
+        /// Name of the other
+        other: String,
+        /// Look at this ASR only
+        #[arg(long, value_name = "NAME")]
+        asr: Option<String>,
+    },
+    /// Stay running: carry parked work on, renew ASRs in which members found back
+    #[command(after_help = "Examples:\n  akm serve\n  akm serve --metrics 127.0.0.1:9464 --every 5m")]
+    Serve {
+        /// Show /health and /metrics over HTTP at this address, which must be on loopback
+        #[arg(long, value_name = "ADDR:PORT")]
+        metrics: Option<std::net::SocketAddr>,
+        /// Ask all nodes how they stand once in this time
+        #[arg(long, value_name = "TIME", default_value = "1m")]
+        every: String,
+    },
     /// What is parked for nodes that were away
     #[command(after_help = "Examples:\n  akm tasks\n  akm tasks --json")]
     Tasks,
@@ -339,7 +360,7 @@ impl PolicyChangeArguments {
     }
 }
 
-fn duration(option: &str, text: &str) -> Result<std::time::Duration, CommandError> {
+pub(super) fn duration(option: &str, text: &str) -> Result<std::time::Duration, CommandError> {
     let duration =
         parse_duration(text).map_err(|error| CommandError::Usage(format!("--{option} {text}: {error}")))?;
     if duration.as_millis() == 0 {

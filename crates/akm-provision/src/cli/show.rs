@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{custody_word, element};
 use crate::ceremony::{Removal, StepReport, Verified, is_filled};
+use crate::diagnosis::Finding;
 use crate::error::CommandError;
 use crate::names::Name;
 use crate::relationship::{MemberReport, Task, Work, next_try, rests};
@@ -551,4 +552,28 @@ pub(super) fn tasks(tasks: &[Task], as_json: bool) -> Result<(), CommandError> {
         ]);
     }
     table(&rows)
+}
+
+/// Why two nodes do not reach each other.
+pub(super) fn diagnosis(nodes: [&Name; 2], findings: &[Finding], as_json: bool) -> Result<(), CommandError> {
+    if as_json {
+        let list = findings.iter().map(|finding| {
+            json!({
+                "cause": finding.cause.name(),
+                "asr": finding.asr.as_ref().map(Name::as_str),
+                "what": finding.what,
+                "to_do": finding.cure,
+            })
+        });
+        let nodes = nodes.map(Name::as_str);
+        return say_json(&json!({ "nodes": nodes, "causes": list.collect::<Vec<_>>() }));
+    }
+    if findings.is_empty() {
+        return say(&format!("no cause found: as far as both tell, {} and {} reach each other", nodes[0], nodes[1]));
+    }
+    for finding in findings {
+        say(&format!("{}: {}", finding.cause.name(), finding.what))?;
+        say(&format!("  to do: {}", finding.cure))?;
+    }
+    Ok(())
 }

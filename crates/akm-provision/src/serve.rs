@@ -1,0 +1,204 @@
+//! `akm serve`: stays running, carries parked work on, and shows health and metrics on loopback.
+//!
+//! Nothing connects to the module, so it hears of a node by asking it. A node with parked work is tried by back-off; all
+//! others are asked how they stand once in each round, and an ASR that somebody found back in is renewed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use akm_core::id::AkmId;
+use akm_process::{Page, bind_loopback, response};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing::{info, warn};
+
+use crate::error::CommandError;
+use crate::names::Timestamp;
+use crate::relationship::{carry_on, held_by, next_try, renew_found_back, rests, tasks};
+use crate::store::{Node, NodeStatus, Store};
+
+/// How often it looks whether a back-off is over, or it is told to end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long whoever asks for a page has.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest head of a request that is read, in bytes.
+const HEAD_MAX: usize = 4096;
+
+/// What the latest round found.
+#[derive(Clone, Debug, Default)]
+struct Picture {
+    /// By node: whether it answered, how many relationships rest there, and how many fallbacks and failsafes it told of.
+    nodes: BTreeMap<String, (bool, usize, u64)>,
+    parked: usize,
+    rounds: u64,
+    renewed: u64,
+    trouble: Vec<String>,
+}
+
+/// Runs until it is told to end. `every` is the time between two rounds.
+pub fn serve(store: &Store, listen: Option<SocketAddr>, every: Duration) -> Result<(), CommandError> {
+    let ends = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&ends))
+            .map_err(|error| CommandError::Failed(format!("cannot watch for signals: {error}")))?;
+    }
+    let picture = Arc::new(Mutex::new(Picture::default()));
+    if let Some(address) = listen {
+        let failed =
+            |error: std::io::Error| CommandError::Usage(format!("cannot show metrics at {address}: {error}"));
+        let listener = bind_loopback(address).map_err(failed)?;
+        let shown = Arc::clone(&picture);
+        // It ends with the process.
+        thread::spawn(move || show_pages(&listener, &shown));
+    }
+    info!("serving");
+    // For whoever starts this in the background and has to know when it stands.
+    eprintln!("akm: serving");
+    let mut next_round = Instant::now();
+    while !ends.load(Ordering::Relaxed) {
+        let is_round = Instant::now() >= next_round;
+        if is_round {
+            next_round = Instant::now() + every;
+        }
+        if let Err(error) = step(store, is_round, &picture) {
+            // The disk may be full, or another command be at work: the next round tries again.
+            warn!(%error, "a round failed");
+            change(&picture, |picture| picture.trouble = vec![error.to_string()]);
+        }
+        thread::sleep(LOOK.min(every));
+    }
+    info!("ending");
+    Ok(())
+}
+
+fn change(picture: &Mutex<Picture>, what: impl FnOnce(&mut Picture)) {
+    what(&mut picture.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// Does what is parked for nodes whose time has come; in a round it asks all nodes how they stand.
+fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>) -> Result<(), CommandError> {
+    let mut note = |text: &str| {
+        info!("{text}");
+        eprintln!("akm: {text}");
+    };
+    let now = Timestamp::now();
+    let parked = tasks(store)?;
+    let is_due = |node: AkmId| {
+        let absence = parked.iter().find(|task| task.node.id == node).and_then(|task| task.absence.as_ref());
+        absence.is_none_or(|absence| next_try(absence) <= now)
+    };
+    let mut due: BTreeSet<AkmId> =
+        parked.iter().map(|task| task.node.id).filter(|node| is_due(*node)).collect();
+    if is_round {
+        let mut heard = Vec::new();
+        let mut nodes = BTreeMap::new();
+        let mut trouble = Vec::new();
+        for node in store.nodes()?.into_iter().filter(|node| node.status == NodeStatus::Active) {
+            match held_by(store, &node) {
+                Ok(held) => {
+                    // It is here, whatever its back-off says.
+                    if parked.iter().any(|task| task.node.id == node.id) {
+                        due.insert(node.id);
+                    }
+                    let resting = held.iter().filter(|status| rests(status).is_some()).count();
+                    if resting > 0 {
+                        trouble.push(format!("{resting} relationships rest at {}", node.name));
+                    }
+                    let found = held.iter().map(|status| u64::from(status.found_back)).sum();
+                    nodes.insert(node.name.to_string(), (true, resting, found));
+                    heard.extend(held);
+                }
+                Err(error) => {
+                    nodes.insert(node.name.to_string(), (false, 0, 0));
+                    trouble.push(away(&node, &error));
+                }
+            }
+        }
+        let mut renewed = 0;
+        renew_found_back(store, &heard, &mut |text| {
+            renewed += u64::from(text.ends_with("is renewed") && text.starts_with("ASR"));
+            note(text);
+        })?;
+        change(picture, |picture| {
+            picture.nodes = nodes;
+            picture.trouble = trouble;
+            picture.rounds += 1;
+            picture.renewed += renewed;
+        });
+    }
+    if !due.is_empty() {
+        carry_on(store, &due, &mut note)?;
+    }
+    let parked = tasks(store)?.len();
+    change(picture, |picture| picture.parked = parked);
+    Ok(())
+}
+
+fn away(node: &Node, error: &CommandError) -> String {
+    warn!(node = %node.name, %error, "not reached");
+    error.to_string()
+}
+
+fn show_pages(listener: &TcpListener, picture: &Mutex<Picture>) {
+    for stream in listener.incoming().flatten() {
+        // Whoever is gone is not waited for.
+        let _ = answer(stream, picture);
+    }
+}
+
+fn answer(mut stream: TcpStream, picture: &Mutex<Picture>) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut head = Vec::new();
+    while head.len() < HEAD_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        let mut buffer = [0; 1024];
+        let length = stream.read(&mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        head.extend_from_slice(&buffer[..length]);
+    }
+    let picture = picture.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let body = Page::asked(&head).map(|page| match page {
+        Page::Metrics => Ok(metrics(&picture)),
+        Page::Health if picture.trouble.is_empty() => Ok("well\n".to_owned()),
+        Page::Health => Err(picture.trouble.iter().map(|line| format!("{line}\n")).collect()),
+    });
+    stream.write_all(response(body).as_bytes())
+}
+
+/// The text format of Prometheus. Names of nodes need no quoting.
+fn metrics(picture: &Picture) -> String {
+    let mut out = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, lines: Vec<(String, u64)>| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in lines {
+            let _ = writeln!(out, "{name}{labels} {value}");
+        }
+    };
+    let alone = |value: u64| vec![(String::new(), value)];
+    let each = |value: &dyn Fn(&(bool, usize, u64)) -> u64| {
+        let nodes = picture.nodes.iter();
+        nodes.map(|(node, found)| (format!("{{node=\"{node}\"}}"), value(found))).collect::<Vec<_>>()
+    };
+    family("akm_rounds_total", "counter", "Rounds in which all nodes were asked.", alone(picture.rounds));
+    family("akm_parked_tasks", "gauge", "Tasks that are parked.", alone(picture.parked as u64));
+    family("akm_renewed_total", "counter", "ASRs renewed as a member found back.", alone(picture.renewed));
+    family("akm_node_reached", "gauge", "Whether a node answered.", each(&|found| u64::from(found.0)));
+    family("akm_node_resting", "gauge", "Relationships that rest at a node.", each(&|found| found.1 as u64));
+    family(
+        "akm_node_found_back",
+        "gauge",
+        "Fallbacks and failsafes that a node tells of in the generations in force.",
+        each(&|found| found.2),
+    );
+    out
+}
