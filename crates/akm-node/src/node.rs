@@ -98,6 +98,10 @@ struct Relationship {
     ends: Option<Instant>,
     /// The tags by which its frames are found.
     tags: Vec<Tag>,
+    /// When the latest frame was sent.
+    sent_at: Option<std::time::Instant>,
+    /// Whether its place was older than the element allows at the start.
+    rolled_back: bool,
     /// How often this node found back in it by a fallback or a failsafe.
     found_back: u32,
     /// Frames of generations before this one that came too late.
@@ -349,6 +353,7 @@ impl Node {
                     write_record(&self.storage, &self.seal, self.identity.node, &relationship.sds, record)
                 }
                 Output::Transmit(frame) => {
+                    relationship.sent_at = Some(std::time::Instant::now());
                     if relationship.sds.kind() == Kind::Provisioning {
                         replies.push(frame.to_vec());
                     } else {
@@ -492,6 +497,8 @@ impl Relationship {
             active,
             ends: None,
             tags: Vec::new(),
+            sent_at: None,
+            rolled_back: false,
             found_back: 0,
             late: 0,
             told: None,

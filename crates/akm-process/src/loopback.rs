@@ -66,7 +66,9 @@ mod tests {
     fn only_two_pages_exist() {
         assert_eq!(Page::asked(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"), Some(Page::Health));
         assert_eq!(Page::asked(b"GET /metrics HTTP/1.1\r\n\r\n"), Some(Page::Metrics));
-        for other in [&b"POST /metrics HTTP/1.1"[..], b"GET / HTTP/1.1", b"GET /metricsx HTTP/1.1", b"\xff", b""] {
+        for other in
+            [&b"POST /metrics HTTP/1.1"[..], b"GET / HTTP/1.1", b"GET /metricsx HTTP/1.1", b"\xff", b""]
+        {
             assert_eq!(Page::asked(other), None);
         }
     }

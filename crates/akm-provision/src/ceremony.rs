@@ -23,8 +23,8 @@ pub use removal::{Removal, remove};
 pub use station::{AttachOrder, arrive, attach, is_filled, waits};
 #[cfg(feature = "fuzzing")]
 pub use steps::{configuration, read_preparation};
-pub(crate) use verification::{asks_for_element, not_active};
 pub use verification::{Verified, verify};
+pub(crate) use verification::{asks_for_element, not_active};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

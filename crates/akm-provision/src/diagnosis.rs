@@ -9,8 +9,8 @@ use crate::link::{Link, LinkError};
 use crate::names::Name;
 use crate::store::{MemberState, Node, NodeStatus, Relationship, Store};
 
-/// A member that was not heard for this long counts as silent.
-const SILENT: u64 = 120;
+/// A frame is on its way for at most so many seconds.
+const UNDER_WAY: u64 = 2;
 
 /// Why A and B do not reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,9 +92,13 @@ pub fn diagnose(
     let mut findings = Vec::new();
     let asrs = common(store, nodes, asr, &mut findings)?;
     let mut sides = Vec::new();
-    for node in nodes {
+    // Nodes are locked in one order by all commands, so that no two wait for each other.
+    let mut by_id = nodes;
+    by_id.sort_by_key(|node| node.id);
+    for node in by_id {
         sides.push(ask(store, node, &mut findings)?);
     }
+    let nodes = by_id;
     let versions: Vec<_> = sides.iter().filter_map(|side| side.identity.as_ref()).collect();
     if let [one, other] = versions[..]
         && one.stack_version != other.stack_version
@@ -170,13 +174,10 @@ fn common(
     Ok(common)
 }
 
-fn ask<'a>(
-    store: &'a Store,
-    node: &'a Node,
-    findings: &mut Vec<Finding>,
-) -> Result<Side<'a>, CommandError> {
+fn ask<'a>(store: &'a Store, node: &'a Node, findings: &mut Vec<Finding>) -> Result<Side<'a>, CommandError> {
     let mut side = Side { node, link: None, identity: None, held: Vec::new() };
-    let mut find = |cause, what: String, cure: String| findings.push(Finding { cause, asr: None, what, cure });
+    let mut find =
+        |cause, what: String, cure: String| findings.push(Finding { cause, asr: None, what, cure });
     if node.status != NodeStatus::Active {
         find(
             Cause::NotRunning,
@@ -204,7 +205,10 @@ fn ask<'a>(
             None => find(
                 Cause::NotRunning,
                 format!("the stack of {} does not run: nobody listens at {endpoint} ({reason})", node.name),
-                format!("start it on the device; what it says there tells why it ended (target {})", node.target),
+                format!(
+                    "start it on the device; what it says there tells why it ended (target {})",
+                    node.target
+                ),
             ),
         },
         Err(LinkError::Unreachable { reason, endpoint, .. }) => find(
@@ -232,15 +236,17 @@ fn standing(asr: &Relationship, side: &Side<'_>, findings: &mut Vec<Finding>) ->
     let mut find = |cause, what: String, cure: String| {
         findings.push(Finding { cause, asr: asr.name.clone(), what, cure });
     };
-    let lacks = asr
-        .members
-        .iter()
-        .any(|member| member.node == node.id && matches!(member.state, MemberState::Pending | MemberState::Installed));
+    let lacks = asr.members.iter().any(|member| {
+        member.node == node.id && matches!(member.state, MemberState::Pending | MemberState::Installed)
+    });
     if lacks {
         find(
             Cause::GenerationParked,
             format!("generation {} of ASR {name} is parked for {}", asr.sds.generation(), node.name),
-            format!("akm tasks shows since when; akm verify {} carries it on once it can be reached", node.name),
+            format!(
+                "akm tasks shows since when; akm verify {} carries it on once it can be reached",
+                node.name
+            ),
         );
     }
     side.identity.as_ref()?;
@@ -297,7 +303,8 @@ fn listen(
     let mut find = |cause, what: String, cure: String| {
         findings.push(Finding { cause, asr: asr.name.clone(), what, cure });
     };
-    let rejected = |reason: &str| hears.rejected.iter().find(|(name, _)| name == reason).map_or(0, |(_, n)| *n);
+    let rejected =
+        |reason: &str| hears.rejected.iter().find(|(name, _)| name == reason).map_or(0, |(_, n)| *n);
     if rejected("possible-clone") > 0 || rejected("own-frame") > 0 {
         find(
             Cause::PossibleClone,
@@ -305,24 +312,38 @@ fn listen(
             format!("find the copy and switch it off, then: akm asr renew {name} --suspect"),
         );
     }
-    let is_silent = hears.heard.is_none_or(|seconds| seconds > SILENT);
-    let Some(says) = says.filter(|_| is_silent) else { return Ok(()) };
-    if says.sent == 0 {
+    if hears.rolled_back {
         find(
-            Cause::NothingSent,
-            format!("{} has sent nothing on ASR {name} since its start", from.name),
-            format!("akmd send {name} TEXT there; a member that cannot send is not heard"),
-        );
-    } else if hears.heard.is_none() {
-        let at = if says.endpoint.is_empty() { "nowhere".to_owned() } else { format!("to {}", says.endpoint) };
-        find(
-            Cause::Unreachable,
+            Cause::RolledBack,
             format!(
-                "{} sends on ASR {name} {at}, and {} has heard nothing of it since its start",
-                from.name, to.name
+                "the place of ASR {name} at {} was from an older image of its disk when it started",
+                to.name
             ),
-            "UDP from node to node: address, routes, firewall".to_owned(),
+            format!("find out who put it back; akm asr renew {name} if it does not find back by itself"),
         );
+    }
+    let Some(says) = says else { return Ok(()) };
+    // What was sent before the hearer started cannot have been heard.
+    let heard = hears.heard.unwrap_or(hears.up);
+    match says.sent_ago {
+        Some(sent) if sent + UNDER_WAY < heard => {
+            let at =
+                if says.endpoint.is_empty() { "nowhere".to_owned() } else { format!("to {}", says.endpoint) };
+            find(
+                Cause::Unreachable,
+                format!(
+                    "{} sent on ASR {name} {at} {sent} s ago, and {} has heard nothing of it for {heard} s",
+                    from.name, to.name
+                ),
+                "UDP from node to node: address, routes, firewall".to_owned(),
+            );
+        }
+        _ if hears.heard.is_none() => find(
+            Cause::NothingSent,
+            format!("{} has sent nothing on ASR {name} since {} started, {heard} s ago", from.name, to.name),
+            format!("akmd send {name} TEXT at {}; who sends nothing is not heard", from.name),
+        ),
+        _ => {}
     }
     Ok(())
 }

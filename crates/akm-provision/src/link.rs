@@ -14,8 +14,8 @@ use akm_core::id::RelationshipId;
 use akm_core::keys::{PlaceSeal, expected_receipt, identify_proof};
 use akm_core::management::{
     ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Opaque, Operation, Outcome,
-    PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer, ReportRequest, Request, Response, SetEndpoints, StatusAnswer,
-    StatusRequest,
+    PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer, ReportRequest, Request, Response,
+    SetEndpoints, StatusAnswer, StatusRequest,
 };
 use akm_core::sds::SynchronizedDataSet;
 use akm_core::secret::Secret;

@@ -61,6 +61,12 @@ pub struct ReportAnswer {
     pub accepted: u64,
     /// Frames that it dropped, with the name of the reason.
     pub rejected: Vec<(String, u64)>,
+    /// Seconds since it sent its latest frame; `None` if it sent none.
+    pub sent_ago: Option<u64>,
+    /// Seconds since its start.
+    pub up: u64,
+    /// Whether its place was older than its element allows when it started.
+    pub rolled_back: bool,
 }
 
 impl ReportAnswer {
@@ -68,6 +74,7 @@ impl ReportAnswer {
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let (mut is_member, mut endpoint, mut heard, mut sent) = (None, None, None, None);
         let (mut accepted, mut rejected) = (None, None);
+        let (mut sent_ago, mut up, mut rolled_back) = (None, None, None);
         read_map(bytes, |key, d| {
             match key {
                 0 => is_member = Some(d.bool()?),
@@ -85,11 +92,17 @@ impl ReportAnswer {
                     };
                     rejected = Some((0..count).map(|_| entry(d)).collect::<Result<Vec<_>, _>>()?);
                 }
+                6 => sent_ago = Some(d.u64()?),
+                7 => up = Some(d.u64()?),
+                8 => rolled_back = Some(d.bool()?),
                 _ => return Err(Malformed),
             }
             Ok(())
         })?;
         Ok(Self {
+            sent_ago,
+            up: up.ok_or(Malformed)?,
+            rolled_back: rolled_back.ok_or(Malformed)?,
             is_member: is_member.ok_or(Malformed)?,
             endpoint: endpoint.ok_or(Malformed)?,
             heard,
@@ -102,7 +115,7 @@ impl ReportAnswer {
     /// The body as it is sent.
     pub fn emit(&self) -> Vec<u8> {
         write(|e| {
-            e.map(5 + u64::from(self.heard.is_some()))?;
+            e.map(7 + u64::from(self.heard.is_some()) + u64::from(self.sent_ago.is_some()))?;
             e.u8(0)?.bool(self.is_member)?.u8(1)?.str(&self.endpoint)?;
             if let Some(heard) = self.heard {
                 e.u8(2)?.u64(heard)?;
@@ -112,6 +125,10 @@ impl ReportAnswer {
             for (reason, count) in &self.rejected {
                 e.array(2)?.str(reason)?.u64(*count)?;
             }
+            if let Some(sent_ago) = self.sent_ago {
+                e.u8(6)?.u64(sent_ago)?;
+            }
+            e.u8(7)?.u64(self.up)?.u8(8)?.bool(self.rolled_back)?;
             Ok(())
         })
     }
@@ -136,6 +153,9 @@ mod tests {
                 sent: 3,
                 accepted: 4,
                 rejected: alloc::vec![("duplicate".into(), 5)],
+                sent_ago: heard,
+                up: 9,
+                rolled_back: false,
             };
             let bytes = answer.emit();
             assert_eq!(ReportAnswer::parse(&bytes), Ok(answer));

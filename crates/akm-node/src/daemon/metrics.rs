@@ -95,14 +95,18 @@ fn metrics(status: &NodeStatus) -> String {
         let relationships = status.relationships.iter();
         relationships.filter_map(|of| Some((labels(of, None), value(of)?))).collect::<Vec<_>>()
     };
-    family("akmd_unknown_frames_total", "counter", "Frames that no relationship claims.", vec![(
-        String::new(),
-        status.unknown_frames,
-    )]);
-    family("akmd_damaged", "gauge", "Generations whose files cannot be used.", vec![(
-        String::new(),
-        status.damaged.len() as u64,
-    )]);
+    family(
+        "akmd_unknown_frames_total",
+        "counter",
+        "Frames that no relationship claims.",
+        vec![(String::new(), status.unknown_frames)],
+    );
+    family(
+        "akmd_damaged",
+        "gauge",
+        "Generations whose files cannot be used.",
+        vec![(String::new(), status.damaged.len() as u64)],
+    );
     family("akmd_generation", "gauge", "The generation in force.", each(&|of| Some(of.generation.into())));
     family("akmd_epoch", "gauge", "The epoch; absent before the first.", each(&|of| of.epoch.map(u64::from)));
     family("akmd_run", "gauge", "Counts failsafes.", each(&|of| Some(of.run.into())));
@@ -115,7 +119,12 @@ fn metrics(status: &NodeStatus) -> String {
         each(&|of| Some(of.found_back.into())),
     );
     family("akmd_sent_frames_total", "counter", "Frames made since the start.", each(&|of| Some(of.sent)));
-    family("akmd_accepted_frames_total", "counter", "Frames accepted since the start.", each(&|of| Some(of.accepted)));
+    family(
+        "akmd_accepted_frames_total",
+        "counter",
+        "Frames accepted since the start.",
+        each(&|of| Some(of.accepted)),
+    );
     let dropped = status.relationships.iter().flat_map(|of| {
         of.rejected.iter().map(|(reason, count)| (labels(of, Some(("reason", reason))), *count))
     });

@@ -5,7 +5,8 @@ use akm_core::id::RelationshipId;
 use akm_core::keys::{identify_proof, install_receipt};
 use akm_core::management::{
     ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Install, Opaque, Operation,
-    Outcome, PAGE_MAX, PrepareRequest, ReportAnswer, ReportRequest, Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
+    Outcome, PAGE_MAX, PrepareRequest, ReportAnswer, ReportRequest, Request, Response, SetEndpoints,
+    StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
 use akm_core::sds::{Kind, SynchronizedDataSet};
@@ -250,6 +251,9 @@ impl Node {
             sent: report.sent,
             accepted: report.accepted,
             rejected: report.rejected.into_iter().collect(),
+            sent_ago: entry.sent_at.map(|sent| sent.elapsed().as_secs()),
+            up: self.clock.elapsed().as_secs(),
+            rolled_back: entry.rolled_back,
         }
         .emit())
     }

@@ -113,6 +113,7 @@ impl Node {
 
     fn begin(&mut self, installed: Installed, place: FoundPlace) -> Result<(), NodeError> {
         let id = (installed.sds.relationship(), installed.sds.generation());
+        let rolled_back = matches!(place, FoundPlace::RolledBack(_));
         let (standing, why) = match place {
             FoundPlace::Lost(why) => (Standing::WithoutPlace { active: installed.active }, Some(why)),
             FoundPlace::RolledBack(why) => (Standing::RolledBack { active: installed.active }, Some(why)),
@@ -132,6 +133,7 @@ impl Node {
             let why = format!("{why}; {}", cure_of_place(is_provisioning));
             error!(relationship = %id.0, label = relationship.label, "rests: {why}");
             relationship.rests = Some(why);
+            relationship.rolled_back = rolled_back;
         }
         Ok(())
     }

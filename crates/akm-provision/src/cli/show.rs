@@ -569,7 +569,10 @@ pub(super) fn diagnosis(nodes: [&Name; 2], findings: &[Finding], as_json: bool) 
         return say_json(&json!({ "nodes": nodes, "causes": list.collect::<Vec<_>>() }));
     }
     if findings.is_empty() {
-        return say(&format!("no cause found: as far as both tell, {} and {} reach each other", nodes[0], nodes[1]));
+        return say(&format!(
+            "no cause found: as far as both tell, {} and {} reach each other",
+            nodes[0], nodes[1]
+        ));
     }
     for finding in findings {
         say(&format!("{}: {}", finding.cause.name(), finding.what))?;

@@ -1,0 +1,173 @@
+//! Several stacks in network namespaces, with links that really go down. Needs root and `ip` (package iproute2).
+
+mod support {
+    pub(crate) mod plant;
+}
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use support::plant::{Plant, akmd_program, run, wait_until};
+
+/// Namespaces with one link each to a bridge on which the module is too. All of it goes when this is dropped.
+struct Land {
+    /// Unique on this machine.
+    number: u32,
+    count: u8,
+}
+
+impl Land {
+    fn new(count: u8) -> Self {
+        let land = Self { number: std::process::id() % 50_000, count };
+        land.ip(&["link", "add", &land.bridge(), "type", "bridge"]);
+        land.ip(&["addr", "add", &format!("{}/24", land.address(254)), "dev", &land.bridge()]);
+        land.ip(&["link", "set", &land.bridge(), "up"]);
+        for at in 1..=count {
+            let (name, outside, inside) = (land.namespace(at), land.link(at), format!("akmi{at}"));
+            land.ip(&["netns", "add", &name]);
+            land.ip(&["link", "add", &outside, "type", "veth", "peer", "name", &inside, "netns", &name]);
+            land.ip(&["link", "set", &outside, "master", &land.bridge(), "up"]);
+            for command in [
+                &["addr", "add", &format!("{}/24", land.address(at)), "dev", &inside][..],
+                &["link", "set", &inside, "up"],
+                &["link", "set", "lo", "up"],
+            ] {
+                land.ip(&[&["-n", &name], command].concat());
+            }
+        }
+        land
+    }
+
+    fn bridge(&self) -> String {
+        format!("akmb{}", self.number)
+    }
+
+    fn namespace(&self, at: u8) -> String {
+        format!("akm-{}-{at}", self.number)
+    }
+
+    fn link(&self, at: u8) -> String {
+        format!("akm{}-{at}", self.number)
+    }
+
+    fn address(&self, at: u8) -> String {
+        format!("10.213.{}.{at}", self.number % 200)
+    }
+
+    #[track_caller]
+    fn ip(&self, arguments: &[&str]) {
+        let done = Command::new("ip").args(arguments).output();
+        let done = done.expect("ip is missing: apt-get install iproute2");
+        assert!(done.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn set(&self, at: u8, state: &str) {
+        self.ip(&["link", "set", &self.link(at), state]);
+    }
+
+    /// A stack that runs in a namespace.
+    fn stack(&self, plant: &Plant, at: u8) -> String {
+        let place = plant.place().join(format!("stack{at}"));
+        std::fs::create_dir_all(&place).unwrap();
+        let path = place.join("akmd");
+        let script = format!(
+            "#!/bin/sh\nexec ip netns exec {} '{}' \"$@\"\n",
+            self.namespace(at),
+            akmd_program().display()
+        );
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Land {
+    fn drop(&mut self) {
+        for at in 1..=self.count {
+            let _ = Command::new("ip").args(["netns", "del", &self.namespace(at)]).output();
+            let _ = Command::new("ip").args(["link", "del", &self.link(at)]).output();
+        }
+        let _ = Command::new("ip").args(["link", "del", &self.bridge()]).output();
+    }
+}
+
+#[track_caller]
+fn talk(plant: &Plant, one: &str, other: &str) {
+    for (from, to) in [(one, other), (other, one)] {
+        let listener = plant.listen(to, "line", 1);
+        plant.send(from, "line", "hello");
+        assert_eq!(listener.texts(), ["hello"], "from {from} to {to}");
+    }
+}
+
+fn generation(plant: &Plant, node: &str) -> u64 {
+    plant.relationship(node, "line")["generation"].as_u64().expect("a number")
+}
+
+#[test]
+fn a_group_goes_through_partitions_changes_and_lost_disks_and_finds_back_together() {
+    let land = Land::new(3);
+    let plant = Plant::bare();
+    plant.akm(&["init", "--name", "plant"]).expect(0);
+    let names = ["a", "b", "c"];
+    for (at, name) in (1..).zip(names) {
+        let listen = format!("{}:47100", land.address(at));
+        let (target, stack) = (plant.target(name), land.stack(&plant, at));
+        plant.akm(&["provision", &target, "--name", name, "--stack", &stack, "--listen", &listen]).expect(0);
+    }
+    plant.akm(&["asr", "create", "line", "a", "b", "c"]).expect(0);
+    talk(&plant, "a", "b");
+    talk(&plant, "a", "c");
+
+    // c is cut off. The others go on, also into other epochs, and the change waits for it.
+    land.set(3, "down");
+    talk(&plant, "a", "b");
+    let found = plant.akm(&["diagnose", "a", "c", "--json"]).expect(7).json();
+    assert_eq!(found["causes"][0]["cause"], "unreachable", "{found:#}");
+    plant.akm(&["asr", "renew", "line"]).expect(6);
+    assert_eq!(generation(&plant, "a"), 1);
+    for _ in 0..3 {
+        plant.akmd("a", &["rotate", "line"]).expect(0);
+        plant.send("a", "line", "on");
+    }
+    // It is back: it hears the others at once, and gets the change with the next command that reaches it.
+    land.set(3, "up");
+    wait_until("c is reached", || plant.akm(&["verify", "c"]).code == Some(0));
+    wait_until("the change has gone on", || {
+        plant.akm(&["verify", "--all"]).expect(0);
+        names.iter().all(|name| generation(&plant, name) == 2)
+    });
+    talk(&plant, "a", "c");
+    talk(&plant, "b", "c");
+
+    // All disks lose their places while the nodes cannot hear each other: nobody makes anything up alone.
+    for (at, name) in (1..).zip(names) {
+        plant.akmd(name, &["stop"]).expect(0);
+        let state = plant.dir(name).join("state/nodes");
+        let script = format!("find '{}' -name g2.place -delete", state.display());
+        run(Command::new("sh").args(["-c", &script])).expect(0);
+        land.set(at, "down");
+    }
+    for name in names {
+        plant.start(name);
+    }
+    for name in names {
+        assert_ne!(plant.relationship(name, "line")["phase"], "Established", "{name}");
+    }
+    for at in 1..=3 {
+        land.set(at, "up");
+    }
+    wait_until("all are in one run", || {
+        names.iter().all(|name| {
+            let line = plant.relationship(name, "line");
+            line["run"] == 1 && line["phase"] == "Established"
+        })
+    });
+    talk(&plant, "a", "b");
+    talk(&plant, "b", "c");
+    // The module hears of it, and renews.
+    let done = plant.akm(&["verify", "--all"]).expect(0);
+    assert!(done.stderr.contains("ASR line is renewed"), "{done:?}");
+    assert!(names.iter().all(|name| generation(&plant, name) == 3));
+    talk(&plant, "a", "c");
+}
