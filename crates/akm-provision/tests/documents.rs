@@ -52,7 +52,11 @@ fn sources(directory: &Path) -> Vec<String> {
 #[test]
 fn every_verdict_phase_and_status_is_explained_and_nothing_else() {
     let operating = read("docs/operating.md");
-    let verdicts = Rejection::ALL.iter().map(|reason| reason.name()).chain(["accepted", "not-recorded"]);
+    let verdicts = Rejection::ALL.iter().map(|reason| reason.name()).chain([
+        "accepted",
+        "not-recorded",
+        "old-generation",
+    ]);
     assert_eq!(first_cells(section(&operating, "### Dropped frames")), set(verdicts));
 
     let phases = (0..=u8::MAX).filter_map(Phase::from_number).map(|phase| format!("{phase:?}"));
@@ -60,7 +64,7 @@ fn every_verdict_phase_and_status_is_explained_and_nothing_else() {
 
     let nodes = [NodeStatus::Provisioning, NodeStatus::Active, NodeStatus::Removing].map(NodeStatus::as_str);
     let asrs = [RelationshipStatus::Creating, RelationshipStatus::Acknowledged, RelationshipStatus::Active];
-    let statuses = nodes.into_iter().chain(asrs.map(RelationshipStatus::as_str)).chain(["root"]);
+    let statuses = nodes.into_iter().chain(asrs.map(RelationshipStatus::as_str)).chain(["root", "changing"]);
     let heading = "### Where a node or an ASR stands at the module";
     assert_eq!(first_cells(section(&operating, heading)), set(statuses));
 }

@@ -92,7 +92,12 @@ fn kill_the_module(what: &'static str, before: &[&str], command: &[&str], member
 
 #[test]
 fn module_killed_at_each_call_while_it_renews_with_suspicion() {
-    kill_the_module("akm asr renew", &["a", "b", "c"], &["asr", "renew", "line", "--suspect"], &["a", "b", "c"]);
+    kill_the_module(
+        "akm asr renew",
+        &["a", "b", "c"],
+        &["asr", "renew", "line", "--suspect"],
+        &["a", "b", "c"],
+    );
 }
 
 #[test]
@@ -191,7 +196,12 @@ fn leftovers(directory: &Path) -> Vec<String> {
 
 #[test]
 fn member_disturbed_at_each_call_while_it_gets_a_new_root() {
-    disturb_a_member("akmd renew", &["a", "b", "c"], &["asr", "renew", "line", "--suspect"], &["a", "b", "c"]);
+    disturb_a_member(
+        "akmd renew",
+        &["a", "b", "c"],
+        &["asr", "renew", "line", "--suspect"],
+        &["a", "b", "c"],
+    );
 }
 
 #[test]
