@@ -254,9 +254,9 @@ fn of_element(damage: Damage) -> Outcome {
         Damage::Older => AllRest("RolledBack", &["g1.place", "element", "older image"]),
         Damage::Foreign => Refused(4, &["/state", "not that of node", "akmd reset --force"]),
         Damage::Directory => Refused(4, &["state/element", "not a regular file"]),
-        Damage::Link => Refused(4, &["state/element", "symbolic link"]),
+        Damage::Link => Refused(1, &["state/element", "symbolic link"]),
         Damage::Readable | Damage::Writable => Refused(4, &["state/element", "chmod 600"]),
-        Damage::Unreadable => Refused(4, &["state/element", "chown"]),
+        Damage::Unreadable => Refused(1, &["state/element", "chown"]),
         _ => Refused(4, &["state/element", "damaged", "akmd reset --force", "akm provision TARGET --again"]),
     }
 }

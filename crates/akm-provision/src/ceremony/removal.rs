@@ -167,7 +167,11 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
                 return Ok(AtTarget::Another(found.node));
             }
             // The ceremony was refused for it. What the element holds is that node's, wherever that is.
-            Ok(Some(found)) if is_of_another(store, &found, node.id)? => is_anothers = true,
+            Ok(Some(found)) if found.node.is_none() && is_of_another(store, &found, node.id)? => {
+                is_anothers = true;
+                // So nothing of this node went into it. That of an active node is somewhere else.
+                was_here = node.status == NodeStatus::Provisioning;
+            }
             // Our stack, and nobody's node: so a ceremony or a removal that was cut off leaves it, and a node
             // that erased itself.
             Ok(found) => {
