@@ -586,16 +586,16 @@ fn tell((id, generation): Held, label: &str, event: Event) {
                 Way::Failsafe => "failsafe",
             };
             let (run, epoch) = (found.run, found.epoch);
-            warn!(relationship = %id, label, generation, way, run, epoch, "found back to the other members");
+            warn!(relationship = %id, label, generation, way, run, epoch, "found back");
         }
         Event::Answered { requester, with_place } => {
             info!(relationship = %id, label, requester, with_place, "answered a member that looks for its place");
         }
         Event::FailsafeMissed { missing } => {
-            warn!(relationship = %id, label, missing, "a failsafe did not come about: members are missing");
+            warn!(relationship = %id, label, missing, "failsafe: members are missing");
         }
         Event::NeedsModule => {
-            error!(relationship = %id, label, "nobody that answers has a place: needs a new generation from its module");
+            error!(relationship = %id, label, "no member that is reached has a place: needs its module");
         }
     }
 }

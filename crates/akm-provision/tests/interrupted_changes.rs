@@ -73,10 +73,14 @@ fn kill_the_module(what: &'static str, before: &[&str], command: &[&str], member
             plant.start(name);
         }
     };
-    start();
-    let undisturbed = Run::undisturbed(plant.place(), Counted::FilesAndProcesses);
-    run(undisturbed.on(&mut plant.akm_command(command))).expect(0);
-    check(&plant, members);
+    let undisturbed = std::iter::repeat_with(|| {
+        start();
+        let undisturbed = Run::undisturbed(plant.place(), Counted::FilesAndProcesses);
+        run(undisturbed.on(&mut plant.akm_command(command))).expect(0);
+        check(&plant, members);
+        undisturbed
+    });
+    let undisturbed = undisturbed.take(5).min_by_key(Run::counted).expect("runs");
     let sweep = Sweep::over(what, &undisturbed, Counted::FilesAndProcesses, &["store.db", "store.db-wal"]);
     sweep.carry_out(&[Order::Die], &[], |point| {
         start();
@@ -148,13 +152,18 @@ fn disturb_a_member(what: &'static str, before: &[&str], command: &[&str], membe
             plant.start(name);
         }
     };
-    others();
-    let undisturbed = Run::undisturbed(plant.place(), Counted::Files);
-    let mut stack = Stack::start(&plant, "a", &undisturbed);
-    plant.akm(command).expect(0);
-    undisturbed.close();
-    plant.akmd("a", &["stop"]).expect(0);
-    wait_until("the stack has ended", || stack.has_ended());
+    // Of some undisturbed runs the one with the fewest calls: an epoch more or less is a matter of time.
+    let undisturbed = std::iter::repeat_with(|| {
+        others();
+        let undisturbed = Run::undisturbed(plant.place(), Counted::Files);
+        let mut stack = Stack::start(&plant, "a", &undisturbed);
+        plant.akm(command).expect(0);
+        undisturbed.close();
+        plant.akmd("a", &["stop"]).expect(0);
+        wait_until("the stack has ended", || stack.has_ended());
+        undisturbed
+    });
+    let undisturbed = undisturbed.take(5).min_by_key(Run::counted).expect("runs");
     let files = ["/g2.installed", "/g2.copy", "/g2.place", "/g2.active"];
     let sweep = Sweep::over(what, &undisturbed, Counted::Files, &files);
     sweep.carry_out(&[Order::Die, Order::Fail], &[], |point| {
