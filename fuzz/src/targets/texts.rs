@@ -54,7 +54,7 @@ pub fn local_api_seeds() -> Vec<Vec<u8>> {
         r#"{"reply":"message","asr":"line","from":"x","from_name":"","epoch":7,"data":"aGVsbG8="}"#,
         r#"{"reply":"frame","asr":null,"source":"192.0.2.1:1","sender":1,"epoch":2,"counter":3,"verdict":"duplicate","frame":""}"#,
         r#"{"reply":"lost","count":12}"#,
-        r#"{"reply":"status","name":"n","akm_id":"","provisioning_relationship_id":"","stack_version":"","integrity_code":"","listen":"","element":"","element_description":{"kind":"card","manufacturer":"","serial":"","firmware":"","hardware":true,"sealed":false,"counter":true},"element_warning":"","unknown_frames":1,"relationships":[{"id":"","name":"","kind":"","generation":1,"epoch":null,"run":0,"phase":"","sent":0,"accepted":0,"rejected":{"duplicate":1},"members":[{"akm_id":"","name":"","endpoint":null,"heard_seconds_ago":3,"this":true}]}],"damaged":{"a":"b"}}"#,
+        r#"{"reply":"status","name":"n","akm_id":"","provisioning_relationship_id":"","stack_version":"","integrity_code":"","listen":"","element":"","element_description":{"kind":"card","manufacturer":"","serial":"","firmware":"","hardware":true,"sealed":false,"counter":true},"element_warning":"","unknown_frames":1,"relationships":[{"id":"","name":"","kind":"","generation":1,"epoch":null,"run":0,"phase":"","found_back":2,"sent":0,"accepted":0,"rejected":{"duplicate":1},"members":[{"akm_id":"","name":"","endpoint":null,"heard_seconds_ago":3,"this":true}]}],"damaged":{"a":"b"}}"#,
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()

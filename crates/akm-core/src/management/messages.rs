@@ -480,7 +480,9 @@ impl RelationshipStatus {
                 7 => found_back = d.u32()?,
                 _ => return Err(Malformed),
             }
-            Ok(())
+            // What is zero is left out: each status has one form.
+            let is_zero = [(5, element_version), (6, highest), (7, found_back)].contains(&(key, 0));
+            if is_zero { Err(Malformed) } else { Ok(()) }
         })?;
         Ok(Self {
             relationship: relationship.ok_or(Malformed)?,
@@ -504,10 +506,14 @@ impl RelationshipStatus {
     ) -> WriteResult {
         e.array(list.len() as u64)?;
         for status in list {
-            e.map(8)?.u8(0)?.bytes(status.relationship.as_bytes())?.u8(1)?.u32(status.generation)?;
-            e.u8(2)?.u32(status.epoch)?.u8(3)?.u32(status.run)?.u8(4)?.u8(status.phase as u8)?;
-            e.u8(5)?.u32(status.element_version)?.u8(6)?.u32(status.highest)?;
-            e.u8(7)?.u32(status.found_back)?;
+            let known = [(5, status.element_version), (6, status.highest), (7, status.found_back)];
+            let known = known.into_iter().filter(|(_, number)| *number != 0);
+            e.map(5 + known.clone().count() as u64)?.u8(0)?.bytes(status.relationship.as_bytes())?;
+            e.u8(1)?.u32(status.generation)?.u8(2)?.u32(status.epoch)?;
+            e.u8(3)?.u32(status.run)?.u8(4)?.u8(status.phase as u8)?;
+            for (key, number) in known {
+                e.u8(key)?.u32(number)?;
+            }
         }
         Ok(())
     }
