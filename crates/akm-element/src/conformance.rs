@@ -64,13 +64,16 @@ pub fn check_aloud(
 type Open<'a> = &'a mut dyn FnMut() -> Box<dyn ProvisionableElement>;
 type Wrap<'a> = &'a mut dyn FnMut(&Description, &[u8], Root, &Secret<32>) -> Vec<u8>;
 
+/// What it looks at, in words, and how.
+type Check<'a> = (&'static str, fn(&mut Suite<'a>));
+
 struct Suite<'a> {
     open: Open<'a>,
     wrap: Wrap<'a>,
 }
 
 impl<'a> Suite<'a> {
-    const CHECKS: [(&'static str, fn(&mut Suite<'a>)); 10] = [
+    const CHECKS: [Check<'a>; 10] = [
         ("says the same of itself after a restart", Self::says_the_same_of_itself_after_a_restart),
         ("computes the element function", Self::computes_the_element_function),
         ("knows no root that was not installed", Self::knows_no_root_that_was_not_installed),
