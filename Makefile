@@ -52,7 +52,7 @@ PARTS ?=
 JSON ?= target/bench.json
 
 bench:
-	scripts/setup build
+	scripts/setup bench
 	$(CARGO) build --release --locked --workspace --bins
 	mkdir -p $(dir $(JSON))
 	$(CARGO) run --release --locked --package akm-bench -- $(PARTS) --seconds $(SECONDS) --json $(JSON)

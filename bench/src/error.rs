@@ -11,6 +11,14 @@ pub enum BenchError {
         /// The command.
         hint: String,
     },
+    /// A program or library that an element needs is not installed.
+    #[error("{program} is missing\n  install it: apt-get install -y {packages}")]
+    Missing {
+        /// Its name or path.
+        program: String,
+        /// The packages that hold it.
+        packages: &'static str,
+    },
     /// A file or directory of the benchmark.
     #[error("cannot use {}: {source}\n  choose another place with --scratch DIR", .path.display())]
     Scratch {

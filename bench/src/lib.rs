@@ -13,6 +13,7 @@
 
 pub mod allocations;
 pub mod duo;
+mod elements;
 mod error;
 mod installed_node;
 mod machine;
@@ -22,6 +23,7 @@ mod processes;
 mod report;
 mod rounds;
 
+pub use elements::time_functions;
 pub use error::BenchError;
 pub use machine::Machine;
 pub use report::{Report, Row};

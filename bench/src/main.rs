@@ -1,12 +1,12 @@
 //! `akm-bench`: measures what AKM costs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use akm_bench::allocations::Counting;
 use akm_bench::parts::{PARTS, Part};
-use akm_bench::{BenchError, Effort, Machine, Report};
+use akm_bench::{BenchError, Effort, Machine, Report, time_functions};
 use clap::Parser;
 
 #[global_allocator]
@@ -36,6 +36,9 @@ struct Arguments {
     /// A directory on the file system that is to be measured
     #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     scratch: PathBuf,
+    /// Ask an element for F so many times, and print how many nanoseconds that took: what this program runs for itself
+    #[arg(long, hide = true, exclusive = true, num_args = 3, value_names = ["SPEC", "STATE_DIR", "COUNT"])]
+    functions: Option<Vec<String>>,
     /// List what can be measured
     #[arg(long)]
     list: bool,
@@ -49,7 +52,11 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match measure(&arguments) {
+    let done = match &arguments.functions {
+        Some(functions) => print_functions(functions),
+        None => measure(&arguments),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("akm-bench: {error}");
@@ -58,11 +65,24 @@ fn main() -> ExitCode {
     }
 }
 
+fn print_functions(arguments: &[String]) -> Result<(), BenchError> {
+    let [spec, state_dir, count] = arguments else { unreachable!("three values, as is declared above") };
+    let count = count
+        .parse()
+        .map_err(|_| BenchError::Product(format!("{count:?} is no number of times to ask for F")))?;
+    println!("{}", time_functions(spec, Path::new(state_dir), count)?.as_nanos());
+    Ok(())
+}
+
 fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     let wanted =
         |part: &&Part| arguments.parts.is_empty() || arguments.parts.iter().any(|name| name == part.name);
     let parts: Vec<&Part> = PARTS.iter().filter(wanted).collect();
     let weights: u32 = parts.iter().map(|part| part.weight).sum();
+    // Elements keep their own files in the directory for temporary files: they are measured too.
+    if let Err(other) = tempfile::env::override_temp_dir(&arguments.scratch) {
+        unreachable!("temporary files go to {} already", other.display());
+    }
     let mut rows = Vec::new();
     for part in parts {
         eprintln!("{}: {}", part.name, part.about);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::elements::Element;
 use crate::error::BenchError;
 use crate::processes::{kill_all_in, program, run};
 use crate::rounds::timed;
@@ -43,9 +44,14 @@ impl Module {
 
     fn provision(&mut self) -> Command {
         self.provisioned += 1;
-        let name = format!("node-{}", self.provisioned);
+        let name = self.last_name();
         let target = format!("local:{}", self.place().join(&name).display());
         self.akm(&["provision", &target, "--name", &name])
+    }
+
+    /// What the last node is called that was asked for.
+    fn last_name(&self) -> String {
+        format!("node-{}", self.provisioned)
     }
 
     /// How long one ceremony takes. The node's stack is ended afterwards.
@@ -53,6 +59,23 @@ impl Module {
         let mut command = self.provision();
         let (result, took) = timed(|| run(&mut command));
         result?;
+        self.end_stacks()?;
+        Ok(took)
+    }
+
+    /// How long one ceremony takes with this element. The node is removed afterwards, so that the element is free again.
+    pub(crate) fn ceremony_with(&mut self, element: &Element) -> Result<Duration, BenchError> {
+        let mut command = self.provision();
+        command.args(["--element", &element.spec]);
+        if let Some(keys) = &element.card_keys {
+            command.arg("--card-keys").arg(keys);
+        }
+        element.show_to(&mut command);
+        let (result, took) = timed(|| run(&mut command));
+        result?;
+        let mut remove = self.akm(&["node", "remove", &self.last_name()]);
+        element.show_to(&mut remove);
+        run(&mut remove)?;
         self.end_stacks()?;
         Ok(took)
     }

@@ -1,6 +1,7 @@
 //! What can be measured: one file for each part, and the list of all.
 
 mod ceremony;
+mod elements;
 mod epochs;
 mod frames;
 mod start;
@@ -29,7 +30,7 @@ impl Part {
 }
 
 /// All parts, in the order in which they run.
-pub const PARTS: [Part; 6] = [
+pub const PARTS: [Part; 7] = [
     Part {
         name: "seal",
         about: "sealing a frame against the AEAD alone",
@@ -55,6 +56,12 @@ pub const PARTS: [Part; 6] = [
         run: ceremony::one,
     },
     Part { name: "ceremonies", about: "100 ceremonies at once against one", weight: 6, run: ceremony::many },
+    Part {
+        name: "elements",
+        about: "F and a whole ceremony with a TPM, a token and a card, against software",
+        weight: 4,
+        run: elements::run,
+    },
     Part {
         name: "start",
         about: "starting a node with 1, 1,000 and 100,000 relationships",

@@ -29,16 +29,20 @@ pub(crate) fn program(name: &str) -> Result<PathBuf, BenchError> {
 
 /// Runs a command to its end; an error unless it ends well.
 pub(crate) fn run(command: &mut Command) -> Result<(), BenchError> {
+    output(command.stdout(Stdio::null())).map(drop)
+}
+
+/// Runs a command to its end, and returns what it printed unless that goes elsewhere; an error unless it ends well.
+pub(crate) fn output(command: &mut Command) -> Result<String, BenchError> {
     let hint = format!("{command:?}");
     let failed = |what: String| BenchError::Program { what, hint: hint.clone() };
     let output = command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output()
         .map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(failed(format!("it ended with {}: {}", output.status, said.trim())))

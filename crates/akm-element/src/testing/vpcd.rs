@@ -24,8 +24,10 @@ use akm_core::element::ElementError;
 
 use crate::card::{CardElement, CardSpec};
 
-const PCSCD: &str = "/usr/sbin/pcscd";
-const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
+/// The service.
+pub const PCSCD: &str = "/usr/sbin/pcscd";
+/// Its driver for virtual readers.
+pub const DRIVER: &str = "/usr/lib/pcsc/drivers/serial/libifdvpcd.so";
 const LIBRARY_VARIABLE: &str = "PCSCLITE_CSOCK_NAME";
 const PATIENCE: Duration = Duration::from_secs(30);
 
