@@ -1,0 +1,123 @@
+//! Step 4 with real elements, cut off at the durable calls of the stack as if the power had gone, and gone on with: one
+//! node, one relationship, and an element in which nothing else is left.
+//!
+//! What is lost inside an element, at each of its commands or writes, is tried where the element is (`akm-element`, `akm-card`).
+
+mod support;
+
+use support::elements::Real;
+use support::faults::{Counted, Order, Run, Sweep, everything};
+use support::plant::{Done, Plant, run};
+use support::whole::check_store;
+
+const NODE: &str = "node";
+
+struct Scene {
+    plant: Plant,
+    real: Real,
+    stack: String,
+}
+
+impl Scene {
+    fn new(real: Real) -> Self {
+        let plant = Plant::in_memory().in_environment(real.environment());
+        plant.akm(&["init", "--name", "plant"]).expect(0);
+        let stack = plant.small_stack();
+        Self { plant, real, stack }
+    }
+
+    fn ceremony(&self) -> std::process::Command {
+        let (target, spec, keys) = (self.plant.target(NODE), self.real.spec(), self.real.keys());
+        let mut arguments =
+            vec!["provision", &target, "--name", NODE, "--stack", &self.stack, "--element", &spec];
+        arguments.extend(keys.iter().map(String::as_str));
+        self.plant.akm_command(&arguments)
+    }
+
+    fn go_on(&self) -> Done {
+        let keys = self.real.keys();
+        let mut arguments = vec!["provision", "--resume", NODE];
+        arguments.extend(keys.iter().map(String::as_str));
+        self.plant.akm(&arguments)
+    }
+
+    /// One active node that proves who it is, with its one relationship.
+    #[track_caller]
+    fn check_one_node(&self) {
+        let nodes = self.plant.nodes();
+        assert_eq!(nodes.as_array().map(Vec::len), Some(2), "the root and one node: {nodes:#}");
+        let node = self.plant.node(NODE);
+        assert_eq!(node["status"], "active", "{node:#}");
+        self.plant.akm(&["verify", NODE]).expect(0);
+        let status = self.plant.status(NODE);
+        let held = status["relationships"].as_array().unwrap();
+        assert_eq!(held.len(), 1, "{status:#}");
+        assert_eq!(held[0]["id"], node["provisioning_relationship_id"]);
+        check_store(&self.plant);
+    }
+
+    fn remove(&self) {
+        self.plant.akm(&["node", "remove", NODE]).expect(0);
+    }
+}
+
+/// At one in `every` calls of the stack in steps 3 and 4; at all of them where everything is wanted.
+fn step_4_cut_off(real: Real, every: u64) {
+    let scene = Scene::new(real);
+    // What is made once, such as locks, is there from here on.
+    run(&mut scene.ceremony()).expect(0);
+    scene.remove();
+    let undisturbed = Run::undisturbed(scene.plant.place(), Counted::Files);
+    run(undisturbed.on(&mut scene.ceremony())).expect(0);
+    undisturbed.close();
+    let mut files = vec!["state/identity", "/g1.installed", "/g1.copy", "/g1.place"];
+    if matches!(scene.real, Real::Tpm(_)) {
+        files.push("state/element.tpm");
+    }
+    let sweep = Sweep::over("step 4", &undisturbed, Counted::Files, &files).only(|call| {
+        call.program.starts_with("akmd enroll") && (everything() || call.number.is_multiple_of(every))
+    });
+    assert!(sweep.calls().len() >= 3, "{:?}", sweep.calls());
+    scene.remove();
+    sweep.carry_out(&[Order::AllDie], &[], |point| {
+        let disturbed = point.run(scene.plant.place());
+        let done = run(disturbed.on(&mut scene.ceremony()));
+        scene.plant.kill(NODE);
+        disturbed.mend();
+        assert!(done.code.is_none() || done.code == Some(0), "{point:?}: {done:?}");
+        let resumed = scene.go_on();
+        match resumed.code {
+            Some(0) => {}
+            // It was over already; nobody restarts a local stack after the power was gone.
+            Some(3) => scene.plant.start(NODE),
+            _ => panic!("after {point:?}: {resumed:?}"),
+        }
+        scene.check_one_node();
+        scene.remove();
+        disturbed.is_carried_out()
+    });
+    // Nothing is left in it: neither roots nor keys nor counters of those that were cut off.
+    let (spec, keys) = (scene.real.spec(), scene.real.keys());
+    let mut arguments = vec!["element", "test", &spec];
+    arguments.extend(keys.iter().map(String::as_str));
+    scene.plant.akm(&arguments).expect(0);
+    if let Real::Tpm(swtpm) = &scene.real {
+        let (listed, indices) = swtpm.tool("tpm2_nvreadpublic", &[]);
+        assert!(listed && indices.trim().is_empty(), "no counter of a node that is gone: {indices}");
+    }
+}
+
+#[test]
+fn step_4_with_a_tpm_cut_off_at_each_call_ends_in_one_node() {
+    step_4_cut_off(Real::tpm(), 2);
+}
+
+#[test]
+fn step_4_with_a_card_cut_off_at_each_call_ends_in_one_node() {
+    step_4_cut_off(Real::card(), 2);
+}
+
+#[test]
+fn step_4_with_a_token_cut_off_at_some_calls_ends_in_one_node() {
+    step_4_cut_off(Real::token(), 8);
+}
