@@ -98,6 +98,9 @@ pub fn change(
     result
 }
 
+/// The name of an ASR, and what came of a change of it.
+pub type Changed = (Name, Result<(), CommandError>);
+
 /// Puts a node in the place of another in all ASRs that the other is still a member of. Each is tried; what is parked
 /// or failed comes back by name.
 pub fn take_places(
@@ -105,7 +108,7 @@ pub fn take_places(
     old: AkmId,
     new: &Node,
     note: &mut dyn FnMut(&str),
-) -> Result<Vec<(Name, Result<(), CommandError>)>, CommandError> {
+) -> Result<Vec<Changed>, CommandError> {
     let mut results = Vec::new();
     for asr in store.asrs_of_node(old)? {
         let Some(name) = asr.name else { continue };

@@ -210,7 +210,8 @@ pub(super) fn bring_forward(
     if now.members.iter().all(|member| member.state == MemberState::Active) {
         store.activate_relationship(id)?;
     }
-    if !reached.away.is_empty() && !(now.released && pending > 0) {
+    let goes_without_them = now.released && pending > 0;
+    if !reached.away.is_empty() && !goes_without_them {
         return Err(parked(&now, nodes, &reached.away));
     }
     let report = |node: &Node| {
