@@ -140,7 +140,7 @@ pub enum Record {
     /// The place that follows was not reached by this node itself: a trace to keep, so that the module
     /// hears of it.
     FoundBack(FoundBack),
-    /// The place, encoded; the host seals it (see [`keys::PlaceSeal`]).
+    /// The place, encoded; the host seals it (see [`crate::keys::PlaceSeal`]).
     Place(Zeroizing<Vec<u8>>),
 }
 
