@@ -1,4 +1,4 @@
-//! Two members of one relationship, their elements and disks in memory.
+//! Two members of one relationship, of as many as there are, their elements and disks in memory.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::session::{
-    Input, Instant, Membership, Options, Output, RandomSource, Session, Standing, Surroundings,
+    Footprint, Input, Instant, Membership, Options, Output, RandomSource, Session, Standing, Surroundings,
 };
 use akm_core::tree::Place;
 
@@ -24,7 +24,7 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-struct SystemRandom;
+pub(crate) struct SystemRandom;
 
 impl RandomSource for SystemRandom {
     fn fill(&mut self, out: &mut [u8]) {
@@ -33,7 +33,7 @@ impl RandomSource for SystemRandom {
 }
 
 /// The element function in memory.
-struct MemoryElement(Secret<32>);
+pub(crate) struct MemoryElement(pub(crate) Secret<32>);
 
 impl SecureElement for MemoryElement {
     fn derive(&mut self, _root: Root, label: Label, context: &[u8]) -> Result<Secret<32>, ElementError> {
@@ -46,7 +46,7 @@ impl SecureElement for MemoryElement {
     }
 }
 
-/// A relationship of two.
+/// A relationship, as a rule of two.
 pub struct Duo {
     provider: &'static dyn CryptoProvider,
     sds: SynchronizedDataSet,
@@ -60,8 +60,13 @@ pub struct Member {
 }
 
 impl Duo {
-    /// A relationship that moves on only when it is asked to, then at once.
+    /// A relationship of two that moves on only when it is asked to, then at once.
     pub fn new(provider: &'static dyn CryptoProvider, suite: Suite) -> Self {
+        Self::among(provider, suite, 2)
+    }
+
+    /// The same, of this many members.
+    pub fn among(provider: &'static dyn CryptoProvider, suite: Suite, members: usize) -> Self {
         let policy =
             Policy { rotate_after: Duration::ZERO, advance_interval: Duration::ZERO, ..Policy::default() };
         let sds = SynchronizedDataSet::new(Generation {
@@ -71,10 +76,10 @@ impl Duo {
             element_version: 1,
             instance: random(),
             suite,
-            members: vec![AkmId::from_random(random()), AkmId::from_random(random())],
+            members: (0..members).map(|_| AkmId::from_random(random())).collect(),
             policy: policy.emit(),
         })
-        .expect("two members make a relationship");
+        .expect("two to 4,096 members make a relationship");
         let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);
         Self { provider, sds, secrets }
     }
@@ -86,6 +91,17 @@ impl Duo {
 
     /// A member that starts from this place.
     pub fn member(&self, index: usize, place: Place) -> Member {
+        let options = Options { hello_at_start: false, find_back: false };
+        self.start(index, Standing::Active(place), options)
+    }
+
+    /// A member that finds back through others and helps them to; without a place it looks for one.
+    pub fn member_that_finds_back(&self, index: usize, place: Option<Place>) -> Member {
+        let standing = place.map_or(Standing::WithoutPlace { active: true }, Standing::Active);
+        self.start(index, standing, Options { hello_at_start: false, find_back: true })
+    }
+
+    fn start(&self, index: usize, standing: Standing, options: Options) -> Member {
         let secrets = &self.secrets;
         let mut element = MemoryElement(secrets.element_root.duplicate());
         let membership = Membership::new(
@@ -97,14 +113,8 @@ impl Duo {
         .expect("it is in the list");
         let mut surroundings =
             Surroundings { now: Instant::default(), element: &mut element, random: &mut SystemRandom };
-        let session = Session::start(
-            self.provider,
-            membership,
-            Standing::Active(place),
-            Options { hello_at_start: false, find_back: false },
-            &mut surroundings,
-        )
-        .expect("an element in memory answers");
+        let session = Session::start(self.provider, membership, standing, options, &mut surroundings)
+            .expect("an element in memory answers");
         Member { session, element }
     }
 }
@@ -147,6 +157,16 @@ impl Member {
     /// How many frames it delivered.
     pub fn delivered(&self) -> u64 {
         self.session.delivered()
+    }
+
+    /// How many frames it made.
+    pub fn transmitted(&self) -> u64 {
+        self.session.transmitted()
+    }
+
+    /// What it holds.
+    pub fn footprint(&self) -> Footprint {
+        self.session.footprint()
     }
 
     /// Its epoch.

@@ -4,6 +4,7 @@ mod ceremony;
 mod elements;
 mod epochs;
 mod frames;
+mod groups;
 mod start;
 
 use crate::error::BenchError;
@@ -48,6 +49,12 @@ pub const PARTS: [Part; 7] = [
         about: "moving to the next epoch, and over 2^31",
         weight: 1,
         run: |effort, _| epochs::run(effort),
+    },
+    Part {
+        name: "groups",
+        about: "what members cost: rotation, catching up, changes, memory",
+        weight: 3,
+        run: |effort, _| groups::run(effort),
     },
     Part {
         name: "ceremony",

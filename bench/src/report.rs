@@ -23,10 +23,12 @@ pub struct Row {
     pub goal: Option<f64>,
     /// How many rounds.
     pub rounds: usize,
-    /// Seconds that A took in this run. Says nothing about other machines.
-    pub a_seconds: Spread,
-    /// Seconds that B took.
-    pub b_seconds: Spread,
+    /// What A and B are counted in: `seconds`, or `bytes`.
+    pub unit: &'static str,
+    /// What A took in this run. Seconds say nothing about other machines.
+    pub a: Spread,
+    /// What B took.
+    pub b: Spread,
     /// What else was found.
     pub facts: Map<String, Value>,
 }
@@ -45,10 +47,17 @@ impl Row {
             ratio: comparison.ratio,
             goal: None,
             rounds: comparison.rounds,
-            a_seconds: comparison.a,
-            b_seconds: comparison.b,
+            unit: "seconds",
+            a: comparison.a,
+            b: comparison.b,
             facts: Map::new(),
         }
+    }
+
+    /// The same, of memory.
+    pub(crate) fn in_bytes(mut self) -> Self {
+        self.unit = "bytes";
+        self
     }
 
     pub(crate) fn with_goal(mut self, goal: f64) -> Self {

@@ -52,7 +52,7 @@ fn every_part_yields_rows_of_ratios_and_the_machine_is_described() {
         let of_part: Vec<_> = rows.iter().filter(|row| row["part"] == part.name).collect();
         assert!(!of_part.is_empty(), "{} yields nothing", part.name);
         for row in of_part {
-            for spread in ["ratio", "a_seconds", "b_seconds"] {
+            for spread in ["ratio", "a", "b"] {
                 assert!(is_spread(&row[spread]), "{spread} of {row:#}");
             }
             assert_eq!(row["rounds"], 1);

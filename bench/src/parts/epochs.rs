@@ -15,7 +15,7 @@ use crate::rounds::{Effort, in_turn, worked};
 const PART: &str = "epochs";
 
 /// Members that move in one measurement.
-const BATCH: u32 = 64;
+pub(super) const BATCH: u32 = 64;
 
 /// The distance of the long way.
 const FAR: u32 = 1 << 31;
@@ -55,39 +55,36 @@ fn next(effort: Effort) -> Result<Row, BenchError> {
 }
 
 fn followed(effort: Effort) -> Result<Row, BenchError> {
-    let way = Way::new()?;
-    let comparison = in_turn(effort, 50, || way.go(&way.next), || Ok(functions()))?.comparison();
+    let way = Way::to(1)?;
+    let comparison = in_turn(effort, 50, || way.go(), || Ok(functions()))?.comparison();
     Ok(Row::of(PART, "follow to the next epoch", "the element function in software", comparison)
         .with_fact("microseconds", comparison.a.median * 1e6 / f64::from(BATCH)))
 }
 
 fn far(effort: Effort) -> Result<Row, BenchError> {
-    let way = Way::new()?;
-    let comparison = in_turn(effort, 50, || way.go(&way.far), || way.go(&way.next))?.comparison();
+    let (far, next) = (Way::to(FAR)?, Way::to(1)?);
+    let comparison = in_turn(effort, 50, || far.go(), || next.go())?.comparison();
     Ok(Row::of(PART, "follow over 2^31 epochs", "follow to the next epoch", comparison)
         .with_fact("microseconds", comparison.a.median * 1e6 / f64::from(BATCH)))
 }
 
-/// A frame of the epoch after the first, and one 2^31 epochs after it.
-struct Way {
+/// A frame of a later epoch.
+pub(super) struct Way {
     duo: Duo,
-    next: Vec<u8>,
-    far: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 impl Way {
-    fn new() -> Result<Self, BenchError> {
+    /// To this epoch, from the first.
+    pub(super) fn to(epoch: u32) -> Result<Self, BenchError> {
         let duo = Duo::new(AWS_LC, Suite::Aes256Gcm);
-        let frame_of = |epoch: u32| {
-            let before = duo.first_place().at(epoch - 1).expect("it lies ahead");
-            duo.member(0, before).frame(b"here")
-        };
-        let (next, far) = (frame_of(1)?, frame_of(FAR)?);
-        Ok(Self { duo, next, far })
+        let before = duo.first_place().at(epoch - 1).expect("it lies ahead");
+        let frame = duo.member(0, before).frame(b"here")?;
+        Ok(Self { duo, frame })
     }
 
     /// Members that stand in the first epoch hear this frame, each for the first time.
-    fn go(&self, frame: &[u8]) -> Result<Duration, BenchError> {
+    pub(super) fn go(&self) -> Result<Duration, BenchError> {
         let first = self.duo.first_place().at(0).expect("it lies ahead");
         let encoded = first.emit();
         let mut members: Vec<Member> = (0..BATCH)
@@ -98,7 +95,7 @@ impl Way {
             .collect();
         let (result, took) = worked(|| {
             members.iter_mut().try_for_each(|member| {
-                member.hear(frame, |payload| {
+                member.hear(&self.frame, |payload| {
                     black_box(payload);
                 })
             })
