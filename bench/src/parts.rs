@@ -31,7 +31,7 @@ impl Part {
 }
 
 /// All parts, in the order in which they run.
-pub const PARTS: [Part; 7] = [
+pub const PARTS: [Part; 8] = [
     Part {
         name: "seal",
         about: "sealing a frame against the AEAD alone",

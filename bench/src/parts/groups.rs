@@ -28,17 +28,21 @@ const SUITE: Suite = Suite::Aes256Gcm;
 /// What a rotation in a large group may cost against one of two.
 const ROTATION_GOAL: f64 = 1.2;
 
+/// Epochs that are open at once: the current one and four closed ones.
+const OPEN: u32 = 5;
+
 /// Epochs to catch up over.
 const BEHIND: u32 = 1_000_000;
 
 pub(super) fn run(effort: Effort) -> Result<Vec<Row>, BenchError> {
     let larger = effort.size(&[16, 256, 4096][..], &[16]);
     let changed = effort.size(&[16, 256, 1000][..], &[16]);
-    let each = effort.share(2 * larger.len() + 2 + 2 * changed.len());
+    let each = effort.share(3 * larger.len() + 2 + 2 * changed.len());
     let mut rows = Vec::new();
     for members in larger {
         rows.push(begin(each, *members)?);
         rows.push(follow(each, *members)?);
+        rows.push(follow_in_a_busy_group(each, *members)?);
     }
     rows.push(caught_up(each)?);
     rows.push(fell_back(each)?);
@@ -129,15 +133,77 @@ fn rotation(
     Ok(Row::of(PART, format!("{what}, {members} members"), "2 members", comparison)
         .with_goal(ROTATION_GOAL)
         .with_fact("microseconds", microseconds(comparison.a.median))
-        .with_fact("frames for each rotation", many.frames()))
+        .with_fact("frames for each rotation, of these two", many.frames()))
 }
 
 fn begin(effort: Effort, members: usize) -> Result<Row, BenchError> {
-    rotation(effort, members, "begin the next epoch and say hello", Rotation::begin)
+    rotation(effort, members, "begin the next epoch and say hello, others quiet", Rotation::begin)
 }
 
 fn follow(effort: Effort, members: usize) -> Result<Row, BenchError> {
-    rotation(effort, members, "follow to the next epoch", Rotation::follow)
+    rotation(effort, members, "follow to the next epoch, others quiet", Rotation::follow)
+}
+
+/// A group in which every member is heard in every epoch.
+struct Busy {
+    duo: Duo,
+    /// What each of the others sent, in each of the epochs that may be open at once.
+    heard: Vec<Vec<u8>>,
+    /// The hello of the epoch after these.
+    next: Vec<u8>,
+}
+
+impl Busy {
+    fn among(members: usize) -> Result<Self, BenchError> {
+        let duo = Duo::among(AWS_LC, SUITE, members);
+        let frame = |epoch: u32, index: usize| {
+            let place = epoch.checked_sub(1).map_or_else(
+                || duo.first_place(),
+                |before| duo.first_place().at(before).expect("it lies ahead"),
+            );
+            duo.member(index, place).frame(b"here")
+        };
+        let all = (0..OPEN).flat_map(|epoch| (1..members).map(move |index| (epoch, index)));
+        let heard = all.map(|(epoch, index)| frame(epoch, index)).collect::<Result<_, _>>()?;
+        let next = frame(OPEN, 1)?;
+        Ok(Self { duo, heard, next })
+    }
+
+    /// A member that holds keys of all others in all epochs that are open follows once, and so drops those of
+    /// the oldest.
+    fn follow(&self) -> Result<Duration, BenchError> {
+        let mut member = self.duo.member(0, self.duo.first_place());
+        for frame in &self.heard {
+            member.hear(frame, |payload| {
+                black_box(payload);
+            })?;
+        }
+        let held = member.footprint().senders;
+        let (result, took) = worked(|| {
+            member.hear(&self.next, |payload| {
+                black_box(payload);
+            })
+        });
+        result?;
+        match held == self.heard.len() && member.epoch() == OPEN {
+            true => Ok(took),
+            false => Err(failed("a member did not hear all others, or did not follow")),
+        }
+    }
+}
+
+fn follow_in_a_busy_group(effort: Effort, members: usize) -> Result<Row, BenchError> {
+    let (many, two) = (Busy::among(members)?, Busy::among(2)?);
+    let comparison = in_turn(effort, 20, || many.follow(), || two.follow())?.comparison();
+    Ok(Row::of(
+        PART,
+        format!("follow to the next epoch, all others heard, {members} members"),
+        "2 members",
+        comparison,
+    )
+    .with_goal(ROTATION_GOAL)
+    .with_fact("microseconds", comparison.a.median * 1e6)
+    .with_fact("keys and windows held before", many.heard.len()))
 }
 
 fn caught_up(effort: Effort) -> Result<Row, BenchError> {
