@@ -170,6 +170,7 @@ impl Session {
         self.current = None;
         self.sending = None;
         self.closed.clear();
+        self.over.clear();
         self.unproven.clear();
         self.heard.clear();
         self.own_epoch = false;
@@ -195,8 +196,10 @@ impl Session {
         let was_low = LAST_EPOCH - self.epoch_or_zero() <= EPOCHS_LOW;
         if let Some(mut closed) = self.current.replace(epoch) {
             closed.closes = Some(now + self.membership.policy().overlap);
-            if self.closed.len() == CLOSED_MAX {
-                self.closed.pop_front();
+            if self.closed.len() == CLOSED_MAX
+                && let Some(oldest) = self.closed.pop_front()
+            {
+                self.over.take(oldest, now);
             }
             self.closed.push_back(closed);
         }

@@ -38,6 +38,55 @@ pub(super) struct Unproven {
     pub(super) asked: Option<Instant>,
 }
 
+/// What is left of an epoch that is over: of each member that was heard in it a key, to be wiped.
+///
+/// Wiping takes time for each of them, and there may be thousands. So the input that ends an epoch wipes them only where
+/// they are few; otherwise the inputs do that [`Session::timeout`](super::Session::timeout) then asks for.
+#[derive(Default)]
+pub(super) struct Over {
+    senders: BTreeMap<u16, Sender>,
+    /// When the next of them are wiped.
+    due: Option<Instant>,
+}
+
+/// So many are few.
+const FEW: usize = 4;
+
+/// So many are wiped by an input that is there for it.
+const WIPED_AT_ONCE: usize = 128;
+
+impl Over {
+    /// An epoch is over: its secret is wiped here and now. So is what is left of the one before.
+    pub(super) fn take(&mut self, epoch: OpenEpoch, now: Instant) {
+        self.senders = epoch.senders;
+        self.due = Some(now);
+        if self.senders.len() <= FEW {
+            self.clear();
+        }
+    }
+
+    /// Some time has passed in which nothing else was to be done.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        for _ in 0..WIPED_AT_ONCE {
+            self.senders.pop_first();
+        }
+        self.due = (!self.senders.is_empty()).then_some(now);
+    }
+
+    /// Wipes all at once.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.senders.len()
+    }
+}
+
 impl OpenEpoch {
     pub(super) fn new(number: u32, secret: EpochSecret) -> Self {
         Self { number, secret, senders: BTreeMap::new(), closes: None }

@@ -8,6 +8,8 @@ pub struct Footprint {
     pub open_epochs: usize,
     /// Members heard in one of these, once for each of them: a key and a replay window each.
     pub senders: usize,
+    /// Members heard in an epoch that is over, whose keys are not wiped yet.
+    pub over: usize,
     /// Members of whom the latest frame is remembered.
     pub heard: usize,
     /// Epochs that a header named and of which nothing has authenticated: at most four.
@@ -32,6 +34,7 @@ impl Session {
         Footprint {
             open_epochs: open().count(),
             senders: open().map(|epoch| epoch.senders.len()).sum(),
+            over: self.over.len(),
             heard: self.heard.len(),
             unproven: self.unproven.len(),
             element_calls: self.budget.spent(),

@@ -53,7 +53,7 @@ use crate::tree::{NO_EPOCH, Place};
 
 use budget::Budget;
 use buffer::Buffer;
-use epoch::{OpenEpoch, Sending, Unproven};
+use epoch::{OpenEpoch, Over, Sending, Unproven};
 use resync::Resync;
 
 /// Time on a clock that never goes back; what its zero means is up to the host.
@@ -269,6 +269,7 @@ pub struct Session {
     current: Option<OpenEpoch>,
     sending: Option<Sending>,
     closed: VecDeque<OpenEpoch>,
+    over: Over,
     unproven: VecDeque<Unproven>,
     budget: Budget,
     resync: Option<Resync>,
@@ -336,6 +337,7 @@ impl Session {
             current: None,
             sending: None,
             closed: VecDeque::new(),
+            over: Over::default(),
             unproven: VecDeque::new(),
             budget: Budget::default(),
             resync,
@@ -372,7 +374,10 @@ impl Session {
         self.close_expired(surroundings.now);
         match input {
             Input::Frame(frame) => self.receive(frame, surroundings),
-            Input::Timeout => self.on_timeout(surroundings),
+            Input::Timeout => {
+                self.over.go_on(surroundings.now);
+                self.on_timeout(surroundings)
+            }
             Input::Advance => self.on_advance(surroundings),
             Input::Activate => {
                 self.on_activate(surroundings);
@@ -447,7 +452,7 @@ impl Session {
         let acting = [self.hello_due, self.reply_due, self.trigger_due(), looking];
         let acting = acting.into_iter().flatten().min();
         let acting = acting.map(|due| self.retry.map_or(due, |retry| due.max(retry)));
-        [closing, acting].into_iter().flatten().min()
+        [closing, self.over.due(), acting].into_iter().flatten().min()
     }
 
     /// Whether a frame bears a right header signature of this relationship. Decides between

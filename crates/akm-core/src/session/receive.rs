@@ -267,8 +267,12 @@ impl Session {
 
     /// Forgets closed epochs whose overlap is over.
     pub(super) fn close_expired(&mut self, now: Instant) {
-        if !self.closed.is_empty() {
-            self.closed.retain(|epoch| epoch.closes.is_some_and(|closes| now < closes));
+        // They close in the order in which they began.
+        let expired = |epoch: &OpenEpoch| epoch.closes.is_some_and(|closes| closes <= now);
+        while self.closed.front().is_some_and(expired) {
+            if let Some(epoch) = self.closed.pop_front() {
+                self.over.take(epoch, now);
+            }
         }
     }
 }

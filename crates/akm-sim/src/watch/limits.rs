@@ -63,6 +63,7 @@ pub(super) fn state_is_bounded(
     let Footprint {
         open_epochs,
         senders,
+        over,
         heard,
         unproven,
         element_calls,
@@ -74,6 +75,7 @@ pub(super) fn state_is_bounded(
     let others = members - 1;
     let fits = open_epochs <= OPEN_EPOCHS
         && senders <= open_epochs * others
+        && over <= others
         && heard <= others
         && unproven <= UNPROVEN
         && element_calls <= CALLS

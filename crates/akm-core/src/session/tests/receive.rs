@@ -112,6 +112,63 @@ fn at_most_four_closed_epochs_stay_open() {
     assert_eq!(network.parties[1].session.rejected(Rejection::EpochTooOld), 1);
 }
 
+/// Each other member is heard in one epoch, and then that is over.
+#[test]
+fn keys_of_an_epoch_that_is_over_are_wiped_few_at_a_time_and_soon_all() {
+    const MEMBERS: usize = 200;
+    let policy = Policy { advance_interval: MILLISECOND, rotate_after: Duration::ZERO, ..Policy::default() };
+    let mut network = Network::with(MEMBERS, policy.clone());
+    for sender in 1..MEMBERS {
+        let frame = network.send(sender, b"here");
+        assert!(network.accepts(0, &frame));
+    }
+    let held = |network: &Network| {
+        let footprint = network.parties[0].session.footprint();
+        (footprint.senders, footprint.over)
+    };
+    assert_eq!(held(&network), (MEMBERS - 1, 0));
+    network.wait(policy.overlap);
+    let hello = network.advance(1).frame();
+    network.hear(0, &hello);
+    assert_eq!(held(&network), (MEMBERS, 0), "within the overlap");
+
+    // By itself, after the overlap: a session acts when it asked to be called, and no later.
+    let began = network.now;
+    let mut turns = 0;
+    network.wait(policy.overlap);
+    while let Some(due) = network.parties[0].session.timeout().filter(|due| *due <= network.now) {
+        assert!(due >= began + policy.overlap);
+        network.tick(0);
+        turns += 1;
+        let (senders, over) = held(&network);
+        assert!(senders == 1 && over < MEMBERS - 1, "{over}");
+        assert!(turns < 10, "it comes to an end");
+    }
+    assert_eq!(held(&network), (1, 0));
+    assert!(turns > 1, "not all of them at once");
+}
+
+#[test]
+fn keys_of_two_epochs_that_are_over_are_never_held_at_once() {
+    const MEMBERS: usize = 20;
+    let policy = Policy { advance_interval: MILLISECOND, rotate_after: Duration::ZERO, ..Policy::default() };
+    let mut network = Network::with(MEMBERS, policy);
+    let mut most = 0;
+    for _ in 0..9 {
+        for sender in 1..MEMBERS {
+            let frame = network.send(sender, b"here");
+            assert!(network.accepts(0, &frame));
+        }
+        network.wait(MILLISECOND);
+        let hello = network.advance(1).frame();
+        for member in (0..MEMBERS).filter(|member| *member != 1) {
+            network.hear(member, &hello);
+        }
+        most = most.max(network.parties[0].session.footprint().over);
+    }
+    assert!((1..MEMBERS).contains(&most), "{most}");
+}
+
 #[test]
 fn an_epoch_that_was_never_open_here_is_too_old_once_passed() {
     let mut network = Network::of(2);
