@@ -117,7 +117,7 @@ fn at_most_four_closed_epochs_stay_open() {
 fn keys_of_an_epoch_that_is_over_are_wiped_few_at_a_time_and_soon_all() {
     const MEMBERS: usize = 200;
     let policy = Policy { advance_interval: MILLISECOND, rotate_after: Duration::ZERO, ..Policy::default() };
-    let mut network = Network::with(MEMBERS, policy.clone());
+    let mut network = Network::with(MEMBERS, policy);
     for sender in 1..MEMBERS {
         let frame = network.send(sender, b"here");
         assert!(network.accepts(0, &frame));
