@@ -394,7 +394,7 @@ impl Changing {
         result?;
         let arrived = |lineage: &Lineage| {
             lineage.active().is_some_and(|active| active.membership().sds().generation() == 2)
-                && lineage.closing().is_some() == (self.change == Change::Add)
+                && (lineage.closing().count() == 1) == (self.change == Change::Add)
         };
         if !lineages.iter().all(arrived) {
             return Err(failed("a generation did not become active"));

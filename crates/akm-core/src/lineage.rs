@@ -1,29 +1,31 @@
 //! The generations of one relationship at one member (protocol, section 6, "Generation").
 //!
-//! At most three stand beside each other, each with a [`Session`] of its own:
+//! They stand beside each other, each with a [`Session`] of its own:
 //!
 //! ```text
 //!   install -> staged --- the module's word, or the first authentic frame of it ---> active
 //!                                                             active before ---> closing -> erased
 //! ```
 //!
-//! - Messages go out in the active generation only. Frames are taken in each, told apart by tag, and by
+//! - Messages go out in the highest active generation only. Frames are taken in each, told apart by tag, and by
 //!   header signature where tags are the same.
-//! - The one before stays open for receiving for the overlap of its policy; not at all when the element
+//! - All that are staged stay until one above them is active: another member may have gone over to any of them.
+//! - Those below the active one stay open for receiving for the overlap of their policy; not at all when the element
 //!   version rose, since then a member left or is suspected.
 //! - Erasing is an output ([`Next::Erase`]) like any other: a host that is cut off before it has erased is
 //!   told again after its start.
 //!
-//! Like a session it does no I/O. The host drives it as it drives a session, and calls
-//! [`Lineage::erased`] when what [`Next::Erase`] names is gone.
+//! [`examine`], [`in_force`] and [`open_until`] are these rules alone, for a host that keeps more with each generation and
+//! drives their sessions itself. [`Lineage`] drives them. Like a session it does no I/O. The host drives it as it
+//! drives a session, and calls [`Lineage::erased`] when what [`Next::Erase`] names is gone.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::element::Root;
 use crate::frame::{Header, is_signed};
 use crate::sds::{HeaderKey, SynchronizedDataSet, Tag};
-use crate::session::{Input, Instant, Output, Phase, Session, SessionError, Surroundings};
+use crate::session::{Input, Instant, Membership, Output, Phase, Session, SessionError, Surroundings};
 
 /// Why a generation is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,12 @@ pub enum NotTaken {
     /// The same or a lower generation with another content is held, or was replaced by what is held.
     #[error("generation {held} is held, and this one is not above it")]
     NotAbove {
+        /// The highest that is held.
+        held: u32,
+    },
+    /// Its element version is below one that is held: who was shut out would be let in again.
+    #[error("element version {held} is held, and that of this generation is below it")]
+    LowerElementVersion {
         /// The highest that is held.
         held: u32,
     },
@@ -46,6 +54,46 @@ pub enum Arrival {
     Held,
     /// It is above all that is held: install its root and records, then call [`Lineage::install`].
     Above,
+}
+
+/// Judges a generation that the module sends, against all that are held of its relationship. Ask before anything of it
+/// is written.
+pub fn examine<'a>(
+    held: impl IntoIterator<Item = &'a SynchronizedDataSet>,
+    offered: &SynchronizedDataSet,
+) -> Result<Arrival, NotTaken> {
+    let (mut generation, mut version) = (0, 0);
+    for held in held {
+        if held.relationship() != offered.relationship() {
+            return Err(NotTaken::OtherRelationship);
+        }
+        if held.digest() == offered.digest() {
+            return Ok(Arrival::Held);
+        }
+        generation = generation.max(held.generation());
+        version = version.max(held.element_version());
+    }
+    if offered.generation() <= generation {
+        return Err(NotTaken::NotAbove { held: generation });
+    }
+    if offered.element_version() < version {
+        return Err(NotTaken::LowerElementVersion { held: version });
+    }
+    Ok(Arrival::Above)
+}
+
+/// The generation in which messages go out, of those that are held, lowest first, each with whether it was ever active:
+/// the highest active one. Before there is one, the highest.
+pub fn in_force(held: impl DoubleEndedIterator<Item = (u32, bool)> + Clone) -> Option<u32> {
+    let generation = |(generation, _)| generation;
+    held.clone().rfind(|(_, active)| *active).or_else(|| held.clone().next_back()).map(generation)
+}
+
+/// Until when a generation stays open for receiving after `next` became active above it; `None`: it is over at once.
+pub fn open_until(before: &Membership, next: &SynchronizedDataSet, now: Instant) -> Option<Instant> {
+    let overlap = before.policy().overlap;
+    let stays = before.sds().element_version() == next.element_version() && !overlap.is_zero();
+    stays.then(|| now + overlap)
 }
 
 /// What is to be erased: the records of a generation, and its root where no other generation uses it.
@@ -70,18 +118,11 @@ pub enum Next<'l> {
     Idle,
 }
 
-/// Which of the sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
-    Active,
-    Staged,
-    Closing,
-}
-
 #[derive(Debug)]
-struct Closing {
+struct Held {
     session: Session,
-    closes: Instant,
+    /// When it is erased, as a later one is active.
+    ends: Option<Instant>,
 }
 
 /// A generation that is gone: its frames are counted, and open nothing.
@@ -92,12 +133,11 @@ struct Gone {
 }
 
 /// All generations of a relationship that a member holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Lineage {
-    active: Option<Session>,
-    staged: Option<Session>,
-    closing: Option<Closing>,
-    serving: Which,
+    held: BTreeMap<u32, Held>,
+    /// The generation that took the last input.
+    serving: Option<u32>,
     erasures: VecDeque<Erasure>,
     /// Whether the first of them was handed out since the last input.
     offered: bool,
@@ -108,63 +148,33 @@ pub struct Lineage {
 
 impl Lineage {
     /// What a host found at its start: a session for each generation whose records are there. The highest
-    /// active one goes on; what is below it is erased, and of those above it all but the highest.
-    pub fn resume(mut sessions: Vec<Session>) -> Self {
-        sessions.sort_by_key(|session| session.membership().sds().generation());
-        let mut lineage = Self {
-            active: None,
-            staged: None,
-            closing: None,
-            serving: Which::Active,
-            erasures: VecDeque::new(),
-            offered: false,
-            gone: None,
-            late: 0,
-            now: Instant::default(),
-        };
-        let mut dropped = Vec::new();
+    /// active one goes on, and what is below it is erased.
+    pub fn resume(sessions: Vec<Session>) -> Self {
+        let mut lineage = Self::default();
         for session in sessions {
-            if session.is_active() {
-                dropped.extend(lineage.staged.take());
-                dropped.extend(lineage.active.replace(session));
-            } else {
-                dropped.extend(lineage.staged.replace(session));
-            }
+            lineage.held.insert(session.membership().sds().generation(), Held { session, ends: None });
         }
-        for session in dropped {
-            lineage.erase(session);
+        if let Some(active) = lineage.active_generation() {
+            let above = lineage.held.split_off(&active);
+            for (_, below) in core::mem::replace(&mut lineage.held, above) {
+                lineage.erase(below.session);
+            }
         }
         lineage
     }
 
-    /// Judges a generation that the module sends. Ask before anything of it is written; nothing changes.
+    /// Judges a generation that the module sends, as [`examine`] does.
     pub fn examine(&self, sds: &SynchronizedDataSet) -> Result<Arrival, NotTaken> {
-        let mut held = 0;
-        for session in self.sessions() {
-            let other = session.membership().sds();
-            if other.relationship() != sds.relationship() {
-                return Err(NotTaken::OtherRelationship);
-            }
-            if other.digest() == sds.digest() {
-                return Ok(Arrival::Held);
-            }
-            held = held.max(other.generation());
-        }
-        if sds.generation() <= held {
-            return Err(NotTaken::NotAbove { held });
-        }
-        Ok(Arrival::Above)
+        examine(self.sessions().map(|session| session.membership().sds()), sds)
     }
 
-    /// Takes in a staged generation whose root and records are durable. One that was staged before and never
-    /// became active is erased. What [`Lineage::examine`] refuses is refused here too.
+    /// Takes in a staged generation whose root and records are durable. What [`Lineage::examine`] refuses is refused
+    /// here too.
     pub fn install(&mut self, session: Session) -> Result<Arrival, NotTaken> {
-        let arrival = self.examine(session.membership().sds())?;
+        let sds = session.membership().sds();
+        let (arrival, generation) = (self.examine(sds)?, sds.generation());
         if arrival == Arrival::Above {
-            let replaced = self.staged.replace(session);
-            if let Some(replaced) = replaced {
-                self.erase(replaced);
-            }
+            self.held.insert(generation, Held { session, ends: None });
         }
         Ok(arrival)
     }
@@ -172,40 +182,18 @@ impl Lineage {
     /// Takes one input. All outputs of the input before must have been carried out; an erasure that could
     /// not be is handed out again.
     ///
-    /// [`Input::Send`] and [`Input::Advance`] are for the active generation; a frame finds its own.
-    /// [`Input::Activate`] is for whatever is staged: see [`Lineage::activate`].
+    /// [`Input::Send`] and [`Input::Advance`] are for the generation in force; a frame finds its own.
+    /// [`Input::Activate`] is for the highest that is staged: see [`Lineage::activate`].
     pub fn handle(
         &mut self,
         input: Input<'_>,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
-        if self.session_of(self.serving).is_some_and(Session::has_output) {
-            return Err(SessionError::OutputPending);
-        }
-        self.now = surroundings.now;
-        self.offered = false;
-        self.turn_over();
-        self.close_expired();
-        let which = match &input {
-            Input::Frame(frame) => match self.whose(frame) {
-                Some(which) => which,
-                None => {
-                    self.count_late(frame);
-                    self.main()
-                }
-            },
-            Input::Timeout => match self.due() {
-                Some(which) => which,
-                None => return Ok(()),
-            },
-            Input::Activate if self.staged.is_some() => Which::Staged,
-            Input::Activate | Input::Advance | Input::Send(..) => self.main(),
+        let generation = match &input {
+            Input::Activate => self.staged().map(generation_of),
+            _ => None,
         };
-        self.serving = which;
-        match self.session_of_mut(which) {
-            Some(session) => session.handle(input, surroundings),
-            None => Err(SessionError::NotActive(Phase::Erased)),
-        }
+        self.hand_in(generation, input, surroundings)
     }
 
     /// The module's word for a generation. If that one is not staged: no effect, so that a word that comes
@@ -215,18 +203,57 @@ impl Lineage {
         generation: u32,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
-        let staged = self.staged.as_ref().map(|staged| staged.membership().sds().generation());
-        if staged == Some(generation) { self.handle(Input::Activate, surroundings) } else { Ok(()) }
+        let above = self.active_generation().is_none_or(|active| active < generation);
+        if above && self.held.contains_key(&generation) {
+            self.hand_in(Some(generation), Input::Activate, surroundings)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn hand_in(
+        &mut self,
+        generation: Option<u32>,
+        input: Input<'_>,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<(), SessionError> {
+        if self.serving().is_some_and(Session::has_output) {
+            return Err(SessionError::OutputPending);
+        }
+        self.now = surroundings.now;
+        self.offered = false;
+        self.turn_over();
+        self.close_expired();
+        let serving = match (&input, generation) {
+            (_, Some(generation)) => Some(generation),
+            (Input::Frame(frame), None) => {
+                let whose = self.whose(frame);
+                if whose.is_none() {
+                    self.count_late(frame);
+                }
+                whose.or_else(|| self.main())
+            }
+            (Input::Timeout, None) => match self.due() {
+                Some(due) => Some(due),
+                None => return Ok(()),
+            },
+            (Input::Activate | Input::Advance | Input::Send(..), None) => self.main(),
+        };
+        self.serving = serving;
+        match self.serving_mut() {
+            Some(session) => session.handle(input, surroundings),
+            None => Err(SessionError::NotActive(Phase::Erased)),
+        }
     }
 
     /// The next thing to do.
     pub fn poll(&mut self) -> Next<'_> {
-        if self.session_of(self.serving).is_some_and(Session::has_output) {
-            let session = self.session_of_mut(self.serving).expect("it has an output");
-            let generation = session.membership().sds().generation();
+        if self.serving().is_some_and(Session::has_output) {
+            let session = self.serving_mut().expect("it has an output");
+            let generation = generation_of(session);
             return Next::Session(generation, session.poll());
         }
-        if let Some(session) = self.session_of_mut(self.serving) {
+        if let Some(session) = self.serving_mut() {
             // So that it takes back the buffer that it handed out.
             let _ = session.poll();
         }
@@ -242,14 +269,14 @@ impl Lineage {
 
     /// The record of the last [`Output::Persist`] is durable.
     pub fn persisted(&mut self) {
-        if let Some(session) = self.session_of_mut(self.serving) {
+        if let Some(session) = self.serving_mut() {
             session.persisted();
         }
     }
 
     /// The record of the last [`Output::Persist`] could not be written.
     pub fn persist_failed(&mut self) {
-        if let Some(session) = self.session_of_mut(self.serving) {
+        if let Some(session) = self.serving_mut() {
             session.persist_failed();
         }
     }
@@ -264,8 +291,8 @@ impl Lineage {
 
     /// When to hand in [`Input::Timeout`].
     pub fn timeout(&self) -> Option<Instant> {
-        let acting = [&self.active, &self.staged].into_iter().flatten().filter_map(Session::timeout);
-        acting.chain(self.closing.as_ref().map(|closing| closing.closes)).min()
+        // One that closes only receives: its time is that at which it ends.
+        self.held.values().filter_map(|held| held.ends.or_else(|| held.session.timeout())).min()
     }
 
     /// Whether frames with this tag are for this relationship.
@@ -282,27 +309,27 @@ impl Lineage {
 
     /// The generation in which messages go out; `None` before the first is active.
     pub fn active(&self) -> Option<&Session> {
-        self.active.as_ref()
+        self.sessions().rfind(|session| session.is_active())
     }
 
-    /// The generation that waits for the module's word.
+    /// The highest generation that waits for the module's word.
     pub fn staged(&self) -> Option<&Session> {
-        self.staged.as_ref()
+        self.sessions().next_back().filter(|session| !session.is_active())
     }
 
-    /// The one before, as long as it is open for receiving.
-    pub fn closing(&self) -> Option<&Session> {
-        self.closing.as_ref().map(|closing| &closing.session)
+    /// Those before the active one that are open for receiving, lowest first.
+    pub fn closing(&self) -> impl DoubleEndedIterator<Item = &Session> + Clone {
+        self.held.values().filter(|held| held.ends.is_some()).map(|held| &held.session)
     }
 
-    /// The generation that took the last input.
-    pub fn serving(&self) -> Option<u32> {
-        self.session_of(self.serving).map(|session| session.membership().sds().generation())
+    /// The session that took the last input.
+    pub fn serving(&self) -> Option<&Session> {
+        self.serving.and_then(|generation| self.held.get(&generation)).map(|held| &held.session)
     }
 
-    /// All of them.
-    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
-        self.active.iter().chain(&self.staged).chain(self.closing())
+    /// All of them, lowest first.
+    pub fn sessions(&self) -> impl DoubleEndedIterator<Item = &Session> + Clone {
+        self.held.values().map(|held| &held.session)
     }
 
     /// Frames of the generation before that came after it was closed, as far as their header signature shows:
@@ -311,49 +338,36 @@ impl Lineage {
         self.late
     }
 
-    fn session_of(&self, which: Which) -> Option<&Session> {
-        match which {
-            Which::Active => self.active.as_ref(),
-            Which::Staged => self.staged.as_ref(),
-            Which::Closing => self.closing(),
-        }
+    fn serving_mut(&mut self) -> Option<&mut Session> {
+        self.serving.and_then(|generation| self.held.get_mut(&generation)).map(|held| &mut held.session)
     }
 
-    fn session_of_mut(&mut self, which: Which) -> Option<&mut Session> {
-        match which {
-            Which::Active => self.active.as_mut(),
-            Which::Staged => self.staged.as_mut(),
-            Which::Closing => self.closing.as_mut().map(|closing| &mut closing.session),
-        }
+    fn active_generation(&self) -> Option<u32> {
+        self.active().map(generation_of)
     }
 
-    /// The active generation, or the staged one before there is an active one.
-    fn main(&self) -> Which {
-        if self.active.is_some() { Which::Active } else { Which::Staged }
+    fn main(&self) -> Option<u32> {
+        in_force(self.sessions().map(|session| (generation_of(session), session.is_active())))
     }
 
-    fn whose(&self, frame: &[u8]) -> Option<Which> {
+    /// The generation of a frame; of those that share its tag the one whose signature it bears.
+    fn whose(&self, frame: &[u8]) -> Option<u32> {
         let tag = Header::parse(frame).ok()?.tag;
-        let listens = |which: &Which| self.session_of(*which).is_some_and(|session| session.listens_to(tag));
-        let claims = |which: &Which| self.session_of(*which).is_some_and(|session| session.claims(frame));
-        let all = [Which::Active, Which::Staged, Which::Closing];
-        let mut candidates = all.into_iter().filter(listens);
+        // The one in force is the likeliest.
+        let listening = || self.sessions().rev().filter(|session| session.listens_to(tag));
+        let mut candidates = listening();
         let first = candidates.next()?;
         if candidates.next().is_none() {
-            return Some(first);
+            return Some(generation_of(first));
         }
-        all.into_iter().find(|which| listens(which) && claims(which)).or(Some(first))
+        let signed = listening().find(|session| session.claims(frame));
+        Some(generation_of(signed.unwrap_or(first)))
     }
 
-    fn due(&self) -> Option<Which> {
-        let due = |which: Which| {
-            let due = self.session_of(which)?.timeout().filter(|due| *due <= self.now)?;
-            Some((due, which))
-        };
-        // The closing one only receives: its time is that at which it closes.
-        let first =
-            [due(Which::Active), due(Which::Staged)].into_iter().flatten().min_by_key(|(due, _)| *due);
-        first.map(|(_, which)| which)
+    fn due(&self) -> Option<u32> {
+        let acting = self.held.values().filter(|held| held.ends.is_none());
+        let due = acting.filter_map(|held| Some((held.session.timeout()?, generation_of(&held.session))));
+        due.filter(|(due, _)| *due <= self.now).min().map(|(_, generation)| generation)
     }
 
     fn count_late(&mut self, frame: &[u8]) {
@@ -365,31 +379,39 @@ impl Lineage {
         }
     }
 
-    /// Makes the staged generation the active one once it is durably so.
+    /// Those below the active generation close, or are over.
     fn turn_over(&mut self) {
-        let Some(next) = self.staged.take_if(|staged| staged.is_active()) else { return };
-        let version = next.membership().sds().element_version();
-        let replaced = self.closing.take();
-        let before = self.active.replace(next);
-        self.serving = Which::Active;
-        if let Some(before) = before {
-            let membership = before.membership();
-            let overlap = membership.policy().overlap;
-            let closes = self.now + overlap;
-            if membership.sds().element_version() < version || overlap.is_zero() {
-                self.erase(before);
-            } else {
-                self.closing = Some(Closing { session: before, closes });
+        let Some(active) = self.active_generation().filter(|_| self.held.len() > 1) else { return };
+        let next = self.held[&active].session.membership().sds();
+        let mut over = Vec::new();
+        let mut closing = Vec::new();
+        for (generation, before) in self.held.range(..active) {
+            match open_until(before.session.membership(), next, self.now) {
+                // What closes already does not close later.
+                Some(ends) => {
+                    closing.push((*generation, before.ends.map_or(ends, |sooner| sooner.min(ends))))
+                }
+                None => over.push(*generation),
             }
         }
-        if let Some(replaced) = replaced {
-            self.erase(replaced.session);
+        for (generation, ends) in closing {
+            self.held.get_mut(&generation).expect("it was found there").ends = Some(ends);
         }
+        self.end(over);
     }
 
     fn close_expired(&mut self) {
-        if let Some(closing) = self.closing.take_if(|closing| closing.closes <= self.now) {
-            self.erase(closing.session);
+        let now = self.now;
+        let expired = self.held.iter().filter(|(_, held)| held.ends.is_some_and(|ends| ends <= now));
+        let expired = expired.map(|(generation, _)| *generation).collect();
+        self.end(expired);
+    }
+
+    fn end(&mut self, generations: Vec<u32>) {
+        for generation in generations {
+            if let Some(held) = self.held.remove(&generation) {
+                self.erase(held.session);
+            }
         }
     }
 
@@ -399,8 +421,12 @@ impl Lineage {
         let membership = session.membership();
         let root = membership.root();
         let used = self.sessions().any(|other| other.membership().root() == root);
-        let generation = membership.sds().generation();
+        let generation = generation_of(&session);
         self.gone = Some(Gone { tag: session.tag(), header_key: session.header_key() });
         self.erasures.push_back(Erasure { generation, root: (!used).then_some(root) });
     }
+}
+
+fn generation_of(session: &Session) -> u32 {
+    session.membership().sds().generation()
 }

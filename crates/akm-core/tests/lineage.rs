@@ -434,32 +434,83 @@ fn a_module_from_an_old_backup_is_refused_until_it_goes_above_what_is_held() {
 }
 
 #[test]
-fn a_staged_generation_that_never_became_active_is_replaced_and_erased() {
+fn all_that_is_staged_stays_until_one_above_it_is_active() {
     let (first, mut group) = group(2);
-    group[0].install(&issue(2, 2, &[0, 1], 2, Some(&first))).unwrap();
+    let second = issue(2, 1, &[0, 1], 2, Some(&first));
     let third = issue(3, 3, &[0, 1], 3, Some(&first));
-    group[0].install(&third).unwrap();
-    assert_eq!(group[0].held(), BTreeSet::from([1, 3]));
-    assert_eq!(group[0].disk.keys().copied().collect::<Vec<_>>(), [1, 3]);
-    let versions: Vec<u32> = group[0]
-        .element
-        .0
-        .keys()
-        .map(|root| if let Root::Relationship { version, .. } = root { *version } else { 0 })
-        .collect();
-    assert_eq!(versions, [1, 3]);
+    let fourth = issue(4, 3, &[0, 1], 4, Some(&third));
+    // The second reaches both, and the module changes its mind before it has given its word.
+    for member in &mut group {
+        for generation in [&second, &third, &fourth] {
+            member.install(generation).unwrap();
+        }
+    }
+    assert_eq!(group[0].held(), BTreeSet::from([1, 2, 3, 4]));
+    // A word that was on its way: who has heard it is understood by who has not.
+    group[1].activate(2);
+    let frame = group[1].send(b"in the second");
+    let done = group[0].hears(&frame);
+    assert_eq!(done.bodies(), [b"in the second"]);
+    assert_eq!((group[0].active(), group[0].held()), (2, BTreeSet::from([1, 2, 3, 4])));
+
+    let done = group[0].activate(4);
+    assert_eq!(group[0].active(), 4);
+    let root = |version| Root::Relationship { id: first.sds.relationship(), version };
+    let mut erased = done.erased;
+    erased.sort_by_key(|erasure| erasure.generation);
+    assert_eq!(erased.iter().map(|erasure| erasure.generation).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(erased.iter().filter_map(|erasure| erasure.root).collect::<Vec<_>>(), [root(1)]);
+    assert_eq!(group[0].held(), BTreeSet::from([3, 4]), "of one element version: open for the overlap");
+    let erased = group[0].live(SECOND * 6).erased;
+    assert_eq!(erased, [Erasure { generation: 3, root: None }]);
+    assert_eq!(group[0].disk.keys().copied().collect::<Vec<_>>(), [4]);
+    assert_eq!(group[0].element.0.keys().copied().collect::<Vec<_>>(), [root(3)]);
+}
+
+#[test]
+fn two_changes_within_the_overlap_lose_nothing_that_is_in_flight() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 1, &[0, 1], 2, Some(&first));
+    let third = issue(3, 1, &[0, 1], 3, Some(&first));
+    let mut in_flight = vec![group[1].send(b"in the first")];
+    for generation in [&second, &third] {
+        group[0].install(generation).unwrap();
+        group[1].install(generation).unwrap();
+        let number = generation.sds.generation();
+        group[1].activate(number);
+        in_flight.push(group[1].send(b"in a later one"));
+        group[0].activate(number);
+    }
+    assert_eq!(group[0].held(), BTreeSet::from([1, 2, 3]));
+    for frame in &in_flight {
+        assert_eq!(group[0].hears(frame).bodies().len(), 1);
+    }
+    assert_eq!(group[0].lineage.closing().count(), 2);
+    group[0].live(SECOND * 6);
+    assert_eq!((group[0].held(), group[0].lineage.closing().count()), (BTreeSet::from([3]), 0));
+}
+
+#[test]
+fn a_generation_with_a_lower_element_version_is_refused() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 2, &[0, 1], 2, Some(&first));
+    group[0].install(&second).unwrap();
+    let back = issue(3, 1, &[0, 1], 3, Some(&first));
+    assert_eq!(group[0].install(&back), Err(NotTaken::LowerElementVersion { held: 2 }));
 }
 
 #[test]
 fn a_word_for_a_generation_that_is_not_staged_activates_nothing() {
     let (first, mut group) = group(2);
-    group[0].install(&issue(2, 1, &[0, 1], 2, Some(&first))).unwrap();
-    let third = issue(3, 1, &[0, 1], 3, Some(&first));
-    group[0].install(&third).unwrap();
-    group[0].activate(2);
+    for generation in [2, 3] {
+        group[0].install(&issue(generation, 1, &[0, 1], generation as u8, Some(&first))).unwrap();
+    }
+    group[0].activate(4);
     assert_eq!(group[0].active(), 1);
     group[0].activate(3);
     assert_eq!(group[0].active(), 3);
+    group[0].activate(2);
+    assert_eq!(group[0].active(), 3, "a word that comes late");
 }
 
 #[test]

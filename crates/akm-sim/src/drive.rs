@@ -78,7 +78,8 @@ impl Hand<'_> {
         }
         let again = flaw == Some(Flaw::RetriesBehindTheBack) && matches!(input, Input::Advance);
         let result = self.handle(input);
-        let Some(serving) = self.lineage.serving() else { return self.carry_out_erasures(outcome) };
+        let serving = self.lineage.serving().map(|session| session.membership().sds().generation());
+        let Some(serving) = serving else { return self.carry_out_erasures(outcome) };
         let issue = self.issue(serving);
         let told = &mut outcome.happenings;
         told.push(Happening::Given { relationship: issue, what });

@@ -244,7 +244,7 @@ impl Node {
         outcome.happenings.push(Happening::Installed { relationship: number });
         outcome.happenings.push(stands(number, &session, 0, Vec::new()));
         let lineage = process.lineages.entry(relationship.lineage);
-        let lineage = lineage.or_insert_with(|| Lineage::resume(Vec::new()));
+        let lineage = lineage.or_default();
         lineage.install(session).expect("it was examined");
         Ok(Arrival::Above)
     }
@@ -316,9 +316,8 @@ impl Node {
     ) {
         let Some(process) = &self.process else { return };
         let claimed = relationship_of(process, frame).filter(|number| {
-            let closing = process.lineages[number].closing();
             let tag = Header::parse(frame).map(|header| header.tag);
-            let of_closing = closing.is_some_and(|closing| Ok(closing.tag()) == tag);
+            let of_closing = process.lineages[number].closing().any(|closing| Ok(closing.tag()) == tag);
             !(of_closing && self.flaw == Some(Flaw::ClosesAtOnce))
         });
         if let Some(number) = claimed {
