@@ -92,8 +92,6 @@ impl RandomSource for SystemRandom {
 struct Relationship {
     sds: SynchronizedDataSet,
     session: Session,
-    /// Whether it was ever active.
-    active: bool,
     /// When it is erased, as a later one is in force.
     ends: Option<Instant>,
     /// The tags by which its frames are found.
@@ -453,7 +451,8 @@ impl Node {
 
     fn schedule_at(&mut self, id: Held, due: Option<Instant>) {
         let Some(relationship) = self.relationships.get_mut(&id) else { return };
-        let due = due.into_iter().chain(relationship.ends).min();
+        // One that a later one follows only receives.
+        let due = relationship.ends.or(due);
         if let Some(old) = relationship.timer.take() {
             self.timers.remove(&(old, id));
         }
@@ -478,13 +477,7 @@ struct Outcome {
 }
 
 impl Relationship {
-    fn new(
-        session: Session,
-        active: bool,
-        label: String,
-        member_labels: Vec<String>,
-        endpoints: &[String],
-    ) -> Self {
+    fn new(session: Session, label: String, member_labels: Vec<String>, endpoints: &[String]) -> Self {
         let sds = session.membership().sds().clone();
         let members = sds.members().len();
         let own = usize::from(session.membership().index());
@@ -494,7 +487,6 @@ impl Relationship {
         Self {
             sds,
             session,
-            active,
             ends: None,
             tags: Vec::new(),
             sent_at: None,
@@ -514,6 +506,11 @@ impl Relationship {
 
     fn kind(&self) -> Kind {
         self.sds.kind()
+    }
+
+    /// Whether it was ever active.
+    fn is_active(&self) -> bool {
+        self.session.is_active()
     }
 
     fn generation(&self) -> u32 {

@@ -7,6 +7,7 @@
 //!   end          n is erased, and its root where no generation needs that
 //! ```
 //!
+//! The rules are those of [`akm_core::lineage`]; here is what they come to for files, timers and endpoints.
 //! Each generation has a session of its own; frames find theirs by the tag. Who still sends in a generation that is
 //! behind is told by a hello in the one in force.
 
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 
 use akm_core::frame::{FrameKind, Header, is_signed};
 use akm_core::id::RelationshipId;
+use akm_core::lineage;
 use akm_core::sds::{HeaderKey, Tag};
 use akm_core::session::{Input, Instant, Phase};
 use tracing::{info, warn};
@@ -37,12 +39,16 @@ pub(super) struct Former {
 impl Node {
     /// The generation in which a relationship is sent: the highest one that was ever active, else the highest.
     pub(super) fn in_force(&self, relationship: RelationshipId) -> Option<Held> {
-        let active = self.generations(relationship).filter(|held| self.relationships[held].active).last();
-        active.or_else(|| self.generations(relationship).last())
+        let held = self.generations(relationship);
+        let in_force = lineage::in_force(held.map(|held| (held.1, self.relationships[&held].is_active())))?;
+        Some((relationship, in_force))
     }
 
     /// The generations of a relationship that are in use, lowest first.
-    pub(super) fn generations(&self, relationship: RelationshipId) -> impl Iterator<Item = Held> {
+    pub(super) fn generations(
+        &self,
+        relationship: RelationshipId,
+    ) -> impl DoubleEndedIterator<Item = Held> + Clone {
         self.relationships.range((relationship, 0)..=(relationship, u32::MAX)).map(|(held, _)| *held)
     }
 
@@ -50,29 +56,27 @@ impl Node {
     pub(super) fn highest(&self, relationship: RelationshipId) -> u32 {
         let all = (relationship, 0)..=(relationship, u32::MAX);
         let damaged = self.damaged.range(all).next_back().map(|((_, generation), _)| *generation);
-        self.generations(relationship).last().map(|(_, generation)| generation).max(damaged).unwrap_or(0)
+        self.generations(relationship).next_back().map(|(_, generation)| generation).max(damaged).unwrap_or(0)
     }
 
-    /// A generation became active: those before it only receive from here on, for the overlap, or end at once where
+    /// A generation became active: those before it only receive from here on, for their overlap, or end at once where
     /// the element version rose.
     pub(super) fn supersede(&mut self, held: Held) {
         let now = self.now();
-        let Some(relationship) = self.relationships.get_mut(&held) else { return };
-        relationship.active = true;
-        let version = relationship.sds.element_version();
-        let overlap = relationship.session.membership().policy().overlap;
-        let before: Vec<Held> =
-            self.generations(held.0).filter(|(_, generation)| *generation < held.1).collect();
-        for older in before.iter().rev() {
-            self.take_over_endpoints(*older, held);
-            let Some(old) = self.relationships.get_mut(older) else { continue };
-            if old.sds.element_version() == version {
-                let ends = now + overlap;
-                old.ends = Some(old.ends.map_or(ends, |earlier| earlier.min(ends)));
-                let due = old.session.timeout();
-                self.schedule_at(*older, due);
-            } else {
-                self.end(*older);
+        let before: Vec<Held> = self.generations(held.0).filter(|older| *older < held).collect();
+        for older in before.into_iter().rev() {
+            self.take_over_endpoints(older, held);
+            let [Some(old), Some(next)] = [older, held].map(|held| self.relationships.get(&held)) else {
+                return;
+            };
+            let open_until = lineage::open_until(old.session.membership(), &next.sds, now);
+            match (open_until, self.relationships.get_mut(&older)) {
+                (Some(ends), Some(old)) => {
+                    // What closes already does not close later.
+                    old.ends = Some(old.ends.map_or(ends, |sooner| sooner.min(ends)));
+                    self.schedule_at(older, None);
+                }
+                _ => self.end(older),
             }
         }
         let all = (held.0, 0)..(held.0, held.1);

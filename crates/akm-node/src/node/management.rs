@@ -3,6 +3,7 @@
 use akm_core::element::ElementError;
 use akm_core::id::RelationshipId;
 use akm_core::keys::{identify_proof, install_receipt};
+use akm_core::lineage::{self, Arrival};
 use akm_core::management::{
     ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Install, Opaque, Operation,
     Outcome, PAGE_MAX, PrepareRequest, ReportAnswer, ReportRequest, Request, Response, SetEndpoints,
@@ -119,15 +120,15 @@ impl Node {
             return Err((Outcome::Conflict, format!("held, but damaged: {why}")));
         }
         let root = sds.root();
-        match self.relationships.get(&held) {
-            Some(entry) if entry.sds.digest() == sds.digest() => {}
-            Some(_) => {
-                return Err((Outcome::Conflict, "another content is held for this generation".to_owned()));
+        let all = self.generations(id).map(|held| &self.relationships[&held].sds);
+        match lineage::examine(all, &sds) {
+            Ok(Arrival::Held) => {}
+            // What is damaged stood there too.
+            Ok(Arrival::Above) if held.1 <= self.highest(id) => {
+                return Err((Outcome::Conflict, "a later generation is held, but damaged".to_owned()));
             }
-            None if held.1 <= self.highest(id) => {
-                return Err((Outcome::Conflict, "a later generation is held".to_owned()));
-            }
-            None => self.install_new(install, sds)?,
+            Ok(Arrival::Above) => self.install_new(install, sds)?,
+            Err(not_taken) => return Err((Outcome::Conflict, not_taken.to_string())),
         }
         let receipt = install_receipt(&mut *self.element, root, body).map_err(element_failed)?;
         Ok(Opaque(receipt.expose().to_vec()).emit())
@@ -139,10 +140,6 @@ impl Node {
         let node = self.identity.node;
         let before = self.in_force(id);
         let beside = self.highest(id) > 0;
-        let versions = self.generations(id).map(|held| self.relationships[&held].sds.element_version());
-        if versions.max().is_some_and(|highest| sds.element_version() < highest) {
-            return Err((Outcome::Conflict, "a later element version is held".to_owned()));
-        }
         let had_root = self.element.roots().map_err(element_failed)?.contains(&root);
         match &install.wrapped_root {
             Some(wrapped) => self.element.install(root, wrapped).map_err(element_failed)?,
@@ -262,7 +259,7 @@ impl Node {
         let SetEndpoints { relationship, entries } = SetEndpoints::parse(body).map_err(malformed)?;
         let node = self.identity.node;
         // The module lists the members of the generation that it made last.
-        let latest = self.generations(relationship).last().ok_or_else(|| not_held(relationship))?;
+        let latest = self.generations(relationship).next_back().ok_or_else(|| not_held(relationship))?;
         let held = self.relationships.get_mut(&latest).ok_or_else(|| not_held(relationship))?;
         let members = held.endpoints.len();
         let own = usize::from(held.session.membership().index());

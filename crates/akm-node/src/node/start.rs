@@ -140,7 +140,7 @@ impl Node {
 
     /// Starts the session of a relationship and puts it among the others.
     pub(crate) fn take_on(&mut self, installed: Installed, standing: Standing) -> Result<(), NodeError> {
-        let Installed { sds, header_key, tag, label, member_labels, endpoints, active } = installed;
+        let Installed { sds, header_key, tag, label, member_labels, endpoints, active: _ } = installed;
         let id = (sds.relationship(), sds.generation());
         let (member_labels, endpoints) =
             self.storage.load_endpoints(self.identity.node, id.0, id.1).unwrap_or((member_labels, endpoints));
@@ -154,7 +154,7 @@ impl Node {
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
         let due = session.timeout();
         let found_back = self.storage.found_back(self.identity.node, id.0, id.1);
-        let mut relationship = Relationship::new(session, active, label, member_labels, &endpoints);
+        let mut relationship = Relationship::new(session, label, member_labels, &endpoints);
         relationship.found_back = found_back;
         self.relationships.insert(id, relationship);
         self.list_tags(id);

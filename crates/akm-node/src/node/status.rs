@@ -232,7 +232,7 @@ impl Node {
     fn standing_of(&self, id: RelationshipId) -> RelationshipStatus {
         let all = (id, 0)..=(id, u32::MAX);
         let is_damaged = self.damaged.range(all.clone()).next().is_some();
-        let in_force = self.in_force(id).filter(|held| !is_damaged || self.relationships[held].active);
+        let in_force = self.in_force(id).filter(|held| !is_damaged || self.relationships[held].is_active());
         let element_version =
             self.relationships.range(all).map(|(_, entry)| entry.sds.element_version()).max().unwrap_or(0);
         match in_force {
@@ -264,7 +264,7 @@ impl Node {
 
     /// The highest generation that waits for its activation beside this one.
     fn staged_after(&self, held: Held) -> Option<u32> {
-        let highest = self.generations(held.0).last().map(|(_, generation)| generation);
+        let highest = self.generations(held.0).next_back().map(|(_, generation)| generation);
         highest.filter(|highest| *highest > held.1)
     }
 }
