@@ -12,7 +12,9 @@ use akm_core::session::Phase;
 use akm_node::error::NodeError;
 use akm_node::node::Node;
 
-use support::{Device, Module, Recorded, Relationship, Station, address, exchange, random_relationship};
+use support::{
+    Device, Module, Recorded, Relationship, Station, address, exchange, random_relationship, two_stations,
+};
 
 #[test]
 fn a_device_that_was_never_enrolled_is_told_what_to_do() {
@@ -266,27 +268,6 @@ fn a_state_directory_that_is_open_to_others_is_refused() {
     station.start();
 }
 
-/// Two stations that share an ASR and have heard of each other.
-fn two_stations() -> ([Station; 2], Relationship) {
-    let mut stations = [Station::new(4001), Station::new(4002)];
-    let ids = [stations[0].id(), stations[1].id()];
-    let asr = Relationship::asr("pair", &ids)
-        .at(ids[0], &stations[0].address.to_string())
-        .at(ids[1], &stations[1].address.to_string());
-    for station in &mut stations {
-        station.make_member(&asr);
-        station.fire();
-    }
-    exchange(&mut stations);
-    (stations, asr)
-}
-
-/// The texts that this station delivered, and forgets them.
-fn delivered(station: &mut Station) -> Vec<String> {
-    let messages = std::mem::take(&mut station.network.messages);
-    messages.into_iter().map(|(_, _, text)| String::from_utf8(text).unwrap()).collect()
-}
-
 #[test]
 fn two_nodes_talk_and_after_a_restart_old_frames_are_refused_and_new_ones_flow() {
     let (mut stations, asr) = two_stations();
@@ -294,14 +275,14 @@ fn two_nodes_talk_and_after_a_restart_old_frames_are_refused_and_new_ones_flow()
     let carried = exchange(&mut stations);
     stations[0].send("pair", b"back");
     exchange(&mut stations);
-    assert_eq!(delivered(&mut stations[0]), ["before"]);
-    assert_eq!(delivered(&mut stations[1]), ["back"]);
+    assert_eq!(stations[0].delivered(), ["before"]);
+    assert_eq!(stations[1].delivered(), ["back"]);
     let (source, old) = (stations[1].address, carried[0].1.clone());
     assert_eq!(stations[0].take(&old, source), "duplicate");
 
     stations[0].restart();
     assert_eq!(stations[0].take(&old, source), "epoch-too-old");
-    assert!(delivered(&mut stations[0]).is_empty());
+    assert!(stations[0].delivered().is_empty());
     let known = stations[0].report(&asr).epoch.unwrap();
     stations[0].fire();
     let carried = exchange(&mut stations);
@@ -311,8 +292,8 @@ fn two_nodes_talk_and_after_a_restart_old_frames_are_refused_and_new_ones_flow()
     stations[1].send("pair", b"after");
     stations[0].send("pair", b"back again");
     exchange(&mut stations);
-    assert_eq!(delivered(&mut stations[0]), ["after"]);
-    assert_eq!(delivered(&mut stations[1]), ["back again"]);
+    assert_eq!(stations[0].delivered(), ["after"]);
+    assert_eq!(stations[1].delivered(), ["back again"]);
     assert_eq!(stations[0].take(&old, source), "epoch-too-old");
 }
 
@@ -328,11 +309,11 @@ fn a_member_that_was_off_while_epochs_moved_on_comes_back_by_itself() {
     stations[0].start();
     stations[1].send("pair", b"welcome");
     exchange(&mut stations);
-    assert_eq!(delivered(&mut stations[0]), ["welcome"]);
+    assert_eq!(stations[0].delivered(), ["welcome"]);
     assert_eq!(stations[0].report(&asr).epoch, far);
     stations[0].send("pair", b"thanks");
     exchange(&mut stations);
-    assert_eq!(delivered(&mut stations[1]), ["thanks"]);
+    assert_eq!(stations[1].delivered(), ["thanks"]);
 }
 
 #[test]
@@ -361,7 +342,7 @@ fn what_cannot_be_recorded_is_neither_sent_nor_accepted() {
         assert!(matches!(node.advance("pair", &mut network), Err(NodeError::File { .. })));
         assert!(network.datagrams.is_empty());
         assert_eq!(stations[0].report(&asr).epoch, known);
-        assert!(delivered(&mut stations[0]).is_empty());
+        assert!(stations[0].delivered().is_empty());
     }
 }
 
@@ -379,7 +360,7 @@ fn a_message_whose_epoch_cannot_be_recorded_is_an_error_and_goes_out_once_that_i
     fs::remove_dir(&obstacle).unwrap();
     stations[0].send("pair", b"second");
     exchange(&mut stations);
-    assert_eq!(delivered(&mut stations[1]), ["second"]);
+    assert_eq!(stations[1].delivered(), ["second"]);
 }
 
 #[test]

@@ -78,12 +78,12 @@ pub(crate) struct Relationship {
 
 impl Relationship {
     fn issue(kind: Kind, members: &[AkmId], policy: Vec<u8>, label: &str) -> Self {
-        Self::issue_as(random_relationship(), 1, kind, members, policy, label)
+        Self::issue_as(random_relationship(), (1, 1), kind, members, policy, label)
     }
 
     fn issue_as(
         relationship: RelationshipId,
-        generation: u32,
+        (generation, element_version): (u32, u32),
         kind: Kind,
         members: &[AkmId],
         policy: Vec<u8>,
@@ -93,7 +93,7 @@ impl Relationship {
             kind,
             relationship,
             generation,
-            element_version: 1,
+            element_version,
             instance: random(),
             suite: Suite::Aes256Gcm,
             members: members.to_vec(),
@@ -111,8 +111,12 @@ impl Relationship {
 
     /// A communication relationship whose members move on only when they are asked to.
     pub(crate) fn asr(label: &str, members: &[AkmId]) -> Self {
-        let policy =
-            Policy { rotate_after: Duration::ZERO, advance_interval: Duration::ZERO, ..Policy::default() };
+        Self::asr_that_rotates_after(Duration::ZERO, label, members)
+    }
+
+    /// A communication relationship whose members move on by age, or with zero only when they are asked to.
+    pub(crate) fn asr_that_rotates_after(age: Duration, label: &str, members: &[AkmId]) -> Self {
+        let policy = Policy { rotate_after: age, advance_interval: Duration::ZERO, ..Policy::default() };
         Self::issue(Kind::Communication, members, policy.emit(), label)
     }
 
@@ -121,11 +125,24 @@ impl Relationship {
         Self::issue(Kind::Communication, members, vec![0xa1, 0x09, 0x01], label)
     }
 
+    /// The next generation; with the same element version it has the same element root.
+    pub(crate) fn followed_by(&self, element_version: u32) -> Self {
+        let mut next = self.issue_again(self.sds.generation() + 1, element_version);
+        if element_version == self.sds.element_version() {
+            next.secrets.element_root = self.secrets.element_root.duplicate();
+        }
+        next
+    }
+
     /// Another content under the same ID, at this generation.
     pub(crate) fn again_as(&self, generation: u32) -> Self {
+        self.issue_again(generation, self.sds.element_version())
+    }
+
+    fn issue_again(&self, generation: u32, element_version: u32) -> Self {
         let mut again = Self::issue_as(
             self.id(),
-            generation,
+            (generation, element_version),
             self.sds.kind(),
             self.sds.members(),
             self.sds.policy().to_vec(),

@@ -1,6 +1,7 @@
 //! A network that remembers what it was given, and nodes on it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use akm_core::id::AkmId;
 use akm_core::management::Outcome;
@@ -118,6 +119,13 @@ impl Station {
         self.start();
     }
 
+    /// The module's word for a generation.
+    #[track_caller]
+    pub(crate) fn activate(&mut self, relationship: &Relationship) -> Outcome {
+        let (link, node) = self.both();
+        link.activate(node, relationship).outcome
+    }
+
     /// Lets the sessions act whose time has come.
     pub(crate) fn fire(&mut self) {
         self.running.as_mut().expect("the node runs").fire(&mut self.network);
@@ -137,6 +145,12 @@ impl Station {
         self.network.verdicts.last().expect("each frame has a verdict")
     }
 
+    /// The texts that this station delivered, and forgets them.
+    pub(crate) fn delivered(&mut self) -> Vec<String> {
+        let messages = std::mem::take(&mut self.network.messages);
+        messages.into_iter().map(|(_, _, text)| String::from_utf8(text).expect("a text")).collect()
+    }
+
     /// How the node says that this relationship stands.
     #[track_caller]
     pub(crate) fn report(&mut self, relationship: &Relationship) -> RelationshipReport {
@@ -151,6 +165,26 @@ impl Station {
     pub(crate) fn phase(&mut self, relationship: &Relationship) -> String {
         self.report(relationship).phase
     }
+}
+
+/// Two stations that share an ASR and have heard of each other.
+pub(crate) fn two_stations() -> ([Station; 2], Relationship) {
+    two_stations_that_rotate_after(Duration::ZERO)
+}
+
+/// The same; they move on by age, or with zero only when they are asked to.
+pub(crate) fn two_stations_that_rotate_after(age: Duration) -> ([Station; 2], Relationship) {
+    let mut stations = [Station::new(4001), Station::new(4002)];
+    let ids = [stations[0].id(), stations[1].id()];
+    let asr = Relationship::asr_that_rotates_after(age, "pair", &ids)
+        .at(ids[0], &stations[0].address.to_string())
+        .at(ids[1], &stations[1].address.to_string());
+    for station in &mut stations {
+        station.make_member(&asr);
+        station.fire();
+    }
+    exchange(&mut stations);
+    (stations, asr)
 }
 
 /// Carries datagrams to the station that has their address until none is under way; returns
