@@ -4,9 +4,11 @@
 //! string of its own, so that a receipt can cover it byte for byte. Every request may be repeated
 //! without harm. The CDDL is in `docs/akm.cddl`.
 
+mod identify;
 mod messages;
 mod report;
 
+pub use identify::{IdentifyAnswer, IdentifyRequest, Identity, read_description, write_description};
 pub use messages::*;
 pub use report::{ReportAnswer, ReportRequest};
 
