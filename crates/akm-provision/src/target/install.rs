@@ -590,28 +590,74 @@ mod tests {
         assert_ne!(other, unit_name("/srv/akm2"));
     }
 
-    /// Runs a service script where `systemctl` only writes down how it was called.
-    fn with_systemctl(device: &Device, script: &str, fails: &str) -> (ProcessOutput, String) {
-        let bin = device.place.path().join("bin");
-        let units = device.place.path().join("units");
+    /// Runs a script where one program only writes down how it was called. Returns the first argument of the script
+    /// after the directory: where that program is.
+    fn with_stand_in(
+        device: &Device,
+        program: &str,
+        fails: &str,
+        script: &str,
+        arguments: &[&Path],
+        stdin: &Path,
+    ) -> (ProcessOutput, String) {
+        let bin = bin_of(device);
         let log = device.place.path().join("log");
         fs::create_dir_all(&bin).unwrap();
-        fs::create_dir_all(&units).unwrap();
         fs::write(&log, "").unwrap();
-        let systemctl = bin.join("systemctl");
+        let program = bin.join(program);
         let body =
             format!("#!/bin/sh\necho \"$*\" >>'{}'\ncase $* in {fails}) exit 1 ;; esac\n", log.display());
-        fs::write(&systemctl, body).unwrap();
-        fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&program, body).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let output = Command::new("sh")
-            .args(["-c", script, "akm", device.target.dir(), &unit_name(device.target.dir())])
-            .args([bin.as_path(), units.as_path()])
+            .args(["-c", script, "akm", device.target.dir()])
+            .args(arguments)
             .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
+            .stdin(fs::File::open(stdin).unwrap())
             .output()
             .unwrap();
         let output =
             ProcessOutput { code: output.status.code(), stdout: output.stdout, stderr: output.stderr };
         (output, fs::read_to_string(log).unwrap())
+    }
+
+    fn bin_of(device: &Device) -> std::path::PathBuf {
+        device.place.path().join("bin")
+    }
+
+    /// Runs a service script where `systemctl` only writes down how it was called.
+    fn with_systemctl(device: &Device, script: &str, fails: &str) -> (ProcessOutput, String) {
+        let units = device.place.path().join("units");
+        fs::create_dir_all(&units).unwrap();
+        let unit = unit_name(device.target.dir());
+        let arguments = [Path::new(&unit), &bin_of(device), &units];
+        with_stand_in(device, "systemctl", fails, script, &arguments, Path::new("/dev/null"))
+    }
+
+    #[test]
+    fn a_state_that_arrives_stays_and_is_durable_also_where_it_arrived_before() {
+        let device = Device::new();
+        device.target.install(&device.release("1.0.0")).unwrap();
+        let archive = |identity: &str| {
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_ustar();
+            header.set_mode(0o600);
+            header.set_size(identity.len() as u64);
+            archive.append_data(&mut header, "identity", identity.as_bytes()).unwrap();
+            let path = device.place.path().join("archive");
+            fs::write(&path, archive.into_inner().unwrap()).unwrap();
+            path
+        };
+        let dir = device.target.dir();
+        // The one that sent it may have been cut off before it was durable, and sends it again.
+        for (identity, synced) in
+            [("first", &[&format!("{dir}/run/.arriving/identity"), "", dir][..]), ("second", &[dir])]
+        {
+            let (output, log) = with_stand_in(&device, "sync", "none", DELIVER, &[], &archive(identity));
+            assert_eq!(output.code, Some(0), "{}", output.last_lines(3));
+            assert_eq!(log.lines().collect::<Vec<_>>(), synced, "{identity}");
+            assert_eq!(fs::read_to_string(format!("{dir}/state/identity")).unwrap(), "first");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@ state=$dir/state
 umask 077
 
 if [ -e "$state/identity" ]; then
-    # It arrived before; whose it is, the stack tells.
+    # It arrived before; whose it is, the stack tells. Who sent it may have been cut off before it was durable.
     cat >/dev/null
+    make_durable "$dir"
     exit 0
 fi
 arriving=$dir/run/.arriving
