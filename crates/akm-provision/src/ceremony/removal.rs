@@ -38,7 +38,7 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
                      both with --force"
                 )));
             }
-            store.remove_node(new.id, Timestamp::now())?;
+            forget(store, &new)?;
             node
         }
         (Some(node), _) | (None, Some(node)) => node,
@@ -118,12 +118,26 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
         Some(error) => notes.push(format!("the device may still hold its credentials: {error}")),
         None => {}
     }
-    store.remove_node(node.id, Timestamp::now())?;
-    station::clear(store, &node)?;
-    if let Some(element) = &node.element {
-        store.forget_card_keys(element)?;
-    }
+    forget(store, &node)?;
     Ok(Removal { erased, notes })
+}
+
+/// Takes a node out of the module's own set, with all that is kept for it here.
+fn forget(store: &Store, node: &Node) -> Result<(), CommandError> {
+    // In this order: once the node is gone no command comes back to what is kept for it.
+    station::clear(node)?;
+    forget_card(store, node)?;
+    Ok(store.remove_node(node.id, Timestamp::now())?)
+}
+
+/// Forgets the static keys of a node's card, unless that is also the card of another node in force.
+pub(super) fn forget_card(store: &Store, node: &Node) -> Result<(), CommandError> {
+    let Some(card) = &node.element else { return Ok(()) };
+    let has_it = |other: &Node| other.element.as_ref().is_some_and(|its| its.identity() == card.identity());
+    if store.nodes()?.iter().any(|other| other.id != node.id && has_it(other)) {
+        return Ok(());
+    }
+    Ok(store.forget_card_keys(card)?)
 }
 
 /// Whether a node was told to erase itself.
@@ -188,8 +202,12 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
             Err(_) => was_here = true,
         }
         target.stop()?;
-        if !is_anothers && reset(&target, node)? == Reset::NoStack {
-            return Ok(AtTarget::Erased);
+        if !is_anothers {
+            // What the element holds may be known from the state alone that was to follow it.
+            station::deliver(store, node, &target)?;
+            if reset(&target, node)? == Reset::NoStack {
+                return Ok(AtTarget::Erased);
+            }
         }
     }
     if was_here {

@@ -25,10 +25,14 @@ use crate::lock::{Lock, LockKey};
 use crate::names::Name;
 use crate::private::{self, PrivateError};
 use crate::store::{MemberState, Node, NodeStatus, Settled, Store};
-use crate::target::TargetUrl;
+use crate::target::{Target, TargetUrl};
 
 /// Where the stations are, in the module's home.
 const STATIONS: &str = "attached";
+
+/// The state of a node in its station, and the file that makes it one.
+const STATE: &str = "state";
+const IDENTITY: &str = "state/identity";
 
 /// The step that is done at the station.
 const STORE: u8 = 4;
@@ -147,10 +151,7 @@ pub fn arrive(
     }
     let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
     if !is_at_station(&node) && node.target != target_text && completed >= super::FIRST_AT_TARGET {
-        return Err(CommandError::Usage(format!(
-            "the state of node {name} is at {} already: go on there, or give it up (akm node remove {name})",
-            node.target
-        )));
+        return Err(is_elsewhere(&node));
     }
     if !is_filled(store, &node)? {
         return Err(CommandError::Usage(format!(
@@ -186,10 +187,27 @@ pub fn arrive(
     run_from(store, &node, order.card_keys.as_deref(), observer)
 }
 
-/// The state that travels with the element, as a tar archive; `None` if it has arrived and nothing is left here.
-pub(super) fn luggage(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
+/// Sends the state after its element, where it has not arrived: the stack at the target must not run.
+///
+/// From here on no other target gets it: whatever becomes of this command, it may be at this one.
+pub(super) fn deliver(store: &Store, node: &Node, target: &Target) -> Result<(), CommandError> {
+    if is_at_station(node) {
+        return Ok(());
+    }
+    let Some(luggage) = luggage(node)? else { return Ok(()) };
+    store.complete_step(node.id, super::FIRST_AT_TARGET)?;
+    let node = store.node_by_id(node.id)?.ok_or_else(|| gone(node))?;
+    // Another command may have chosen another target just before.
+    if node.target != target.url().to_string() {
+        return Err(is_elsewhere(&node));
+    }
+    Ok(target.deliver_state(&luggage)?)
+}
+
+/// The state that travels with the element, as a tar archive; `None` if it has arrived and none is left here.
+fn luggage(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
     let Some(station) = &node.station else { return Ok(None) };
-    let state = station.join("state");
+    let state = station.join(STATE);
     let failed = |error: io::Error| {
         CommandError::Failed(format!(
             "cannot pack {}: {error}{}",
@@ -197,7 +215,7 @@ pub(super) fn luggage(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, Command
             akm_element::advice(&error)
         ))
     };
-    if !state.try_exists().map_err(failed)? {
+    if !station.join(IDENTITY).try_exists().map_err(failed)? {
         return Ok(None);
     }
     let mut archive = tar::Builder::new(Vec::new());
@@ -206,16 +224,19 @@ pub(super) fn luggage(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, Command
     archive.into_inner().map(|bytes| Some(Zeroizing::new(bytes))).map_err(failed)
 }
 
-/// Removes what is here of a node that has proved to be at its target, or that is given up. Repeating changes nothing.
-pub(super) fn clear(store: &Store, node: &Node) -> Result<(), CommandError> {
+/// Removes what is here of a node that has proved to be at its target, or that is given up. Repeating changes nothing:
+/// the node keeps its station until that is so in the store too.
+pub(super) fn clear(node: &Node) -> Result<(), CommandError> {
     let Some(station) = &node.station else { return Ok(()) };
-    match fs::remove_dir_all(station) {
+    let gone = |removed: io::Result<()>| match removed {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(unusable(PrivateError::Unavailable { path: station.clone(), source }));
+            Err(unusable(PrivateError::Unavailable { path: station.clone(), source }))
         }
-        _ => {}
-    }
-    Ok(store.leave_station(node.id)?)
+        _ => Ok(()),
+    };
+    // First: what is left of a state if this is cut off is none that could travel.
+    gone(fs::remove_file(station.join(IDENTITY)))?;
+    gone(fs::remove_dir_all(station))
 }
 
 /// Whether the ceremony has not come to its target yet.
@@ -289,6 +310,16 @@ fn url_of(station: &Path) -> String {
 
 fn gone(node: &Node) -> CommandError {
     CommandError::Failed(format!("node {} is gone from the store", node.name))
+}
+
+/// The target of the node is settled: what was sent there goes to no other.
+pub(super) fn is_elsewhere(node: &Node) -> CommandError {
+    CommandError::Usage(format!(
+        "the state of node {name} is at {} already, or on its way there: go on there, or give it up (akm node remove \
+         {name})",
+        node.target,
+        name = node.name
+    ))
 }
 
 fn no_station(node: &Node) -> CommandError {

@@ -15,11 +15,12 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::examine::check_element;
+use super::removal::forget_card;
 use super::{station, verification, wrap_keys};
 use crate::error::CommandError;
 use crate::link::Link;
 use crate::names::Timestamp;
-use crate::store::{MemberState, Node, NodeStatus, STEPS, Store};
+use crate::store::{MemberState, Node, STEPS, Store};
 use crate::target::{Release, Stack, Target};
 
 /// Works on one node, step by step.
@@ -60,11 +61,7 @@ impl<'a> Steps<'a> {
         self.target.stop()?;
         self.target.switch(&staged)?;
         // Before the element is asked for anything there: what it needs beside itself comes along.
-        if !station::is_at_station(&node)
-            && let Some(luggage) = station::luggage(&node)?
-        {
-            self.target.deliver_state(&luggage)?;
-        }
+        station::deliver(self.store, &node, self.target)?;
         if let Some(stack) = &node.stack {
             self.store.save_stack(self.id, stack, staged.version())?;
         }
@@ -199,24 +196,19 @@ impl<'a> Steps<'a> {
     fn activate(&mut self) -> Result<(), CommandError> {
         let node = self.node()?;
         // It has proved to be at its target.
-        station::clear(self.store, &node)?;
+        station::clear(&node)?;
         // First: once the node is active no command comes back to this.
         self.store.erase_secrets(node.relationship)?;
         let now = Timestamp::now();
-        match node.replaces {
-            Some(old) if self.is_in_force(old)? => {
-                self.store.replace_node(old, self.id, now)?;
+        let replaced = node.replaces.map(|old| self.store.node_by_id(old)).transpose()?.flatten();
+        match replaced.filter(|old| old.status.is_in_force()) {
+            Some(old) => {
+                forget_card(self.store, &old)?;
+                self.store.replace_node(old.id, self.id, now)?;
             }
-            _ => self.store.activate_node(self.id, now)?,
+            None => self.store.activate_node(self.id, now)?,
         }
         Ok(())
-    }
-
-    fn is_in_force(&self, id: AkmId) -> Result<bool, CommandError> {
-        Ok(self
-            .store
-            .node_by_id(id)?
-            .is_some_and(|node| node.status != NodeStatus::Replaced && node.status.is_in_force()))
     }
 
     fn prepare(&self) -> Result<Preparation, CommandError> {

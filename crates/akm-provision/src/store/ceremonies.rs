@@ -13,6 +13,9 @@ use crate::names::Timestamp;
 /// How many steps a ceremony has.
 pub const STEPS: u8 = 5;
 
+/// The step that brings a node to its target.
+const INSTALL: u8 = 3;
+
 const COLUMNS: &str = "node, completed, started_at, ended_at, last_error FROM ceremonies";
 
 /// How far the ceremony of a node has come.
@@ -166,6 +169,11 @@ pub(super) fn finish(transaction: &Transaction<'_>, node: AkmId, at: Timestamp) 
         params![STEPS, at.as_unix_millis(), node.as_bytes()],
     )?;
     Ok(())
+}
+
+/// Whether the step is complete that brings a node to its target.
+pub(super) fn is_at_target(transaction: &Transaction<'_>, node: AkmId) -> Result<bool, StoreError> {
+    Ok(find(transaction, node)?.is_some_and(|ceremony| ceremony.completed >= INSTALL))
 }
 
 /// The ceremony of a node that is given up ends where it is.

@@ -206,24 +206,29 @@ impl Store {
     }
 
     /// An element that was filled here has come into its target.
+    ///
+    /// Refused if the state of the node may be at another target already: after step 3.
     pub fn settle_node(&self, id: AkmId, settled: &Settled) -> Result<(), StoreError> {
-        self.update(
-            id,
-            "target = ?, ssh_config = ?, element_spec = ?, listen = ?, endpoint = ?, stack = COALESCE(?, stack)",
-            &[
-                &settled.target,
-                &settled.ssh_config.as_deref().map(columns::path_bytes),
-                &settled.element_spec,
-                &settled.listen,
-                &settled.endpoint,
-                &settled.stack.as_deref().map(columns::path_bytes),
-            ],
-        )
-    }
-
-    /// Nothing of the node is left here.
-    pub fn leave_station(&self, id: AkmId) -> Result<(), StoreError> {
-        self.update(id, "station = NULL", &[])
+        self.write(|transaction| {
+            let node = require(transaction, id)?;
+            if node.target != settled.target && ceremonies::is_at_target(transaction, id)? {
+                return Err(StoreError::refused(format!("the state of node {id} is at {}", node.target)));
+            }
+            transaction.execute(
+                "UPDATE nodes SET target = ?, ssh_config = ?, element_spec = ?, listen = ?, endpoint = ?,
+                     stack = COALESCE(?, stack) WHERE id = ?",
+                params![
+                    settled.target,
+                    settled.ssh_config.as_deref().map(columns::path_bytes),
+                    settled.element_spec,
+                    settled.listen,
+                    settled.endpoint,
+                    settled.stack.as_deref().map(columns::path_bytes),
+                    id.as_bytes(),
+                ],
+            )?;
+            Ok(())
+        })
     }
 
     /// Records the stack that is installed.
@@ -412,7 +417,7 @@ fn activate(transaction: &Transaction<'_>, node: &Node, at: Timestamp) -> Result
     relationships::set_all_members(transaction, node.relationship, MemberState::Active)?;
     relationships::advance(transaction, node.relationship, RelationshipStatus::Active)?;
     transaction.execute(
-        "UPDATE nodes SET status = 'active', holds_name = 1, verified_at = ? WHERE id = ?",
+        "UPDATE nodes SET status = 'active', holds_name = 1, station = NULL, verified_at = ? WHERE id = ?",
         params![at.as_unix_millis(), node.id.as_bytes()],
     )?;
     Ok(())
@@ -425,7 +430,8 @@ fn retire(
     status: NodeStatus,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    transaction.execute("UPDATE nodes SET holds_name = 0 WHERE id = ?", [node.id.as_bytes()])?;
+    transaction
+        .execute("UPDATE nodes SET holds_name = 0, station = NULL WHERE id = ?", [node.id.as_bytes()])?;
     set_status(transaction, node.id, status)?;
     relationships::set_all_members(transaction, node.relationship, MemberState::Erased)?;
     relationships::end(transaction, node.relationship, at)?;
@@ -638,6 +644,32 @@ mod tests {
         assert!(relationship().members.iter().all(|member| member.state == MemberState::Active));
         let ceremony = store.ceremony(node.id).unwrap().unwrap();
         assert_eq!((ceremony.completed, ceremony.ended_at), (5, Some(LATER)));
+    }
+
+    #[test]
+    fn a_target_is_chosen_anew_until_the_node_may_be_there() {
+        let fixture = Fixture::new();
+        let store = &fixture.store;
+        let id = fixture.create_node("a").id;
+        let settle = |target: &str| {
+            store.settle_node(
+                id,
+                &Settled {
+                    target: target.to_owned(),
+                    ssh_config: None,
+                    element_spec: "card:any".to_owned(),
+                    listen: "192.0.2.1:47100".to_owned(),
+                    endpoint: "192.0.2.1:47100".to_owned(),
+                    stack: None,
+                },
+            )
+        };
+        settle("local:/one").unwrap();
+        settle("local:/two").unwrap();
+        store.complete_step(id, 3).unwrap();
+        assert!(matches!(settle("local:/one"), Err(StoreError::Refused { .. })));
+        settle("local:/two").unwrap();
+        assert_eq!(store.node_by_id(id).unwrap().unwrap().target, "local:/two");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Real elements for whole nodes: each kind started for one test, and how a command names it.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::fs;
 use std::path::PathBuf;
 
+use akm_element::ElementSpec;
 use akm_element::testing::softhsm::{PIN, SoftHsm};
 use akm_element::testing::swtpm::Swtpm;
 use akm_element::testing::vpcd::{CARD_KEYS, READERS, TestCard, Vpcd, wait_for_card};
@@ -79,6 +81,40 @@ impl Real {
                     digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
                 };
                 keys.iter().flat_map(|text| [text.as_bytes().to_vec(), bytes(text)]).collect()
+            }
+        }
+    }
+
+    /// It holds no root, no key and no counter of a node. Nobody may be connected to it.
+    #[track_caller]
+    pub(crate) fn check_is_empty(&self) {
+        match self {
+            // Each object is a file; the one that stays is the token itself.
+            Self::Token(store) => {
+                let tokens = fs::read_dir(store.tokens()).unwrap().map(|token| token.unwrap().path());
+                let files =
+                    tokens.flat_map(|token| fs::read_dir(token).unwrap().map(|file| file.unwrap().path()));
+                let objects: Vec<_> = files
+                    .filter(|file| file.extension().is_some_and(|extension| extension == "object"))
+                    .filter(|file| !file.ends_with("token.object"))
+                    .collect();
+                assert!(objects.is_empty(), "left in the token: {objects:?}");
+            }
+            // The storage key stays, and holds nothing.
+            Self::Tpm(swtpm) => {
+                let handles = |kind: &str| {
+                    let (listed, said) = swtpm.tool("tpm2_getcap", &[&format!("handles-{kind}")]);
+                    assert!(listed, "{said}");
+                    said.lines().filter(|line| line.trim_start().starts_with("- 0x")).count()
+                };
+                let held = ["nv-index", "persistent", "transient", "loaded-session"].map(handles);
+                assert_eq!(held, [0, 1, 0, 0], "counters, keys that stay, keys and sessions that do not");
+            }
+            Self::Card(..) => {
+                let place = tempfile::tempdir().unwrap();
+                let spec: ElementSpec = self.spec().parse().unwrap();
+                let roots = spec.create(place.path()).and_then(|mut card| card.roots());
+                assert_eq!(roots.expect("the card tells its roots"), []);
             }
         }
     }
