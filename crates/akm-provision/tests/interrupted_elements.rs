@@ -10,10 +10,12 @@ mod support;
 
 use std::cell::Cell;
 
-use support::elements::Real;
+use akm_element::testing::vpcd::{wait_for_card, wait_until_empty};
+use support::elements::{MortalTpm, Real};
 use support::faults::{Counted, Order, Point, Run, Sweep, everything};
 use support::plant::{Done, Plant, run};
-use support::whole::check_store;
+use support::untouched::says_in_one_line;
+use support::whole::{check_store, query};
 
 const NODE: &str = "node";
 
@@ -139,4 +141,53 @@ fn step_4_with_a_card_cut_off_at_each_call_ends_in_one_node() {
 #[test]
 fn step_4_with_a_token_cut_off_at_some_calls_ends_in_one_node() {
     step_4_cut_off(Real::token(), 6);
+}
+
+/// The operator is told in one line what is the matter and how to go on, the ceremony is in step 4, and going on ends
+/// in one node.
+#[track_caller]
+fn check_told_and_goes_on(scene: &Scene, when: &str, done: &Done, words: &[&str]) {
+    assert_eq!(done.code, Some(4), "{when}: {done:?}");
+    says_in_one_line(done, &[words, &["akm provision --resume node"]].concat());
+    let completed = query::<i64>(&scene.plant, "SELECT completed FROM ceremonies WHERE ended_at IS NULL");
+    assert_eq!(completed, 3, "{when}: {done:?}");
+    assert_eq!(scene.plant.node(NODE)["status"], "provisioning");
+    scene.resume().expect(0);
+    scene.check_one_node();
+    scene.remove();
+}
+
+#[test]
+fn a_tpm_that_is_killed_in_step_4_is_told_and_a_resume_ends_in_one_node() {
+    let mut scene = Scene::new(Real::Mortal(MortalTpm::start()));
+    // While it makes what it needs, and while it takes the root.
+    for at in [3, 14, 40] {
+        let mut ceremony = scene.ceremony();
+        let Real::Mortal(tpm) = &mut scene.real else { unreachable!("a TPM") };
+        let done = tpm.killed_at(at, &mut ceremony);
+        check_told_and_goes_on(&scene, &format!("killed at command {at}"), &done, &["swtpm"]);
+    }
+}
+
+#[test]
+fn a_card_that_loses_power_in_step_4_is_told_and_a_resume_ends_in_one_node() {
+    let mut scene = Scene::new(Real::card());
+    for at in ["1", "2", "3"] {
+        put_in_again(&mut scene.real, &["--lose-power-at-write", at]);
+        let done = run(&mut scene.ceremony());
+        let Real::Card(card, _) = &mut scene.real else { unreachable!("a card") };
+        assert_eq!(card.end().and_then(|status| status.code()), Some(3), "power was lost");
+        put_in_again(&mut scene.real, &[]);
+        check_told_and_goes_on(&scene, &format!("power lost at write {at}"), &done, &["card"]);
+    }
+}
+
+/// Takes the card out, and puts it in with these arguments of its program.
+fn put_in_again(real: &mut Real, arguments: &[&str]) {
+    let Real::Card(card, _) = real else { unreachable!("a card") };
+    card.remove();
+    wait_until_empty(0);
+    card.set_arguments(arguments);
+    card.insert(0);
+    wait_for_card(0);
 }

@@ -2,17 +2,27 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use akm_element::ElementSpec;
 use akm_element::testing::softhsm::{PIN, SoftHsm};
 use akm_element::testing::swtpm::Swtpm;
 use akm_element::testing::vpcd::{CARD_KEYS, READERS, TestCard, Vpcd, wait_for_card};
 
+use super::plant::Done;
+
 /// An element that a test started; it ends with the value.
 pub(crate) enum Real {
     Token(SoftHsm),
     Tpm(Swtpm),
+    /// A TPM that can be killed at a command.
+    Mortal(MortalTpm),
     /// A card in the first of two readers; the service ends after it.
     Card(TestCard, Vpcd),
 }
@@ -41,6 +51,7 @@ impl Real {
         match self {
             Self::Token(store) => store.spec("akm"),
             Self::Tpm(swtpm) => swtpm.spec(),
+            Self::Mortal(tpm) => tpm.spec(),
             Self::Card(..) => format!("card:{}", READERS[0]),
         }
     }
@@ -49,7 +60,7 @@ impl Real {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Token(_) => "pkcs11",
-            Self::Tpm(_) => "tpm",
+            Self::Tpm(_) | Self::Mortal(_) => "tpm",
             Self::Card(..) => "card",
         }
     }
@@ -71,7 +82,7 @@ impl Real {
     pub(crate) fn secrets(&self) -> Vec<Vec<u8>> {
         match self {
             Self::Token(_) => vec![PIN.as_bytes().to_vec()],
-            Self::Tpm(_) => Vec::new(),
+            Self::Tpm(_) | Self::Mortal(_) => Vec::new(),
             Self::Card(..) => {
                 let line: Vec<&str> = CARD_KEYS.split_whitespace().collect();
                 let keys = &line[2..];
@@ -101,7 +112,7 @@ impl Real {
                 assert!(objects.is_empty(), "left in the token: {objects:?}");
             }
             // The storage key stays, and holds nothing.
-            Self::Tpm(swtpm) => {
+            Self::Tpm(swtpm) | Self::Mortal(MortalTpm { swtpm, .. }) => {
                 let handles = |kind: &str| {
                     let (listed, said) = swtpm.tool("tpm2_getcap", &[&format!("handles-{kind}")]);
                     assert!(listed, "{said}");
@@ -123,8 +134,88 @@ impl Real {
     pub(crate) fn environment(&self) -> Vec<(&'static str, PathBuf)> {
         match self {
             Self::Token(store) => vec![store.environment()],
-            Self::Tpm(_) => Vec::new(),
+            Self::Tpm(_) | Self::Mortal(_) => Vec::new(),
             Self::Card(_, service) => vec![service.environment()],
         }
     }
+}
+
+/// A TPM behind a line that a test listens on: at a chosen command it is killed, as if its power had gone.
+pub(crate) struct MortalTpm {
+    pub(crate) swtpm: Swtpm,
+    port: u16,
+    orders: Sender<u64>,
+    reached: Receiver<Sender<()>>,
+}
+
+impl MortalTpm {
+    pub(crate) fn start() -> Self {
+        let swtpm = Swtpm::start();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("its number").port();
+        let (orders, taken) = channel();
+        let (reaching, reached) = channel();
+        let behind = swtpm.port();
+        // It ends with the test's process.
+        thread::spawn(move || {
+            let mut left = None;
+            // One at a time, as swtpm serves them.
+            for client in listener.incoming() {
+                left = taken.try_iter().last().or(left);
+                let _ = carry(client.expect("a connection"), behind, &mut left, &reaching);
+            }
+        });
+        Self { swtpm, port, orders, reached }
+    }
+
+    pub(crate) fn spec(&self) -> String {
+        format!("tpm:swtpm:host=127.0.0.1,port={}", self.port)
+    }
+
+    /// Runs a command during which the TPM is killed when it has got its `at`-th command; then starts it again.
+    #[track_caller]
+    pub(crate) fn killed_at(&mut self, at: u64, command: &mut Command) -> Done {
+        self.orders.send(at).expect("the line is there");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.expect("the command can be started");
+        let reached = self.reached.recv_timeout(Duration::from_secs(60));
+        self.swtpm.kill();
+        let reached = reached.map(|goes_on| goes_on.send(()));
+        let done = Done::of(child.wait_with_output().expect("the command can be waited for"));
+        assert!(reached.is_ok(), "no {at} commands came: {done:?}");
+        self.swtpm.restart();
+        done
+    }
+}
+
+/// Carries commands and answers. After the command with which none is `left` it waits until the TPM is dead.
+fn carry(
+    mut client: TcpStream,
+    behind: u16,
+    left: &mut Option<u64>,
+    reaching: &Sender<Sender<()>>,
+) -> io::Result<()> {
+    let mut tpm = TcpStream::connect(("127.0.0.1", behind))?;
+    loop {
+        pass_on(&mut client, &mut tpm)?;
+        *left = left.map(|left| left - 1);
+        if *left == Some(0) {
+            *left = None;
+            let (goes_on, killed) = channel();
+            let _ = reaching.send(goes_on);
+            let _ = killed.recv();
+            return Ok(());
+        }
+        pass_on(&mut tpm, &mut client)?;
+    }
+}
+
+/// Passes a command or an answer on: its length is in its head.
+fn pass_on(from: &mut TcpStream, to: &mut TcpStream) -> io::Result<()> {
+    let mut frame = vec![0; 10];
+    from.read_exact(&mut frame)?;
+    let length = u32::from_be_bytes(frame[2..6].try_into().expect("four bytes")) as usize;
+    frame.resize(length.max(10), 0);
+    from.read_exact(&mut frame[10..])?;
+    to.write_all(&frame)
 }
