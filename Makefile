@@ -44,7 +44,8 @@ soak:
 	AKM_FLOOD_FRAMES=5000000 $(CARGO) test --locked --release --package akm-provision --test flood -- --nocapture
 	$(CARGO) test --locked --release --package akm-provision --test many -- --nocapture
 	$(CARGO) build --locked --workspace
-	AKM_SWEEP=full $(CARGO) test --locked --package akm-provision --test interrupted --test interrupted_asr
+	AKM_SWEEP=full $(CARGO) test --locked --package akm-provision --test interrupted --test interrupted_asr \
+		--test interrupted_attach --test interrupted_elements
 
 # A table on standard output, and the same as JSON. One part alone: make bench PARTS=seal
 SECONDS ?= 300
