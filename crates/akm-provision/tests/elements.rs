@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use akm_element::testing::vpcd::{READERS, wait_for_card, wait_until_empty};
 use support::elements::Real;
 use support::plant::{Done, Plant, text_of, wait_until};
-use support::whole::check_store;
+use support::whole::{check_store, query};
 
 /// A module, and the element of a test.
 fn plant_with(real: &Real) -> Plant {
@@ -213,6 +213,20 @@ fn a_card_is_filled_in_one_reader_and_works_in_another() {
         wait_for_card(1);
         Some(format!("card:{}", READERS[1]))
     });
+}
+
+#[test]
+fn the_static_keys_of_a_card_are_kept_as_long_as_a_node_has_it() {
+    let real = Real::card();
+    let plant = plant_with(&real);
+    let kept = || query::<i64>(&plant, "SELECT count(*) FROM card_keys");
+    provision(&plant, &real, "a", &[]).expect(0);
+    assert_eq!(kept(), 1);
+    plant.akm(&["provision", &plant.target("a"), "--again"]).expect(0);
+    assert_eq!(kept(), 1, "the new node has the same card");
+    plant.akm(&["node", "replace", "a", &plant.target("b")]).expect(0);
+    assert_eq!(kept(), 0, "the one in its place has another element");
+    check_store(&plant);
 }
 
 #[test]

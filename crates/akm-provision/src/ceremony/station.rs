@@ -78,6 +78,10 @@ pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -
         }
         None => create(store, order, observer)?,
     };
+    // As whoever goes on with it, or gives it up, by its name.
+    let _here = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
+    let node = store.node_by_id(node.id)?.ok_or_else(|| gone(&node))?;
+    check_waits_here(&node)?;
     fill(store, &node, order.card_keys.as_deref(), observer)
 }
 
@@ -138,11 +142,22 @@ pub fn arrive(
     observer: &mut dyn Observer,
 ) -> Result<Node, CommandError> {
     let _held = Lock::acquire(store.home(), LockKey::Target(order.target.to_string()), PATIENCE)?;
-    let node = unfinished(store, name)?.ok_or_else(|| match store.node_by_name(name) {
-        Ok(Some(_)) => CommandError::Exists(format!("the ceremony of node {name} is over")),
-        _ => CommandError::Usage(format!("there is no node {name} (akm node list shows all)")),
-    })?;
+    let find = || {
+        unfinished(store, name)?.ok_or_else(|| match store.node_by_name(name) {
+            Ok(Some(_)) => CommandError::Exists(format!("the ceremony of node {name} is over")),
+            _ => CommandError::Usage(format!("there is no node {name} (akm node list shows all)")),
+        })
+    };
+    let mut node = find()?;
     let target_text = order.target.to_string();
+    let _where_it_was = if node.target == target_text {
+        None
+    } else {
+        let held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
+        // Another command may have gone on with it, or given it up, while this one waited.
+        node = find()?;
+        Some(held)
+    };
     if node.station.is_none() {
         return Err(CommandError::Usage(format!(
             "the ceremony of node {name} is at {}: go on with it there (akm provision --resume {name})",
@@ -288,7 +303,7 @@ fn element_there(node: &Node, given: Option<&ElementSpec>) -> Result<String, Com
 }
 
 fn check_waits_here(node: &Node) -> Result<(), CommandError> {
-    if node.station.is_some() && is_at_station(node) {
+    if node.status == NodeStatus::Provisioning && is_at_station(node) {
         return Ok(());
     }
     Err(CommandError::Exists(format!(
