@@ -86,6 +86,9 @@ briefly! {
     node_endpoints
     element_content
     element_file
+    tpm_state
+    token_material
+    card_script
     vault_file
     stream
     local_api

@@ -14,6 +14,8 @@
 //! kept in the state directory.
 
 mod applet;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod keys;
 mod pcsc;
 mod reader;

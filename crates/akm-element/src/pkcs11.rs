@@ -15,6 +15,8 @@
 //! attested: who controls the host at that moment can put a key of his own in its place.
 
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod material;
 mod module;
 mod object;

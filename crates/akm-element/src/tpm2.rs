@@ -19,6 +19,8 @@ mod command;
 mod counter;
 mod crypto;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod session;
 mod spec;
 mod state;

@@ -6,8 +6,8 @@ use akm_core::enrolment::{Envelope, ExistingNode, LEFTOVERS_MAX, Preparation, St
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::{
     ActivateRequest, ENDPOINT_MAX, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Install,
-    LABEL_MAX, Opaque, Operation, Outcome, PAGE_MAX, PrepareRequest, RelationshipStatus, Request, Response,
-    SetEndpoints, StatusAnswer, StatusRequest,
+    LABEL_MAX, Opaque, Operation, Outcome, PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer,
+    ReportRequest, Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
 use akm_core::sds::{Kind, MEMBERS_MAX, SynchronizedDataSet, Tag};
@@ -71,6 +71,12 @@ pub fn management(bytes: &[u8]) -> bool {
             for (_, label, endpoint) in &endpoints.entries {
                 assert!(label.len() <= LABEL_MAX && endpoint.len() <= ENDPOINT_MAX);
             }
+            true
+        }),
+        13 => reread!(ReportRequest, bytes).is_some(),
+        14 => reread!(ReportAnswer, bytes).is_some_and(|report| {
+            assert!(report.endpoint.len() <= ENDPOINT_MAX);
+            assert!(report.rejected.iter().all(|(reason, _)| reason.len() <= LABEL_MAX));
             true
         }),
         _ => false,
@@ -201,6 +207,17 @@ pub fn management_seeds() -> Vec<Vec<u8>> {
     let done = Response { id: 7, outcome: Outcome::Done, body: vec![1, 2, 3], reason: String::new() };
     let failed =
         Response { outcome: Outcome::Storage, body: Vec::new(), reason: "disk".into(), ..done.clone() };
+    let report = ReportAnswer {
+        is_member: true,
+        endpoint: "192.0.2.1:47100".into(),
+        heard: Some(3),
+        sent: 70_000,
+        accepted: 7,
+        rejected: vec![("replayed".into(), 2), ("not for us".into(), u64::MAX)],
+        sent_ago: Some(0),
+        up: 86_400,
+        rolled_back: false,
+    };
     let messages = [
         (0, Request { id: u64::MAX, operation: Operation::Identify as u8, body: &body }.emit()),
         (1, done.emit()),
@@ -218,6 +235,9 @@ pub fn management_seeds() -> Vec<Vec<u8>> {
         (10, StatusRequest { after: None, most: 1 }.emit()),
         (11, page.emit()),
         (12, SetEndpoints { relationship: relationship(), entries }.emit()),
+        (13, ReportRequest { relationship: relationship(), member: node() }.emit()),
+        (14, report.emit()),
+        (14, ReportAnswer { heard: None, sent_ago: None, rejected: Vec::new(), ..report }.emit()),
     ];
     messages.into_iter().map(|(which, message)| [&[which], &message[..]].concat()).collect()
 }

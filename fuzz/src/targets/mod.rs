@@ -1,5 +1,6 @@
 //! The targets.
 
+mod elements;
 mod messages;
 mod records;
 mod sealed;
@@ -54,6 +55,9 @@ pub static TARGETS: &[Target] = &[
     Target::new("node_endpoints", records::endpoints, records::endpoints_seeds),
     Target::new("element_content", records::element_content, records::element_content_seeds),
     Target::new("element_file", records::element_file, records::element_file_seeds),
+    Target::new("tpm_state", elements::tpm_state, elements::tpm_state_seeds),
+    Target::new("token_material", elements::token_material, elements::token_material_seeds),
+    Target::new("card_script", elements::card_script, elements::card_script_seeds),
     Target::new("vault_file", sealed::vault_file, sealed::vault_file_seeds),
     Target::new("stream", stream::run, stream::seeds),
     Target::new("local_api", texts::local_api, texts::local_api_seeds),

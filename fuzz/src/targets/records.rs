@@ -19,11 +19,11 @@ const SUM_LENGTH: usize = 32;
 const EXPANSION: usize = 64;
 const KEY: [u8; 32] = [0x6b; 32];
 
-fn with_sum(content: &[u8]) -> Vec<u8> {
+pub(super) fn with_sum(content: &[u8]) -> Vec<u8> {
     [content, &sha256(&[content])].concat()
 }
 
-fn without_sum(mut record: Vec<u8>) -> Vec<u8> {
+pub(super) fn without_sum(mut record: Vec<u8>) -> Vec<u8> {
     record.truncate(record.len() - SUM_LENGTH);
     record
 }

@@ -86,6 +86,25 @@ pub(super) struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
+    /// Nothing in it is secret.
+    pub(super) fn emit(&self) -> Vec<u8> {
+        let mut script = [
+            &SCRIPT_MAGIC[..],
+            self.name,
+            &[self.serial.len() as u8],
+            self.serial.as_bytes(),
+            self.nonce,
+            self.check,
+            self.keys,
+        ]
+        .concat();
+        for part in self.steps.iter().flat_map(|step| [step.command, step.response]) {
+            script.push(part.len() as u8);
+            script.extend_from_slice(part);
+        }
+        script
+    }
+
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader(bytes.strip_prefix(SCRIPT_MAGIC)?);
         let name = reader.array()?;
@@ -165,7 +184,8 @@ fn wrap_with(
         });
     }
     let name = name_of(name);
-    let (host_challenge, nonce) = random.split_first_chunk::<SHORT>().expect("both are in it");
+    let host_challenge = random.first_chunk::<SHORT>().expect("both are in it");
+    let nonce = random.last_chunk::<NONCE>().expect("both are in it");
     let sequence = material.sequence();
     let mut channel = Channel::new(keys, &AID, host_challenge, &sequence);
 
@@ -188,19 +208,19 @@ fn wrap_with(
     let stored = [&channel.response_mac(&[], [0x90, 0x00])[..], &[0x90, 0x00]].concat();
 
     let check = element_function(root.expose(), CHECK_LABEL, nonce);
-    let mut script = Zeroizing::new(Vec::new());
-    script.extend_from_slice(SCRIPT_MAGIC);
-    script.extend_from_slice(&name);
-    script.push(material.serial.len() as u8);
-    script.extend_from_slice(material.serial.as_bytes());
-    script.extend_from_slice(nonce);
-    script.extend_from_slice(check.expose());
-    script.extend_from_slice(material.keys);
-    for part in [&update, &updated, &authenticate, &vec![0x90, 0x00], &store, &stored] {
-        script.push(part.len() as u8);
-        script.extend_from_slice(part);
-    }
-    Ok(script)
+    let script = Script {
+        name: &name,
+        serial: material.serial,
+        nonce,
+        check: check.expose(),
+        keys: material.keys,
+        steps: [
+            Step { command: &update, response: &updated },
+            Step { command: &authenticate, response: &[0x90, 0x00] },
+            Step { command: &store, response: &stored },
+        ],
+    };
+    Ok(Zeroizing::new(script.emit()))
 }
 
 #[cfg(test)]

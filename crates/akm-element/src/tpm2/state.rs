@@ -258,36 +258,40 @@ fn read_authorisation(decoder: &mut Decoder<'_>) -> Result<Secret<32>, Malformed
     Secret::copy_from(decoder.bytes()?).ok_or(Malformed)
 }
 
+/// A content with roots whose areas are this long, and with a device key if the counter is made.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn sample(index: u32, is_made: bool, lengths: &[usize]) -> State {
+    let held = |length: usize| Held {
+        public: vec![1; length],
+        private: vec![2; length],
+        authorisation: Secret::take(&mut [3; 32]),
+    };
+    let mut roots: BTreeMap<Root, Held> = lengths
+        .iter()
+        .enumerate()
+        .map(|(at, length)| {
+            let id = RelationshipId::from_random([at as u8; 16]);
+            (Root::Relationship { id, version: u32::MAX - at as u32 }, held(*length))
+        })
+        .collect();
+    if is_made {
+        roots.insert(Root::Device, held(200));
+    }
+    let key = |role: EccRole| role.parse(&role.template()).expect("a template is a public area");
+    State {
+        storage: key(EccRole::Storage),
+        endorsement: key(EccRole::Endorsement),
+        pcrs: Pcrs::from_bytes([1, 2, 3]),
+        counter: Counter { index, authorisation: Secret::take(&mut [4; 32]), is_made },
+        roots,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn held(length: usize) -> Held {
-        Held { public: vec![1; length], private: vec![2; length], authorisation: Secret::take(&mut [3; 32]) }
-    }
-
-    fn state(index: u32, is_made: bool, lengths: &[usize]) -> State {
-        let mut roots: BTreeMap<Root, Held> = lengths
-            .iter()
-            .enumerate()
-            .map(|(at, length)| {
-                let id = RelationshipId::from_random([at as u8; 16]);
-                (Root::Relationship { id, version: u32::MAX - at as u32 }, held(*length))
-            })
-            .collect();
-        if is_made {
-            roots.insert(Root::Device, held(200));
-        }
-        State {
-            storage: EccRole::Storage.parse(&EccRole::Storage.template()).unwrap(),
-            endorsement: EccRole::Endorsement.parse(&EccRole::Endorsement.template()).unwrap(),
-            pcrs: Pcrs::from_bytes([1, 2, 3]),
-            counter: Counter { index, authorisation: Secret::take(&mut [4; 32]), is_made },
-            roots,
-        }
-    }
 
     /// The bytes with a right checksum again.
     fn resealed(mut content: Vec<u8>) -> Vec<u8> {
@@ -303,7 +307,7 @@ mod tests {
             is_made: bool,
             lengths in prop::collection::vec(0..AREA_LENGTH_MAX, 0..8),
         ) {
-            let emitted = state(index, is_made, &lengths).emit();
+            let emitted = sample(index, is_made, &lengths).emit();
             let read = State::parse(&emitted).unwrap();
             prop_assert_eq!(read.counter.index, index);
             prop_assert_eq!(read.roots.len(), lengths.len() + usize::from(is_made));
@@ -318,7 +322,7 @@ mod tests {
 
         #[test]
         fn a_content_altered_under_a_right_checksum_is_read_without_a_panic(at: prop::sample::Index, byte: u8) {
-            let emitted = state(7, true, &[9]).emit();
+            let emitted = sample(7, true, &[9]).emit();
             let mut content = emitted[..emitted.len() - CHECKSUM_LENGTH].to_vec();
             let at = at.index(content.len());
             content[at] = byte;
@@ -328,7 +332,7 @@ mod tests {
 
     #[test]
     fn a_file_cut_short_followed_by_more_or_with_another_bit_is_damaged() {
-        let emitted = state(5, true, &[20, 30]).emit();
+        let emitted = sample(5, true, &[20, 30]).emit();
         for length in 0..emitted.len() {
             assert_eq!(State::parse(&emitted[..length]).unwrap_err(), InvalidState::Damaged, "{length}");
             let mut altered = emitted.to_vec();
