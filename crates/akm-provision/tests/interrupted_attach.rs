@@ -275,12 +275,12 @@ fn a_tpm_whose_arrival_is_cut_off_at_some_calls_ends_in_one_node_at_one_target()
 
 #[test]
 fn a_token_whose_filling_is_cut_off_at_some_calls_ends_in_one_node_or_is_given_up() {
-    filling_cut_off(Real::token(), 13);
+    filling_cut_off(Real::token(), 20);
 }
 
 #[test]
 fn a_token_whose_arrival_is_cut_off_at_some_calls_ends_in_one_node_at_one_target() {
-    arrival_cut_off(Real::token(), 13);
+    arrival_cut_off(Real::token(), 24);
 }
 
 /// The call that brings the state to its target: it is there, and nobody has said so yet.
