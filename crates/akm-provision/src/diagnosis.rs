@@ -131,9 +131,17 @@ pub fn diagnose(
                 cure: "akm tasks shows what is parked; akm verify --all carries it on".to_owned(),
             });
         }
+        // Where one of them does not send, or not in the generation of the other, silence follows from that.
+        let could_talk = match standings[..] {
+            [Some(one), Some(other)] => {
+                one.generation == other.generation
+                    && [one, other].iter().all(|at| at.phase == Phase::Established)
+            }
+            _ => false,
+        };
         if let [one, other] = &mut sides[..] {
-            listen(asr, one, other, &mut findings)?;
-            listen(asr, other, one, &mut findings)?;
+            listen(asr, one, other, could_talk, &mut findings)?;
+            listen(asr, other, one, could_talk, &mut findings)?;
         }
     }
     findings.sort_by_key(|finding| finding.cause);
@@ -239,7 +247,9 @@ fn standing(asr: &Relationship, side: &Side<'_>, findings: &mut Vec<Finding>) ->
     let lacks = asr.members.iter().any(|member| {
         member.node == node.id && matches!(member.state, MemberState::Pending | MemberState::Installed)
     });
-    if lacks {
+    let held = side.held.iter().find(|status| status.relationship == asr.id()).copied();
+    // Who sends and receives in an earlier generation is well with all that do.
+    if lacks && held.is_none_or(|status| status.phase != Phase::Established) {
         find(
             Cause::GenerationParked,
             format!("generation {} of ASR {name} is parked for {}", asr.sds.generation(), node.name),
@@ -250,7 +260,7 @@ fn standing(asr: &Relationship, side: &Side<'_>, findings: &mut Vec<Finding>) ->
         );
     }
     side.identity.as_ref()?;
-    let Some(status) = side.held.iter().find(|status| status.relationship == asr.id()).copied() else {
+    let Some(status) = held else {
         if !lacks {
             find(
                 Cause::NotAMember,
@@ -289,16 +299,17 @@ fn standing(asr: &Relationship, side: &Side<'_>, findings: &mut Vec<Finding>) ->
     Some(status)
 }
 
-/// What one side hears of the other.
+/// What one side hears of the other, and if it could: whether it hears it.
 fn listen(
     asr: &Relationship,
     hearer: &mut Side<'_>,
     sender: &mut Side<'_>,
+    could_talk: bool,
     findings: &mut Vec<Finding>,
 ) -> Result<(), CommandError> {
     let (to, from) = (hearer.node, sender.node);
     let Some(hears) = report(hearer, asr, from)? else { return Ok(()) };
-    let says = report(sender, asr, to)?;
+    let says = if could_talk { report(sender, asr, to)? } else { None };
     let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
     let mut find = |cause, what: String, cure: String| {
         findings.push(Finding { cause, asr: asr.name.clone(), what, cure });

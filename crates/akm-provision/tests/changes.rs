@@ -319,36 +319,18 @@ fn a_new_device_takes_the_place_of_a_dead_one_in_every_asr() {
     plant.akm(&["node", "replace", "nobody", &target]).expect(2);
 }
 
-/// Takes the places of the ASR from a node that is stopped, as a disk that was re-imaged would.
-fn lose_place(plant: &Plant, node: &str) {
-    let mut directories = vec![plant.dir(node).join("state/nodes")];
-    let own = query::<String>(
-        plant,
-        &format!("SELECT lower(hex(relationship)) FROM nodes WHERE name = '{node}' AND status = 'active'"),
-    );
-    let mut lost = 0;
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "place")
-                && !path.to_str().unwrap().replace('-', "").contains(&own)
-            {
-                fs::remove_file(path).unwrap();
-                lost += 1;
-            }
-        }
-    }
-    assert_eq!(lost, 1);
+/// Stops a node and takes its place of the ASR, as a disk that was re-imaged would.
+fn stop_and_lose_place(plant: &Plant, node: &str) {
+    let place = plant.place_file(node, "line");
+    plant.akmd(node, &["stop"]).expect(0);
+    fs::remove_file(place).unwrap();
 }
 
 #[test]
 fn a_member_without_place_finds_back_and_the_module_renews_the_asr() {
     let plant = plant(&["a", "b"], &["a", "b"]);
     talk(&plant, "a", "b");
-    plant.akmd("b", &["stop"]).expect(0);
-    lose_place(&plant, "b");
+    stop_and_lose_place(&plant, "b");
     plant.start("b");
     wait_until("it has found back", || plant.relationship("b", "line")["found_back"] == 1);
     let line = plant.relationship("b", "line");
@@ -374,8 +356,7 @@ fn a_group_that_lost_all_its_places_finds_back_together_from_its_elements_alone(
     let plant = plant(&names, &names);
     talk(&plant, "a", "b");
     for node in names {
-        plant.akmd(node, &["stop"]).expect(0);
-        lose_place(&plant, node);
+        stop_and_lose_place(&plant, node);
     }
     for node in names {
         plant.start(node);

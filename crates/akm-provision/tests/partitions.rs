@@ -6,7 +6,9 @@ mod support {
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::Value;
 use support::plant::{Plant, akmd_program, run, wait_until};
 
 /// Namespaces with one link each to a bridge on which the module is too. All of it goes when this is dropped.
@@ -18,7 +20,9 @@ struct Land {
 
 impl Land {
     fn new(count: u8) -> Self {
-        let land = Self { number: std::process::id() % 50_000, count };
+        static LANDS: AtomicU32 = AtomicU32::new(0);
+        let number = (std::process::id() + LANDS.fetch_add(1, Ordering::Relaxed) * 101) % 50_000;
+        let land = Self { number, count };
         land.ip(&["link", "add", &land.bridge(), "type", "bridge"]);
         land.ip(&["addr", "add", &format!("{}/24", land.address(254)), "dev", &land.bridge()]);
         land.ip(&["link", "set", &land.bridge(), "up"]);
@@ -91,6 +95,19 @@ impl Drop for Land {
     }
 }
 
+/// A module, and nodes of these names that each run in a namespace, with an ASR between all of them.
+fn plant(land: &Land, names: &[&str]) -> Plant {
+    let plant = Plant::bare();
+    plant.akm(&["init", "--name", "plant"]).expect(0);
+    for (at, name) in (1..).zip(names) {
+        let listen = format!("{}:47100", land.address(at));
+        let (target, stack) = (plant.target(name), land.stack(&plant, at));
+        plant.akm(&["provision", &target, "--name", name, "--stack", &stack, "--listen", &listen]).expect(0);
+    }
+    plant.akm(&[&["asr", "create", "line"], names].concat()).expect(0);
+    plant
+}
+
 #[track_caller]
 fn talk(plant: &Plant, one: &str, other: &str) {
     for (from, to) in [(one, other), (other, one)] {
@@ -107,15 +124,8 @@ fn generation(plant: &Plant, node: &str) -> u64 {
 #[test]
 fn a_group_goes_through_partitions_changes_and_lost_disks_and_finds_back_together() {
     let land = Land::new(3);
-    let plant = Plant::bare();
-    plant.akm(&["init", "--name", "plant"]).expect(0);
     let names = ["a", "b", "c"];
-    for (at, name) in (1..).zip(names) {
-        let listen = format!("{}:47100", land.address(at));
-        let (target, stack) = (plant.target(name), land.stack(&plant, at));
-        plant.akm(&["provision", &target, "--name", name, "--stack", &stack, "--listen", &listen]).expect(0);
-    }
-    plant.akm(&["asr", "create", "line", "a", "b", "c"]).expect(0);
+    let plant = plant(&land, &names);
     talk(&plant, "a", "b");
     talk(&plant, "a", "c");
 
@@ -170,4 +180,40 @@ fn a_group_goes_through_partitions_changes_and_lost_disks_and_finds_back_togethe
     assert!(done.stderr.contains("ASR line is renewed"), "{done:?}");
     assert!(names.iter().all(|name| generation(&plant, name) == 3));
     talk(&plant, "a", "c");
+}
+
+/// What one node sends to another goes to nobody on the way; the module reaches both, and so do others.
+#[test]
+fn where_only_datagrams_from_one_node_to_another_are_lost_diagnose_names_both_and_the_network() {
+    let land = Land::new(2);
+    let plant = plant(&land, &["a", "b"]);
+    talk(&plant, "a", "b");
+    // The link address of b as a has it is that of no device.
+    let [from, to] = [land.namespace(1), land.address(2)];
+    let neighbour =
+        ["neigh", "replace", &to, "dev", "akmi1", "nud", "permanent", "lladdr", "02:00:00:00:00:99"];
+    land.ip(&[&["-n", &from], &neighbour[..]].concat());
+    let mut found = Value::Null;
+    wait_until("the cause is named", || {
+        plant.send("a", "line", "do you hear me?");
+        let done = plant.akm(&["diagnose", "a", "b", "--json"]);
+        found = done.json();
+        done.code == Some(7)
+    });
+    let causes = found["causes"].as_array().unwrap();
+    assert_eq!(causes.len(), 1, "{found:#}");
+    assert_eq!((&causes[0]["cause"], &causes[0]["asr"]), (&"unreachable".into(), &"line".into()));
+    let what = causes[0]["what"].as_str().unwrap();
+    assert!(what.starts_with(&format!("a sent on ASR line to {to}:47100")), "{what}");
+    assert!(what.contains("b has heard nothing of it"), "{what}");
+    let to_do = "UDP from node to node: address, routes, firewall";
+    assert_eq!(causes[0]["to_do"], to_do);
+    let text = plant.akm(&["diagnose", "b", "a"]).expect(7).stdout;
+    assert!(
+        text.starts_with("unreachable: a sent") && text.contains(&format!("  to do: {to_do}\n")),
+        "{text}"
+    );
+    land.ip(&["-n", &from, "neigh", "del", &to, "dev", "akmi1"]);
+    talk(&plant, "a", "b");
+    plant.akm(&["diagnose", "a", "b"]).expect(0);
 }

@@ -252,6 +252,17 @@ impl Plant {
             .clone()
     }
 
+    /// The file with the place of a relationship, in the generation in force, at a node that runs.
+    pub(crate) fn place_file(&self, name: &str, relationship: &str) -> PathBuf {
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let (node, held) = (self.status(name), self.relationship(name, relationship));
+        let directory =
+            self.dir(name).join("state/nodes").join(text(&node["akm_id"])).join(text(&held["id"]));
+        let place = directory.join(format!("g{}.place", held["generation"]));
+        assert!(place.is_file(), "{}", place.display());
+        place
+    }
+
     /// Kills a node's stack at once.
     pub(crate) fn kill(&self, name: &str) {
         let processes = processes_naming(&self.dir(name));
