@@ -293,8 +293,11 @@ fn a_new_device_takes_the_place_of_a_dead_one_in_every_asr() {
     let done = plant.akm(&command).expect(6);
     assert!(done.stdout.contains("ASR line has it, and has shut the old one out"), "{done:?}");
     assert!(done.stderr.contains("generation 2 of ASR other is parked until c can be reached"), "{done:?}");
+    let done = plant.akm(&command).expect(6);
+    assert!(done.stderr.contains("generation 2 of ASR other is parked until c can be reached"), "{done:?}");
     plant.start("c");
-    plant.akm(&command).expect(0);
+    let done = plant.akm(&command).expect(0);
+    assert!(done.stdout.contains("ASR other has it, and has shut the old one out"), "{done:?}");
     plant.akm(&["verify", "--all"]).expect(0);
     for asr in ["line", "other"] {
         let shown = plant.akm(&["asr", "show", asr, "--json"]).expect(0).json();

@@ -101,8 +101,8 @@ pub fn change(
 /// The name of an ASR, and what came of a change of it.
 pub type Changed = (Name, Result<(), CommandError>);
 
-/// Puts a node in the place of another in all ASRs that the other is still a member of. Each is tried; what is parked
-/// or failed comes back by name.
+/// Puts a node in the place of another in all ASRs that the other is still a member of, and goes on where that was
+/// parked. Each is tried; what is parked or failed comes back by name.
 pub fn take_places(
     store: &Store,
     old: AkmId,
@@ -110,7 +110,13 @@ pub fn take_places(
     note: &mut dyn FnMut(&str),
 ) -> Result<Vec<Changed>, CommandError> {
     let mut results = Vec::new();
-    for asr in store.asrs_of_node(old)? {
+    let mut asrs = store.asrs_of_node(old)?;
+    // Where it has the place already, that may still be parked.
+    let unfinished = store.unfinished_asrs()?.into_iter();
+    asrs.extend(
+        unfinished.filter(|asr| asr.sds.index_of(new.id).is_some() && asr.sds.index_of(old).is_none()),
+    );
+    for asr in asrs {
         let Some(name) = asr.name else { continue };
         let wish = Change { wish: Wish::Replace { old, new: new.id }, without_absent: false };
         let result = change(store, &name, &wish, note).map(|_| ());
