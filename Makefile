@@ -45,7 +45,7 @@ soak:
 	$(CARGO) test --locked --release --package akm-provision --test many -- --nocapture
 	$(CARGO) build --locked --workspace
 	AKM_SWEEP=full $(CARGO) test --locked --package akm-provision --test interrupted --test interrupted_asr \
-		--test interrupted_attach --test interrupted_elements
+		--test interrupted_attach --test interrupted_elements --test interrupted_changes
 
 # A table on standard output, and the same as JSON. One part alone: make bench PARTS=seal
 SECONDS ?= 300
