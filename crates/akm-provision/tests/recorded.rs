@@ -46,6 +46,7 @@ stories! {
     an_element_that_refuses,
     a_node_that_is_not_what_it_should_be,
     parked,
+    a_group_that_changes,
     not_reachable,
     held_by_another_command,
     a_vault_under_a_passphrase,
