@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::error::CommandError;
 use crate::names::Timestamp;
-use crate::relationship::{carry_on, held_by, next_try, renew_found_back, rests, tasks};
+use crate::relationship::{Work, carry_on, held_by, next_try, renew_found_back, rests, tasks};
 use crate::store::{Node, NodeStatus, Store};
 
 /// How often it looks whether a back-off is over, or it is told to end.
@@ -94,8 +94,9 @@ fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>) -> Result<(), C
         let absence = parked.iter().find(|task| task.node.id == node).and_then(|task| task.absence.as_ref());
         absence.is_none_or(|absence| next_try(absence) <= now)
     };
+    let by_themselves = parked.iter().filter(|task| !matches!(task.work, Work::Wait(_)));
     let mut due: BTreeSet<AkmId> =
-        parked.iter().map(|task| task.node.id).filter(|node| is_due(*node)).collect();
+        by_themselves.map(|task| task.node.id).filter(|node| is_due(*node)).collect();
     if is_round {
         let mut heard = Vec::new();
         let mut nodes = BTreeMap::new();

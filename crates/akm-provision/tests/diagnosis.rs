@@ -316,6 +316,28 @@ fn serve_carries_parked_work_on_and_shows_health_and_metrics() {
     plant.akm(&["serve", "--metrics", "0.0.0.0:9464"]).expect(2);
 }
 
+/// Others that wait for the same change are there all the time: that is no reason to try who is away.
+#[test]
+fn serve_tries_who_is_away_when_its_back_off_is_over_and_not_in_between() {
+    let plant = plant(&["a", "b"], &["a", "b"]);
+    plant.akmd("b", &["stop"]).expect(0);
+    plant.akm(&["asr", "renew", "line"]).expect(6);
+    let metrics = free_address();
+    let _serving = Serving::start(&plant, metrics);
+    wait_until("there were ten rounds", || {
+        let shown = get(metrics, "/metrics");
+        let rounds = shown.lines().find_map(|line| line.strip_prefix("akm_rounds_total "));
+        rounds.is_some_and(|rounds| rounds.parse::<u64>().unwrap() >= 10)
+    });
+    let tasks = plant.akm(&["tasks", "--json"]).expect(0).json();
+    let of = |node| tasks.as_array().unwrap().iter().find(|task| task["node"] == node).unwrap();
+    // The command, and at most one more on a machine so slow that the first back-off of half a minute was over.
+    assert!(of("b")["tries"].as_u64().unwrap() <= 2, "{tasks:#}");
+    let text = plant.akm(&["tasks"]).expect(0).stdout;
+    let line = text.lines().find(|line| line.starts_with("a ")).unwrap();
+    assert!(line.ends_with("when all have it"), "{text}");
+}
+
 #[test]
 fn a_stack_shows_health_and_metrics_where_it_is_asked_to() {
     let plant = plant(&["a", "b"], &["a", "b"]);

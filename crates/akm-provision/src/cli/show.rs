@@ -505,11 +505,12 @@ pub(super) fn deleted(name: &Name, as_json: bool) -> Result<(), CommandError> {
 pub(super) fn tasks(tasks: &[Task], as_json: bool) -> Result<(), CommandError> {
     let word = |work: Work| match work {
         Work::Install(_) => "install",
-        Work::Activate(_) => "activate",
+        // Who waits has the same to do, after others.
+        Work::Activate(_) | Work::Wait(_) => "activate",
         Work::Erase => "erase",
     };
     let generation = |work: Work| match work {
-        Work::Install(generation) | Work::Activate(generation) => Some(generation),
+        Work::Install(generation) | Work::Activate(generation) | Work::Wait(generation) => Some(generation),
         Work::Erase => None,
     };
     if as_json {
@@ -540,6 +541,7 @@ pub(super) fn tasks(tasks: &[Task], as_json: bool) -> Result<(), CommandError> {
         };
         let (away, next) = match &task.absence {
             Some(absence) => (absence.since.to_string(), next_try(absence).to_string()),
+            None if matches!(task.work, Work::Wait(_)) => ("-".to_owned(), "when all have it".to_owned()),
             None => ("-".to_owned(), "at once".to_owned()),
         };
         rows.push(vec![

@@ -25,8 +25,10 @@ pub const BACK_OFF_MAX: Duration = Duration::from_secs(3600);
 pub enum Work {
     /// It has to get this generation.
     Install(u32),
-    /// It holds this generation, which has not become active there: others lack it, or it was away.
+    /// It holds this generation, which may become active, but has not there.
     Activate(u32),
+    /// It holds this generation, which others lack: it waits for them.
+    Wait(u32),
     /// It has to erase the ASR.
     Erase,
 }
@@ -60,9 +62,11 @@ pub fn tasks(store: &Store) -> Result<Vec<Task>, CommandError> {
     for asr in store.unfinished_asrs()? {
         let Some(name) = asr.name.clone() else { continue };
         let generation = asr.sds.generation();
+        let is_lacking = asr.members.iter().any(|member| member.state == MemberState::Pending);
         for member in &asr.members {
             let work = match member.state {
                 MemberState::Pending => Work::Install(generation),
+                MemberState::Installed if is_lacking && !asr.released => Work::Wait(generation),
                 MemberState::Installed => Work::Activate(generation),
                 MemberState::Active | MemberState::Erased => continue,
             };
@@ -107,8 +111,8 @@ pub fn renew_found_back(
     Ok(())
 }
 
-/// Does what is parked for these nodes. Whoever is away stays parked; an ASR that another command works on is left to
-/// that. Notes what was done.
+/// Does what is parked for these nodes, and for what hangs on that also at others, unless they are known to be away.
+/// Whoever is away stays parked; an ASR that another command works on is left to that. Notes what was done.
 pub fn carry_on(
     store: &Store,
     nodes: &BTreeSet<AkmId>,
@@ -116,7 +120,7 @@ pub fn carry_on(
 ) -> Result<(), CommandError> {
     for asr in store.unfinished_asrs()? {
         if lacking(&asr).any(|id| nodes.contains(&id)) {
-            carry_on_with(store, &asr, note)?;
+            carry_on_with(store, &asr, nodes, note)?;
         }
     }
     let leftovers = store.leftovers()?.into_iter().filter(|leftover| nodes.contains(&leftover.node));
@@ -143,15 +147,21 @@ fn lacking(asr: &Relationship) -> impl Iterator<Item = AkmId> {
     asr.members.iter().filter(|member| member.state != MemberState::Active).map(|member| member.node)
 }
 
-fn carry_on_with(store: &Store, asr: &Relationship, note: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
+fn carry_on_with(
+    store: &Store,
+    asr: &Relationship,
+    reached: &BTreeSet<AkmId>,
+    note: &mut dyn FnMut(&str),
+) -> Result<(), CommandError> {
     let Some(name) = &asr.name else { return Ok(()) };
     let Ok(_held) = Lock::acquire(store.home(), LockKey::Asr(name.clone()), Duration::ZERO) else {
         return Ok(());
     };
     // It may have come to its end before the lock was held.
     let Some(asr) = store.asr_by_name(name)?.filter(|found| found.id() == asr.id()) else { return Ok(()) };
+    let away: BTreeSet<AkmId> = store.absences()?.iter().map(|absence| absence.node).collect();
     let mut nodes = Vec::new();
-    for id in lacking(&asr) {
+    for id in lacking(&asr).filter(|id| reached.contains(id) || !away.contains(id)) {
         nodes.extend(store.node_by_id(id)?.filter(|node| node.status == NodeStatus::Active));
     }
     let nodes = in_order(&asr, nodes);
