@@ -341,6 +341,55 @@ fn member_disturbed_at_each_call_while_another_joins() {
     disturb_a_member("akmd add", &["a", "b"], &["asr", "add", "line", "c"], &["a", "b", "c"]);
 }
 
+/// All have acknowledged, so the others begin, and the operator hears what is left to do, and that nothing waits for it.
+#[test]
+fn a_member_that_dies_before_it_begins_stops_nobody_and_is_told_of_once() {
+    let plant = nodes(&NODES);
+    let begin = Snapshot::take(&plant, &NODES);
+    let start = |counted: &Run| {
+        begin.restore(&plant);
+        for name in ["a", "b"] {
+            plant.start(name);
+        }
+        Stack::start(&plant, "c", counted)
+    };
+    let undisturbed = Run::undisturbed(plant.place(), Counted::Files);
+    let stack = start(&undisturbed);
+    plant.akm(&["asr", "renew", "line"]).expect(0);
+    undisturbed.close();
+    drop(stack);
+    let begins = undisturbed.calls().into_iter().find(|call| call.path.contains("/g2.active"));
+    let begins = begins.expect("it records that it begins").number;
+    let sweep =
+        Sweep::over("akmd begins", &undisturbed, Counted::Files, &[]).only(|call| call.number == begins);
+    sweep.carry_out(&[Order::Die], &[], |point| {
+        let disturbed = point.run(plant.place());
+        let mut stack = start(&disturbed);
+        let done = plant.akm(&["asr", "renew", "line"]);
+        let reached = disturbed.soon_carried_out() && done.code == Some(6);
+        if !reached {
+            return false;
+        }
+        wait_until("the stack has ended", || stack.has_ended());
+        for done in [done, plant.akm(&["asr", "renew", "line"]).expect(6)] {
+            assert_eq!(
+                done.stderr.matches("generation 2 of ASR line is active; c has it").count(),
+                1,
+                "{done:?}"
+            );
+            assert!(!done.stderr.contains("--without-absent"), "{done:?}");
+        }
+        assert_eq!(plant.relationship("a", "line")["phase"], "Established");
+        let tasks = plant.akm(&["tasks", "--json"]).expect(0).json();
+        assert_eq!(tasks.as_array().unwrap().len(), 1, "{tasks:#}");
+        assert_eq!((&tasks[0]["node"], &tasks[0]["work"]), (&"c".into(), &"activate".into()));
+        plant.start("c");
+        plant.akm(&["verify", "c"]).expect(0);
+        check(&plant, &NODES);
+        true
+    });
+}
+
 /// It dies, or a call of it fails, while it erases what it is no member of any more.
 #[test]
 fn removed_member_disturbed_at_each_call_while_it_erases() {

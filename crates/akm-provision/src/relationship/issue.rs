@@ -140,7 +140,8 @@ pub(super) fn make_next(
 /// Installs at every member that was reached and lacks it; once all have acknowledged, or the operator's word is given,
 /// activates at every member that was reached.
 ///
-/// Returns how each member in `nodes` stands. [`CommandError::Interrupted`] if it is parked.
+/// Returns how each member in `nodes` stands. [`CommandError::Interrupted`] if it is parked, or if one that has it was
+/// not told.
 pub(super) fn bring_forward(
     store: &Store,
     asr: &Relationship,
@@ -210,9 +211,8 @@ pub(super) fn bring_forward(
     if now.members.iter().all(|member| member.state == MemberState::Active) {
         store.activate_relationship(id)?;
     }
-    let goes_without_them = now.released && pending > 0;
-    if !reached.away.is_empty() && !goes_without_them {
-        return Err(parked(&now, nodes, &reached.away));
+    if pending == 0 && !reached.away.is_empty() {
+        return Err(begins_without(&now, nodes, &reached.away));
     }
     let report = |node: &Node| {
         let status = statuses.iter().find(|(id, _)| *id == node.id).map(|(_, status)| Ok(*status));
@@ -347,24 +347,43 @@ fn try_install(
     Ok(())
 }
 
+/// Nobody begins before these have the generation.
 fn parked(asr: &Relationship, nodes: &[Node], away: &[(AkmId, CommandError)]) -> CommandError {
-    let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
-    let reasons: Vec<String> = away.iter().map(|(_, error)| error.to_string()).collect();
-    let names: Vec<String> = nodes
+    let (names, reasons) = names_and_reasons(nodes, away);
+    let more = match asr.sds.generation() {
+        1 => "",
+        _ => ", --without-absent begins without those that are away, and akm tasks shows what is parked",
+    };
+    CommandError::Interrupted(format!(
+        "{} is parked until {names} can be reached: {reasons}; the same command again goes on{more}",
+        generation_named(asr)
+    ))
+}
+
+/// All have the generation, and these could not be told to begin.
+fn begins_without(asr: &Relationship, nodes: &[Node], away: &[(AkmId, CommandError)]) -> CommandError {
+    let (names, reasons) = names_and_reasons(nodes, away);
+    let have = if away.len() == 1 { "has it, and begins" } else { "have it, and begin" };
+    CommandError::Interrupted(format!(
+        "{} is active; {names} {have} with the first message of another member, or when a command reaches it: {reasons}",
+        generation_named(asr)
+    ))
+}
+
+fn names_and_reasons(nodes: &[Node], away: &[(AkmId, CommandError)]) -> (String, String) {
+    let names: Vec<_> = nodes
         .iter()
         .filter(|node| away.iter().any(|(id, _)| *id == node.id))
         .map(|node| node.name.to_string())
         .collect();
-    let (what, more) = match asr.sds.generation() {
-        1 => (format!("ASR {name}"), ""),
-        generation => (
-            format!("generation {generation} of ASR {name}"),
-            ", --without-absent begins without those that are away, and akm tasks shows what is parked",
-        ),
-    };
-    CommandError::Interrupted(format!(
-        "{what} is parked until {} can be reached: {}; the same command again goes on{more}",
-        names.join(", "),
-        reasons.join("; ")
-    ))
+    let reasons: Vec<_> = away.iter().map(|(_, error)| error.to_string()).collect();
+    (names.join(", "), reasons.join("; "))
+}
+
+fn generation_named(asr: &Relationship) -> String {
+    let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
+    match asr.sds.generation() {
+        1 => format!("ASR {name}"),
+        generation => format!("generation {generation} of ASR {name}"),
+    }
 }
