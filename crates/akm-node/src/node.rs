@@ -19,7 +19,8 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::PlaceSeal;
 use akm_core::sds::{Kind, SynchronizedDataSet, Tag};
 use akm_core::session::{
-    Event, Input, Instant, Output, Phase, RandomSource, Record, Session, SessionError, Surroundings, Way,
+    Event, Input, Instant, Output, Phase, RandomSource, Record, Rejection, Session, SessionError,
+    Surroundings,
 };
 use tracing::{debug, error, info, warn};
 
@@ -201,7 +202,8 @@ impl Node {
                 return;
             }
             self.unknown_frames += 1;
-            let verdict = if Header::parse(frame).is_ok() { "unknown-tag" } else { "malformed" };
+            let is_whole = Header::parse(frame).is_ok();
+            let verdict = if is_whole { Rejection::UnknownTag } else { Rejection::Malformed }.name();
             network.seen(SeenFrame { relationship: None, source, frame, verdict });
             return;
         };
@@ -567,8 +569,9 @@ fn tell((id, generation): Held, label: &str, event: Event) {
         Event::Activated => info!(relationship = %id, label, generation, "active"),
         Event::EpochBegan { epoch, cause } => debug!(relationship = %id, label, epoch, ?cause, "epoch began"),
         Event::Rejected { reason, sender } => {
-            if reason == akm_core::session::Rejection::PossibleClone {
-                warn!(relationship = %id, label, sender, "possible clone: two nodes send in the name of one member");
+            if reason == Rejection::PossibleClone {
+                let reason = reason.name();
+                warn!(relationship = %id, label, reason, sender, "possible clone: two nodes send in the name of one member");
             } else {
                 debug!(relationship = %id, label, reason = reason.name(), sender, "frame dropped");
             }
@@ -578,11 +581,7 @@ fn tell((id, generation): Held, label: &str, event: Event) {
             error!(relationship = %id, label, "epochs used up: needs a new generation from its module");
         }
         Event::FoundBack(found) => {
-            let way = match found.way {
-                Way::Fallback { .. } => "fallback",
-                Way::Failsafe => "failsafe",
-            };
-            let (run, epoch) = (found.run, found.epoch);
+            let (way, run, epoch) = (found.way.name(), found.run, found.epoch);
             warn!(relationship = %id, label, generation, way, run, epoch, "found back");
         }
         Event::Answered { requester, with_place } => {

@@ -41,7 +41,9 @@ pub fn main() -> u8 {
             return code;
         }
     };
-    start_log(arguments.verbose);
+    // Who stays running tells what happens in its log.
+    let stays = matches!(arguments.command, Command::Serve { .. });
+    start_log(arguments.verbose.saturating_add(u8::from(stays)));
     tracing::debug!("{memory}");
     match carry_out(&arguments) {
         Ok(code) => code,

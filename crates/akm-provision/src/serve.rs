@@ -58,9 +58,8 @@ pub fn serve(store: &Store, listen: Option<SocketAddr>, every: Duration) -> Resu
         // It ends with the process.
         thread::spawn(move || show_pages(&listener, &shown));
     }
+    // Also for whoever starts this in the background and has to know when it stands.
     info!("serving");
-    // For whoever starts this in the background and has to know when it stands.
-    eprintln!("akm: serving");
     let mut next_round = Instant::now();
     while !ends.load(Ordering::Relaxed) {
         let is_round = Instant::now() >= next_round;
@@ -84,10 +83,7 @@ fn change(picture: &Mutex<Picture>, what: impl FnOnce(&mut Picture)) {
 
 /// Does what is parked for nodes whose time has come; in a round it asks all nodes how they stand.
 fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>) -> Result<(), CommandError> {
-    let mut note = |text: &str| {
-        info!("{text}");
-        eprintln!("akm: {text}");
-    };
+    let mut note = |text: &str| info!("{text}");
     let now = Timestamp::now();
     let parked = tasks(store)?;
     let is_due = |node: AkmId| {

@@ -6,8 +6,8 @@ mod support {
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use akm_core::crypto::provider;
@@ -17,7 +17,7 @@ use akm_element::ElementSpec;
 use akm_provision::store::Store;
 use akm_provision::vault::Vault;
 use serde_json::Value;
-use support::plant::{Plant, akmd_program, run, signal, wait_until};
+use support::plant::{Plant, akmd_program, bytes_of, run, signal, wait_until};
 
 fn plant(names: &[&str], members: &[&str]) -> Plant {
     let plant = Plant::in_memory();
@@ -336,6 +336,90 @@ fn serve_tries_who_is_away_when_its_back_off_is_over_and_not_in_between() {
     let text = plant.akm(&["tasks"]).expect(0).stdout;
     let line = text.lines().find(|line| line.starts_with("a ")).unwrap();
     assert!(line.ends_with("when all have it"), "{text}");
+}
+
+/// A stack in the foreground that says all in its log, and shows metrics; it ends with the value.
+struct Talkative {
+    child: Child,
+    log: PathBuf,
+    metrics: SocketAddr,
+}
+
+impl Talkative {
+    fn start(plant: &Plant, name: &str) -> Self {
+        let (log, metrics) = (plant.place().join("log"), free_address());
+        let mut command = plant.akmd_command(name, &["run", "-v", "--metrics", &metrics.to_string()]);
+        let child = command.stdin(Stdio::null()).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+        wait_until("the stack runs", || plant.akmd(name, &["status"]).code == Some(0));
+        Self { child, log, metrics }
+    }
+
+    /// A line of the log holds all of this.
+    #[track_caller]
+    fn check_told(&self, parts: &[&str]) {
+        let log = fs::read_to_string(&self.log).unwrap();
+        assert!(log.lines().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}: {log}");
+    }
+}
+
+impl Drop for Talkative {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn rejections_and_finding_back_bear_one_name_in_log_status_and_metrics() {
+    let plant = plant(&["a", "b"], &["a", "b"]);
+    talk(&plant);
+    plant.akmd("a", &["stop"]).expect(0);
+    let a = Talkative::start(&plant, "a");
+    let watch = plant.watch("a", "line", 1);
+    plant.send("b", "line", "once");
+    let frame = bytes_of(&watch.lines()[0]["frame"]);
+    let mut forged = frame.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let wire = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = plant.address("a");
+    for frame in [&frame, &forged] {
+        wire.send_to(frame, address).unwrap();
+    }
+    let rejected = || plant.relationship("a", "line")["rejected"].as_object().unwrap().clone();
+    wait_until("a frame that came twice is dropped", || rejected().contains_key("duplicate"));
+    let id = plant.relationship("a", "line")["id"].as_str().unwrap().to_owned();
+    let shown = get(a.metrics, "/metrics");
+    for (reason, count) in rejected() {
+        a.check_told(&["frame dropped", "label=\"line\"", &format!("reason=\"{reason}\"")]);
+        let sample = format!(
+            "akmd_dropped_frames_total{{relationship=\"line\",id=\"{id}\",reason=\"{reason}\"}} {count}\n"
+        );
+        assert!(shown.contains(&sample), "{sample}: {shown}");
+    }
+
+    let place = plant.place_file("a", "line");
+    plant.akmd("a", &["stop"]).expect(0);
+    drop(a);
+    fs::remove_file(place).unwrap();
+    let a = Talkative::start(&plant, "a");
+    wait_until("it has found back", || plant.relationship("a", "line")["found_back"] == 1);
+    let way = plant.relationship("a", "line")["last_found_back"]["way"].as_str().unwrap().to_owned();
+    a.check_told(&["found back", "label=\"line\"", &format!("way=\"{way}\"")]);
+    let sample = format!("akmd_found_back_total{{relationship=\"line\",id=\"{id}\"}} 1\n");
+    assert!(get(a.metrics, "/metrics").contains(&sample));
+    // The module hears of it under that name too.
+    let mut serving = Serving::start(&plant, free_address());
+    wait_until("the ASR is renewed", || plant.relationship("a", "line")["generation"] == 2);
+    signal(serving.0.id(), "TERM");
+    assert!(serving.0.wait().unwrap().success());
+    let mut log = String::new();
+    serving.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    let line =
+        log.lines().find(|line| line.contains("found back relationship=")).unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        line.contains(&format!("relationship={id} label=line")) && line.contains("found_back=1"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -136,6 +136,16 @@ pub enum Way {
     Failsafe,
 }
 
+impl Way {
+    /// The name that logs and `status` use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fallback { .. } => "fallback",
+            Self::Failsafe => "failsafe",
+        }
+    }
+}
+
 /// The trace of a fallback or a failsafe: for the operator, and for the module, which makes a new
 /// generation when it hears of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

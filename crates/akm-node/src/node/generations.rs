@@ -18,9 +18,9 @@ use akm_core::id::RelationshipId;
 use akm_core::lineage;
 use akm_core::sds::{HeaderKey, Tag};
 use akm_core::session::{Input, Instant, Phase};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{Network, Node, save_endpoints, tags_of};
+use super::{Network, Node, OLD_GENERATION, save_endpoints, tags_of};
 use crate::error::NodeError;
 use crate::storage::keep_roots;
 
@@ -181,7 +181,9 @@ impl Node {
         }
         let relationship = former.relationship;
         let in_force = self.in_force(relationship)?;
-        self.relationships.get_mut(&in_force)?.late += 1;
+        let entry = self.relationships.get_mut(&in_force)?;
+        entry.late += 1;
+        debug!(%relationship, label = entry.label, reason = OLD_GENERATION, "frame dropped");
         self.say_hello(in_force, network);
         Some(relationship)
     }

@@ -3,7 +3,7 @@
 use akm_core::element::{Description, Protection};
 use akm_core::id::RelationshipId;
 use akm_core::management::{PAGE_MAX, RelationshipStatus};
-use akm_core::session::{FoundBack, Phase, Rejection, Way};
+use akm_core::session::{FoundBack, Phase, Rejection};
 use akm_core::tree::NO_EPOCH;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,10 +130,7 @@ impl From<FoundBack> for FoundBackReport {
     fn from(found: FoundBack) -> Self {
         let of = |epoch: u32| Some(epoch).filter(|epoch| *epoch != NO_EPOCH);
         Self {
-            way: match found.way {
-                Way::Fallback { .. } => "fallback".to_owned(),
-                Way::Failsafe => "failsafe".to_owned(),
-            },
+            way: found.way.name().to_owned(),
             run_before: found.before.map(|(run, _)| run),
             epoch_before: found.before.and_then(|(_, epoch)| of(epoch)),
             run: found.run,

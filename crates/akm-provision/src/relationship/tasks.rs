@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use akm_core::id::AkmId;
 use akm_core::management::RelationshipStatus;
+use tracing::info;
 
 use super::issue::{bring_forward, erase_leftovers, reach};
 use super::{Change, Wish, change, in_order};
@@ -98,7 +99,8 @@ pub fn renew_found_back(
         let is_of_it = |status: &&RelationshipStatus| {
             status.relationship == id && status.generation == generation && status.found_back > 0
         };
-        let (Some(name), Some(_)) = (&asr.name, heard.iter().find(is_of_it)) else { continue };
+        let (Some(name), Some(status)) = (&asr.name, heard.iter().find(is_of_it)) else { continue };
+        info!(relationship = %id, label = %name, generation, found_back = status.found_back, "found back");
         note(&format!("a member of ASR {name} found back to the others by itself: the ASR is renewed"));
         let wish = Change { wish: Wish::Renew { suspect: false }, without_absent: false };
         match change(store, name, &wish, note) {
