@@ -66,7 +66,7 @@ pub fn serve(store: &Store, listen: Option<SocketAddr>, every: Duration) -> Resu
         if is_round {
             next_round = Instant::now() + every;
         }
-        if let Err(error) = step(store, is_round, &picture) {
+        if let Err(error) = step(store, is_round, &picture, &ends) {
             // The disk may be full, or another command be at work: the next round tries again.
             warn!(%error, "a round failed");
             change(&picture, |picture| picture.trouble = vec![error.to_string()]);
@@ -81,8 +81,14 @@ fn change(picture: &Mutex<Picture>, what: impl FnOnce(&mut Picture)) {
     what(&mut picture.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-/// Does what is parked for nodes whose time has come; in a round it asks all nodes how they stand.
-fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>) -> Result<(), CommandError> {
+/// Does what is parked for nodes whose time has come; in a round it asks all nodes how they stand. Told to end it ends
+/// after the node that it asks.
+fn step(
+    store: &Store,
+    is_round: bool,
+    picture: &Mutex<Picture>,
+    ends: &AtomicBool,
+) -> Result<(), CommandError> {
     let mut note = |text: &str| info!("{text}");
     let now = Timestamp::now();
     let parked = tasks(store)?;
@@ -98,6 +104,9 @@ fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>) -> Result<(), C
         let mut nodes = BTreeMap::new();
         let mut trouble = Vec::new();
         for node in store.nodes()?.into_iter().filter(|node| node.status == NodeStatus::Active) {
+            if ends.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             match held_by(store, &node) {
                 Ok(held) => {
                     // It is here, whatever its back-off says.
@@ -119,10 +128,15 @@ fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>) -> Result<(), C
             }
         }
         let mut renewed = 0;
-        renew_found_back(store, &heard, &mut |text| {
+        let renewing = renew_found_back(store, &heard, &mut |text| {
             renewed += u64::from(text.ends_with("is renewed") && text.starts_with("ASR"));
             note(text);
-        })?;
+        });
+        // What is parked is another matter, and goes on.
+        if let Err(error) = renewing {
+            warn!(%error, "an ASR could not be renewed");
+            trouble.push(error.to_string());
+        }
         change(picture, |picture| {
             picture.nodes = nodes;
             picture.trouble = trouble;
@@ -151,10 +165,16 @@ fn show_pages(listener: &TcpListener, picture: &Mutex<Picture>) {
 }
 
 fn answer(mut stream: TcpStream, picture: &Mutex<Picture>) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    let until = Instant::now() + PATIENCE;
     let mut head = Vec::new();
     while head.len() < HEAD_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        // Who sends a byte now and then has no more time than others, who wait for it.
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
         let mut buffer = [0; 1024];
         let length = stream.read(&mut buffer)?;
         if length == 0 {

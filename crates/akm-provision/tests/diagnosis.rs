@@ -2,10 +2,11 @@
 
 mod support {
     pub(crate) mod plant;
+    pub(crate) mod serving;
 }
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,6 +19,7 @@ use akm_provision::store::Store;
 use akm_provision::vault::Vault;
 use serde_json::Value;
 use support::plant::{Plant, akmd_program, bytes_of, run, signal, wait_until};
+use support::serving::{Serving, free_address, get};
 
 fn plant(names: &[&str], members: &[&str]) -> Plant {
     let plant = Plant::in_memory();
@@ -254,44 +256,6 @@ fn version_mismatch() {
     assert!(found.contains(&"version mismatch".to_owned()), "{found:?}");
 }
 
-/// An `akm serve` that ends with the test.
-struct Serving(Child);
-
-impl Serving {
-    fn start(plant: &Plant, metrics: SocketAddr) -> Self {
-        let address = metrics.to_string();
-        let mut child = plant
-            .akm_command(&["serve", "--every", "200ms", "--metrics", &address])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("akm can be started");
-        let mut first = [0; 1];
-        child.stderr.as_mut().expect("a pipe").read_exact(&mut first).expect("a line that says it serves");
-        Self(child)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn get(address: SocketAddr, page: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
-    write!(stream, "GET {page} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    answer
-}
-
 #[test]
 fn serve_carries_parked_work_on_and_shows_health_and_metrics() {
     let plant = plant(&["a", "b"], &["a", "b"]);
@@ -314,6 +278,40 @@ fn serve_carries_parked_work_on_and_shows_health_and_metrics() {
     signal(serving.0.id(), "TERM");
     assert!(serving.0.wait().unwrap().success());
     plant.akm(&["serve", "--metrics", "0.0.0.0:9464"]).expect(2);
+}
+
+/// What is done by two at once is done once, also where one is killed; who begins a request and does not end it keeps
+/// nobody else from the pages for long.
+#[test]
+fn serve_goes_on_after_it_was_killed_and_beside_another() {
+    let plant = plant(&["a", "b"], &["a", "b"]);
+    plant.akmd("b", &["stop"]).expect(0);
+    plant.akm(&["asr", "renew", "line"]).expect(6);
+    let [one, other] = [free_address(), free_address()];
+    let mut killed = Serving::start(&plant, one);
+    let mut beside = Serving::start(&plant, other);
+    wait_until("both tell of what is parked", || {
+        [one, other].iter().all(|at| get(*at, "/metrics").contains("\nakm_parked_tasks 2\n"))
+    });
+    let taken = plant.akm(&["serve", "--metrics", &one.to_string()]).expect(2);
+    assert!(taken.stderr.contains(&format!("cannot show metrics at {one}")), "{taken:?}");
+    signal(killed.0.id(), "KILL");
+    killed.0.wait().unwrap();
+    let mut again = Serving::start(&plant, one);
+    let _idle = TcpStream::connect(one).unwrap();
+    plant.start("b");
+    wait_until("both see that it is done", || {
+        [one, other].iter().all(|at| {
+            get(*at, "/metrics").contains("\nakm_parked_tasks 0\n")
+                && get(*at, "/health").starts_with("HTTP/1.1 200")
+        })
+    });
+    assert_eq!(plant.relationship("b", "line")["generation"], 2);
+    assert_eq!(plant.akm(&["tasks"]).expect(0).stdout, "nothing is parked\n");
+    for serving in [&mut again, &mut beside] {
+        signal(serving.0.id(), "TERM");
+        assert!(serving.0.wait().unwrap().success());
+    }
 }
 
 /// Others that wait for the same change are there all the time: that is no reason to try who is away.

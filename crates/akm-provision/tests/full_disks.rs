@@ -9,6 +9,7 @@ use std::path::Path;
 use support::damage::{differences, inventory, set_mode};
 use support::disk::{Disk, give_away, in_own_mounts, take_back};
 use support::plant::{Done, Plant, run, wait_until};
+use support::serving::{Serving, free_address, get};
 use support::untouched::says_in_one_line;
 use support::whole::check_store;
 
@@ -352,5 +353,38 @@ fn what_belongs_to_another_user_is_refused() {
         is_ours_alone(&other.join("vault.json"), 1, &|| {
             plant.akm(&[&["node", "list"], &arguments[..]].concat())
         });
+    });
+}
+
+#[test]
+fn serve_on_a_full_disk_says_so_and_does_what_is_parked_when_there_is_room() {
+    in_own_mounts("serve_on_a_full_disk_says_so_and_does_what_is_parked_when_there_is_room", || {
+        let plant = Plant::bare();
+        let disk = Disk::mount(&plant.home(), HOME);
+        plant.akm(&["init", "--name", "plant"]).expect(0);
+        for name in ["a", "b"] {
+            plant.provision(name);
+        }
+        plant.akm(&["asr", "create", "line", "a", "b"]).expect(0);
+        plant.akmd("b", &["stop"]).expect(0);
+        plant.akm(&["asr", "renew", "line"]).expect(6);
+        let metrics = free_address();
+        let _serving = Serving::start(&plant, metrics);
+        wait_until("it tells of the node that is away", || {
+            get(metrics, "/health").contains("node b does not")
+        });
+        disk.fill_but(0);
+        plant.start("b");
+        wait_until("it tells of the disk", || {
+            let health = get(metrics, "/health");
+            health.starts_with("HTTP/1.1 503") && health.contains("make room")
+        });
+        disk.make_room();
+        wait_until("all is done and well", || {
+            get(metrics, "/metrics").contains("\nakm_parked_tasks 0\n")
+                && get(metrics, "/health").starts_with("HTTP/1.1 200")
+        });
+        assert_eq!(plant.relationship("b", "line")["generation"], 2);
+        check_store(&plant);
     });
 }

@@ -94,6 +94,7 @@ pub fn renew_found_back(
     heard: &[RelationshipStatus],
     note: &mut dyn FnMut(&str),
 ) -> Result<(), CommandError> {
+    let mut failed = None;
     for asr in store.asrs()? {
         let (id, generation) = (asr.id(), asr.sds.generation());
         let is_of_it = |status: &&RelationshipStatus| {
@@ -107,10 +108,11 @@ pub fn renew_found_back(
             Ok(_) => note(&format!("ASR {name} is renewed")),
             // It goes on by itself, or when the other command is done.
             Err(error @ (CommandError::Interrupted(_) | CommandError::Held(_))) => note(&error.to_string()),
-            Err(error) => return Err(error),
+            // The others are nothing to it.
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Does what is parked for these nodes, and for what hangs on that also at others, unless they are known to be away.
@@ -120,9 +122,11 @@ pub fn carry_on(
     nodes: &BTreeSet<AkmId>,
     note: &mut dyn FnMut(&str),
 ) -> Result<(), CommandError> {
+    let mut failed = None;
     for asr in store.unfinished_asrs()? {
         if lacking(&asr).any(|id| nodes.contains(&id)) {
-            carry_on_with(store, &asr, nodes, note)?;
+            // The others are nothing to it.
+            failed = failed.or(carry_on_with(store, &asr, nodes, note).err());
         }
     }
     let leftovers = store.leftovers()?.into_iter().filter(|leftover| nodes.contains(&leftover.node));
@@ -141,7 +145,7 @@ pub fn carry_on(
             Err(error) => store.note_absence(id, &error.to_string(), Timestamp::now())?,
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// The members that do not use the present generation.

@@ -1,0 +1,47 @@
+//! Programs that stay running and answer health and metrics.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+
+use super::plant::Plant;
+
+/// An `akm serve` that ends with the test.
+#[derive(Debug)]
+pub(crate) struct Serving(pub(crate) Child);
+
+impl Serving {
+    pub(crate) fn start(plant: &Plant, metrics: SocketAddr) -> Self {
+        let address = metrics.to_string();
+        let mut child = plant
+            .akm_command(&["serve", "--every", "200ms", "--metrics", &address])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("akm can be started");
+        let mut first = [0; 1];
+        child.stderr.as_mut().expect("a pipe").read_exact(&mut first).expect("a line that says it serves");
+        Self(child)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub(crate) fn get(address: SocketAddr, page: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
+    write!(stream, "GET {page} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
