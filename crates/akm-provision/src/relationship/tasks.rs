@@ -55,7 +55,7 @@ pub fn next_try(absence: &Absence) -> Timestamp {
     Timestamp::from_unix_millis(absence.tried_at.as_unix_millis() + doubled.as_millis() as i64)
 }
 
-/// All that is parked, oldest first.
+/// All that is parked: oldest first, then by node.
 pub fn tasks(store: &Store) -> Result<Vec<Task>, CommandError> {
     let absences = store.absences()?;
     let absence_of = |node: &Node| absences.iter().find(|absence| absence.node == node.id).cloned();
@@ -83,7 +83,7 @@ pub fn tasks(store: &Store) -> Result<Vec<Task>, CommandError> {
             tasks.push(Task { node, asr: leftover.name, work: Work::Erase, since: leftover.since, absence });
         }
     }
-    tasks.sort_by_key(|task| task.since);
+    tasks.sort_by_key(|task| (task.since, task.node.name.clone(), task.asr.clone()));
     Ok(tasks)
 }
 
