@@ -1,7 +1,7 @@
 //! Why two nodes do not reach each other: asks both, compares, and names the cause and what to do.
 
 use akm_core::management::{Identity, Outcome, RelationshipStatus, ReportAnswer};
-use akm_core::session::Phase;
+use akm_core::session::{Phase, Rejection};
 
 use crate::ceremony::asks_for_element;
 use crate::error::CommandError;
@@ -316,7 +316,8 @@ fn listen(
     };
     let rejected =
         |reason: &str| hears.rejected.iter().find(|(name, _)| name == reason).map_or(0, |(_, n)| *n);
-    if rejected("possible-clone") > 0 || rejected("own-frame") > 0 {
+    // Frames in its own name tell nothing: anybody can send a node what it sent.
+    if rejected(Rejection::PossibleClone.name()) > 0 {
         find(
             Cause::PossibleClone,
             format!("{} hears two devices in the name of one member of ASR {name}", to.name),

@@ -77,6 +77,19 @@ fn nothing_is_found_where_all_is_well() {
     plant.akm(&["diagnose", "a", "nobody"]).expect(2);
 }
 
+/// Anybody can send a node its own frames back: that tells of no clone.
+#[test]
+fn a_reflected_frame_is_no_cause() {
+    let plant = plant(&["a", "b"], &["a", "b"]);
+    talk(&plant);
+    let watch = plant.watch("b", "line", 1);
+    plant.send("a", "line", "mirror");
+    let frame = bytes_of(&watch.lines()[0]["frame"]);
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&frame, plant.address("a")).unwrap();
+    wait_until("it came back", || plant.relationship("a", "line")["rejected"]["own-frame"] == 1);
+    assert_eq!(causes(&plant, &["a", "b"], 0), [""; 0]);
+}
+
 #[test]
 fn no_common_relationship_and_not_a_member() {
     let plant = plant(&["a", "b", "c"], &["a", "b"]);
