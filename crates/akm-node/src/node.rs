@@ -7,6 +7,7 @@ mod generations;
 mod management;
 mod start;
 mod status;
+mod words;
 
 pub use status::{FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};
 
@@ -19,16 +20,16 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::PlaceSeal;
 use akm_core::sds::{Kind, SynchronizedDataSet, Tag};
 use akm_core::session::{
-    Event, Input, Instant, Output, Phase, RandomSource, Record, Rejection, Session, SessionError,
-    Surroundings,
+    Event, Input, Instant, Output, RandomSource, Record, Rejection, Session, SessionError, Surroundings,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::error::NodeError;
 use crate::layout::Layout;
 use crate::storage::{Identity, Storage};
 use generations::{Former, Held};
+use words::{tell, wish_failed};
 
 /// The verdict on a frame of a generation that is erased here.
 const OLD_GENERATION: &str = "old-generation";
@@ -561,56 +562,5 @@ fn save_endpoints(storage: &Storage, node: AkmId, relationship: &Relationship) {
     let texts = relationship.endpoint_texts();
     if let Err(error) = storage.save_endpoints(node, id, generation, &relationship.member_labels, &texts) {
         warn!(relationship = %id, %error, "a member's endpoint is not remembered across a restart");
-    }
-}
-
-fn tell((id, generation): Held, label: &str, event: Event) {
-    match event {
-        Event::Activated => info!(relationship = %id, label, generation, "active"),
-        Event::EpochBegan { epoch, cause } => debug!(relationship = %id, label, epoch, ?cause, "epoch began"),
-        Event::Rejected { reason, sender } => {
-            if reason == Rejection::PossibleClone {
-                let reason = reason.name();
-                warn!(relationship = %id, label, reason, sender, "possible clone: two nodes send in the name of one member");
-            } else {
-                debug!(relationship = %id, label, reason = reason.name(), sender, "frame dropped");
-            }
-        }
-        Event::EpochsRunningLow => warn!(relationship = %id, label, "half of the epochs are used up"),
-        Event::EpochsUsedUp => {
-            error!(relationship = %id, label, "epochs used up: needs a new generation from its module");
-        }
-        Event::FoundBack(found) => {
-            let (way, run, epoch) = (found.way.name(), found.run, found.epoch);
-            warn!(relationship = %id, label, generation, way, run, epoch, "found back");
-        }
-        Event::Answered { requester, with_place } => {
-            info!(relationship = %id, label, requester, with_place, "answered a member that looks for its place");
-        }
-        Event::FailsafeMissed { missing } => {
-            warn!(relationship = %id, label, missing, "failsafe: members are missing");
-        }
-        Event::NeedsModule => {
-            error!(relationship = %id, label, "no member that is reached has a place: needs its module");
-        }
-    }
-}
-
-/// An application's wish that a session refused, in words that say what to do.
-fn wish_failed(asr: &str, error: SessionError, rests: Option<&str>) -> NodeError {
-    match error {
-        SessionError::TooLong { most } => NodeError::Usage(format!(
-            "the text is too long: one message on {asr} carries at most {most} bytes; send it in parts"
-        )),
-        SessionError::NotActive(Phase::Staged) => NodeError::Failed(format!(
-            "{asr} is installed but not active yet: run the module's `akm asr create` again when all members \
-             are reachable"
-        )),
-        SessionError::NotActive(phase) => {
-            let why = rests.unwrap_or("make a new ASR at its module");
-            NodeError::Failed(format!("{asr} rests here ({phase:?}): {why}"))
-        }
-        SessionError::Element(error) => NodeError::Element(error),
-        other => NodeError::Failed(format!("{asr}: {other}")),
     }
 }
