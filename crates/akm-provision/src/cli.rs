@@ -113,12 +113,21 @@ fn carry_out(arguments: &Arguments) -> Result<u8, CommandError> {
             let asr = name(asr)?;
             let store = open_store(arguments)?;
             let found = asr_named(&store, &asr)?;
-            let reports = relationship::show(&store, &found)?;
-            show::members(&store, &asr, &reports, arguments.json)?;
+            let mut reports = relationship::show(&store, &found)?;
+            let parked = relationship::tasks(&store)?.len();
             let reached = reports.iter().filter(|report| report.status.is_ok()).map(|report| report.node.id);
             let heard: Vec<_> =
                 reports.iter().filter_map(|report| report.status.as_ref().ok().copied()).collect();
-            carry_on(&store, reached.collect(), &heard)?;
+            let carried_on = carry_on(&store, reached.collect(), &heard);
+            // What is shown is how it stands when this is done.
+            if let Some(now) = store.asr_by_name(&asr)?
+                && (now.sds.generation() != found.sds.generation()
+                    || relationship::tasks(&store)?.len() != parked)
+            {
+                reports = relationship::show(&store, &now)?;
+            }
+            show::members(&store, &asr, &reports, arguments.json)?;
+            carried_on?;
             return Ok(worst(reports.iter().map(relationship::MemberReport::exit_code)));
         }
         Command::Asr(AsrCommand::Add { name, members, absent }) => {
@@ -400,7 +409,7 @@ fn carry_on(
     heard: &[RelationshipStatus],
 ) -> Result<(), CommandError> {
     relationship::carry_on(store, &reached, &mut note)?;
-    relationship::renew_found_back(store, heard, &mut note)
+    relationship::renew_found_back(store, heard, &mut note)?.failed.map_or(Ok(()), Err)
 }
 
 fn change(arguments: &Arguments, asr: &str, wish: Wish, without_absent: bool) -> Result<(), CommandError> {

@@ -18,7 +18,7 @@ mod issue;
 mod tasks;
 
 pub use change::{Change, Wish, change, delete, take_places};
-pub use tasks::{BACK_OFF_MAX, Task, Work, carry_on, next_try, renew_found_back, tasks};
+pub use tasks::{BACK_OFF_MAX, Renewals, Task, Work, carry_on, next_try, renew_found_back, tasks};
 
 use std::thread;
 

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::error::CommandError;
 use crate::names::Timestamp;
-use crate::relationship::{Work, carry_on, held_by, next_try, renew_found_back, rests, tasks};
+use crate::relationship::{Renewals, Work, carry_on, held_by, next_try, renew_found_back, rests, tasks};
 use crate::store::{Node, NodeStatus, Store};
 
 /// How often it looks whether a back-off is over, or it is told to end.
@@ -103,6 +103,7 @@ fn step(
         let mut heard = Vec::new();
         let mut nodes = BTreeMap::new();
         let mut trouble = Vec::new();
+        let known = picture.lock().unwrap_or_else(PoisonError::into_inner).nodes.clone();
         for node in store.nodes()?.into_iter().filter(|node| node.status == NodeStatus::Active) {
             if ends.load(Ordering::Relaxed) {
                 return Ok(());
@@ -114,12 +115,16 @@ fn step(
                         due.insert(node.id);
                     }
                     let resting = held.iter().filter(|status| rests(status).is_some()).count();
-                    if resting > 0 {
-                        trouble.push(format!("{resting} relationships rest at {}", node.name));
-                    }
                     let found = held.iter().map(|status| u64::from(status.found_back)).sum();
                     nodes.insert(node.name.to_string(), (true, resting, found));
                     heard.extend(held);
+                }
+                // Another command talks to it: what the round before found stands.
+                Err(CommandError::Held(_)) => {
+                    let name = node.name.to_string();
+                    if let Some(known) = known.get(&name) {
+                        nodes.insert(name, *known);
+                    }
                 }
                 Err(error) => {
                     nodes.insert(node.name.to_string(), (false, 0, 0));
@@ -127,13 +132,12 @@ fn step(
                 }
             }
         }
-        let mut renewed = 0;
-        let renewing = renew_found_back(store, &heard, &mut |text| {
-            renewed += u64::from(text.ends_with("is renewed") && text.starts_with("ASR"));
-            note(text);
-        });
+        for (name, (_, resting, _)) in nodes.iter().filter(|(_, (_, resting, _))| *resting > 0) {
+            trouble.push(format!("{resting} relationships rest at {name}"));
+        }
+        let Renewals { renewed, failed } = renew_found_back(store, &heard, &mut note)?;
         // What is parked is another matter, and goes on.
-        if let Err(error) = renewing {
+        if let Some(error) = failed {
             warn!(%error, "an ASR could not be renewed");
             trouble.push(error.to_string());
         }

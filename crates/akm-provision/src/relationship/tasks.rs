@@ -87,14 +87,23 @@ pub fn tasks(store: &Store) -> Result<Vec<Task>, CommandError> {
     Ok(tasks)
 }
 
+/// What came of the ASRs in which a member found back.
+#[derive(Debug, Default)]
+pub struct Renewals {
+    /// How many are renewed.
+    pub renewed: u64,
+    /// Why the first that failed is not.
+    pub failed: Option<CommandError>,
+}
+
 /// Makes a new generation of each ASR of which a node says that it found back by a fallback or a failsafe: whoever
 /// recorded that, and commands an element of a member later, could read from there on.
 pub fn renew_found_back(
     store: &Store,
     heard: &[RelationshipStatus],
     note: &mut dyn FnMut(&str),
-) -> Result<(), CommandError> {
-    let mut failed = None;
+) -> Result<Renewals, CommandError> {
+    let mut renewals = Renewals::default();
     for asr in store.asrs()? {
         let (id, generation) = (asr.id(), asr.sds.generation());
         let is_of_it = |status: &&RelationshipStatus| {
@@ -105,14 +114,17 @@ pub fn renew_found_back(
         note(&format!("a member of ASR {name} found back to the others by itself: the ASR is renewed"));
         let wish = Change { wish: Wish::Renew { suspect: false }, without_absent: false };
         match change(store, name, &wish, note) {
-            Ok(_) => note(&format!("ASR {name} is renewed")),
+            Ok(_) => {
+                renewals.renewed += 1;
+                note(&format!("ASR {name} is renewed"));
+            }
             // It goes on by itself, or when the other command is done.
             Err(error @ (CommandError::Interrupted(_) | CommandError::Held(_))) => note(&error.to_string()),
             // The others are nothing to it.
-            Err(error) => failed = failed.or(Some(error)),
+            Err(error) => renewals.failed = renewals.failed.or(Some(error)),
         }
     }
-    failed.map_or(Ok(()), Err)
+    Ok(renewals)
 }
 
 /// Does what is parked for these nodes, and for what hangs on that also at others, unless they are known to be away.
