@@ -128,6 +128,8 @@ pub struct Node {
     config: Config,
     storage: Storage,
     element: Box<dyn ProvisionableElement>,
+    /// Why it did not answer a session; `None` once it answers again.
+    element_trouble: Option<String>,
     seal: PlaceSeal,
     identity: Identity,
     relationships: BTreeMap<Held, Relationship>,
@@ -402,6 +404,7 @@ impl Node {
                 Output::Event(event) => {
                     tell(id, &relationship.label, event);
                     activated |= event == Event::Activated;
+                    outcome.began |= matches!(event, Event::EpochBegan { .. });
                     if let Event::FoundBack(_) = event {
                         relationship.rests = None;
                         relationship.found_back += 1;
@@ -449,7 +452,26 @@ impl Node {
         if activated {
             self.supersede(id);
         }
+        self.note_element(&result, outcome.began);
         result.map(|()| outcome)
+    }
+
+    /// Remembers that the element did not answer, until it has given the secret of an epoch again.
+    fn note_element(&mut self, result: &Result<(), SessionError>, began: bool) {
+        match result {
+            // It is tried again and again; told is what is new.
+            Err(SessionError::Element(error)) => {
+                let why = error.to_string();
+                if self.element_trouble.as_ref() != Some(&why) {
+                    error!(
+                        "{why}; nothing of a new epoch is sent or heard until it answers; it is tried again by itself"
+                    );
+                    self.element_trouble = Some(why);
+                }
+            }
+            _ if began && self.element_trouble.take().is_some() => info!("the element answers again"),
+            _ => {}
+        }
     }
 
     fn schedule_at(&mut self, id: Held, due: Option<Instant>) {
@@ -475,6 +497,8 @@ impl Node {
 struct Outcome {
     verdict: Option<&'static str>,
     requests: Requests,
+    /// Whether an epoch began: its secret came from the element.
+    began: bool,
     /// Why a record could not be written, and what rests on it was given up.
     not_recorded: Option<NodeError>,
 }

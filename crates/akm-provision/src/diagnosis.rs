@@ -224,11 +224,17 @@ fn ask<'a>(store: &'a Store, node: &'a Node, findings: &mut Vec<Finding>) -> Res
             format!("the module cannot reach {} at {endpoint}: {reason}", node.name),
             "power, network, address, firewall (TCP from the module, UDP between nodes)".to_owned(),
         ),
-        Err(error @ LinkError::Silent { .. }) => find(
-            Cause::NotAMember,
-            error.to_string(),
-            format!("another device may be at its address, or its state is lost: akm verify {}", node.name),
-        ),
+        Err(error @ LinkError::Silent { .. }) => match asks_for_element(node) {
+            Some(why) => find(Cause::ElementGone, format!("{}: {why}", node.name), cure_of_element(node)),
+            None => find(
+                Cause::NotAMember,
+                error.to_string(),
+                format!(
+                    "another device may be at its address, or its state is lost: akm verify {}",
+                    node.name
+                ),
+            ),
+        },
         Err(error) => return Err(error.into()),
     }
     Ok(side)

@@ -15,6 +15,7 @@ use akm_core::crypto::provider;
 use akm_core::start::{SealedPlace, Start};
 use akm_core::tree::LAST_EPOCH;
 use akm_element::ElementSpec;
+use akm_element::testing::swtpm::Swtpm;
 use akm_provision::store::Store;
 use akm_provision::vault::Vault;
 use serde_json::Value;
@@ -102,6 +103,33 @@ fn not_running() {
     let plant = plant(&["a", "b"], &["a", "b"]);
     plant.akmd("b", &["stop"]).expect(0);
     assert_eq!(causes(&plant, &["a", "b"], 7), ["not running"]);
+}
+
+/// A TPM that goes while the stack runs: it is told at the node and by the module, and all goes on when it is back.
+#[test]
+fn element_gone_while_the_stack_runs() {
+    let mut swtpm = Swtpm::start();
+    let plant = plant(&["a"], &[]);
+    let stack = plant.small_stack();
+    let spec = swtpm.spec();
+    plant
+        .akm(&["provision", &plant.target("b"), "--name", "b", "--stack", &stack, "--element", &spec])
+        .expect(0);
+    plant.akm(&["asr", "create", "line", "a", "b"]).expect(0);
+    talk(&plant);
+    assert_eq!(plant.status("b")["element_trouble"], Value::Null);
+
+    swtpm.kill();
+    // The module begins an epoch, and the node cannot follow.
+    assert_eq!(causes(&plant, &["a", "b"], 5), ["element gone"]);
+    let trouble = plant.status("b")["element_trouble"].clone();
+    assert!(trouble.as_str().is_some_and(|why| why.contains("element")), "{trouble}");
+    assert!(plant.akmd("b", &["status"]).expect(0).stdout.contains(trouble.as_str().unwrap()));
+
+    swtpm.restart();
+    assert_eq!(causes(&plant, &["a", "b"], 0), [""; 0]);
+    assert_eq!(plant.status("b")["element_trouble"], Value::Null);
+    talk(&plant);
 }
 
 #[test]

@@ -84,6 +84,9 @@ pub(super) fn identity(status: &NodeStatus, as_json: bool) -> Result<(), NodeErr
     if !status.element_warning.is_empty() {
         say(&format!("                    {}", status.element_warning))?;
     }
+    if let Some(trouble) = &status.element_trouble {
+        say(&format!("                    {trouble}"))?;
+    }
     say(&format!("stack               {}", status.stack_version))?;
     say(&format!("integrity code      {}", status.integrity_code))
 }

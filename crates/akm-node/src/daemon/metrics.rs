@@ -77,7 +77,8 @@ fn health(status: &NodeStatus) -> Result<String, String> {
         Some(format!("{}: {trouble}\n", relationship.name))
     });
     let damaged = status.damaged.iter().map(|(id, why)| format!("{id}: {why}\n"));
-    let all: String = troubled.chain(damaged).collect();
+    let element = status.element_trouble.iter().map(|trouble| format!("{trouble}\n"));
+    let all: String = element.chain(troubled).chain(damaged).collect();
     if all.is_empty() { Ok("well\n".to_owned()) } else { Err(all) }
 }
 
@@ -106,6 +107,12 @@ fn metrics(status: &NodeStatus) -> String {
         "gauge",
         "Generations whose files cannot be used.",
         vec![(String::new(), status.damaged.len() as u64)],
+    );
+    family(
+        "akmd_element_answers",
+        "gauge",
+        "Whether the element answered when an epoch last needed it.",
+        vec![(String::new(), u64::from(status.element_trouble.is_none()))],
     );
     family("akmd_generation", "gauge", "The generation in force.", each(&|of| Some(of.generation.into())));
     family("akmd_epoch", "gauge", "The epoch; absent before the first.", each(&|of| of.epoch.map(u64::from)));

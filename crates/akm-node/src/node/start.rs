@@ -85,6 +85,7 @@ impl Node {
             config,
             storage,
             element,
+            element_trouble: None,
             seal,
             identity,
             relationships: BTreeMap::new(),

@@ -80,10 +80,16 @@ pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), CommandError
     Ok(())
 }
 
-/// What the stack of a node that does not run says of its element, over the installer's channel; `None` if that is not
-/// why, or nobody can tell.
+/// What the stack of a node says of an element that does not answer, over the installer's channel; `None` if it answers,
+/// or nobody can tell.
 pub(crate) fn asks_for_element(node: &Node) -> Option<String> {
     let target = super::target_of(node).ok()?;
+    // A stack that runs knows whether its element answers it, and has that to itself.
+    let running = target.akmd_if_installed(&["status", "--json"], &[]).ok()??;
+    if running.code == Some(0) {
+        let status: serde_json::Value = serde_json::from_slice(&running.stdout).ok()?;
+        return status["element_trouble"].as_str().map(str::to_owned);
+    }
     let output = target.akmd_if_installed(&["enroll", "--prepare"], &[]).ok()??;
     (output.code == Some(4)).then(|| output.last_words())
 }
