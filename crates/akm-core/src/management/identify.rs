@@ -87,7 +87,7 @@ pub struct Identity {
     pub stack_version: String,
     /// Over the files of its stack and the element's identity.
     pub integrity: [u8; 32],
-    /// At most [`PAGE_MAX`] of its relationships, ascending by ID, the provisioning one included.
+    /// At most [`PAGE_MAX`](super::PAGE_MAX) of its relationships, ascending by ID, the provisioning one included.
     pub relationships: Vec<RelationshipStatus>,
     /// Whether it holds more than are listed; ask for its status.
     pub more: bool,
