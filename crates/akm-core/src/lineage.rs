@@ -291,8 +291,12 @@ impl Lineage {
 
     /// When to hand in [`Input::Timeout`].
     pub fn timeout(&self) -> Option<Instant> {
-        // One that closes only receives: its time is that at which it ends.
-        self.held.values().filter_map(|held| held.ends.or_else(|| held.session.timeout())).min()
+        // One that closes does not act.
+        let due = |held: &Held| match held.ends {
+            Some(ends) => Some(held.session.expiry().map_or(ends, |expiry| expiry.min(ends))),
+            None => held.session.timeout(),
+        };
+        self.held.values().filter_map(due).min()
     }
 
     /// Whether frames with this tag are for this relationship.
@@ -405,6 +409,9 @@ impl Lineage {
         let expired = self.held.iter().filter(|(_, held)| held.ends.is_some_and(|ends| ends <= now));
         let expired = expired.map(|(generation, _)| *generation).collect();
         self.end(expired);
+        for held in self.held.values_mut().filter(|held| held.ends.is_some()) {
+            held.session.expire(now);
+        }
     }
 
     fn end(&mut self, generations: Vec<u32>) {

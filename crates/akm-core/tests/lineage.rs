@@ -491,6 +491,25 @@ fn two_changes_within_the_overlap_lose_nothing_that_is_in_flight() {
 }
 
 #[test]
+fn epochs_of_one_that_closes_are_wiped_in_their_time() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 1, &[0, 1], 2, Some(&first));
+    group[0].install(&second).unwrap();
+    group[0].live(SECOND * 2);
+    group[0].input(Input::Advance);
+    group[0].live(SECOND * 2);
+    group[0].activate(2);
+    let open = |member: &Member| -> Vec<usize> {
+        member.lineage.closing().map(|session| session.footprint().open_epochs).collect()
+    };
+    assert_eq!(open(&group[0]), [3]);
+    group[0].live(SECOND * 4);
+    assert_eq!(open(&group[0]), [1], "the epochs before are over, the generation is not");
+    group[0].live(SECOND * 2);
+    assert_eq!(group[0].held(), BTreeSet::from([2]));
+}
+
+#[test]
 fn a_generation_with_a_lower_element_version_is_refused() {
     let (first, mut group) = group(2);
     let second = issue(2, 2, &[0, 1], 2, Some(&first));

@@ -375,7 +375,7 @@ impl Session {
         match input {
             Input::Frame(frame) => self.receive(frame, surroundings),
             Input::Timeout => {
-                self.over.go_on(surroundings.now);
+                self.expire(surroundings.now);
                 self.on_timeout(surroundings)
             }
             Input::Advance => self.on_advance(surroundings),
@@ -447,12 +447,24 @@ impl Session {
 
     /// When to hand in [`Input::Timeout`]; `None`: only something else will move this session.
     pub fn timeout(&self) -> Option<Instant> {
-        let closing = self.closed.iter().filter_map(|epoch| epoch.closes).min();
         let looking = self.resync.as_ref().and_then(Resync::due);
         let acting = [self.hello_due, self.reply_due, self.trigger_due(), looking];
         let acting = acting.into_iter().flatten().min();
         let acting = acting.map(|due| self.retry.map_or(due, |retry| due.max(retry)));
-        [closing, self.over.due(), acting].into_iter().flatten().min()
+        [self.expiry(), acting].into_iter().flatten().min()
+    }
+
+    /// When [`Session::expire`] has something to do: the part of [`Session::timeout`] in which this member does not act.
+    pub fn expiry(&self) -> Option<Instant> {
+        let closing = self.closed.iter().filter_map(|epoch| epoch.closes).min();
+        [closing, self.over.due()].into_iter().flatten().min()
+    }
+
+    /// Closes epochs whose overlap is over, and wipes what is left of them. For a session that is not to act any more:
+    /// [`Input::Timeout`] does it too.
+    pub fn expire(&mut self, now: Instant) {
+        self.close_expired(now);
+        self.over.go_on(now);
     }
 
     /// Whether a frame bears a right header signature of this relationship. Decides between
