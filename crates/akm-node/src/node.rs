@@ -14,7 +14,7 @@ pub use status::{FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
-use akm_core::element::ProvisionableElement;
+use akm_core::element::{ElementError, ProvisionableElement};
 use akm_core::frame::{FrameKind, Header};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::PlaceSeal;
@@ -36,6 +36,9 @@ const OLD_GENERATION: &str = "old-generation";
 
 /// Sessions that act, each with a write to the disk, before frames and applications get their turn.
 const SESSIONS_AT_ONCE: usize = 16;
+
+/// How often an element that is not there is asked again.
+const ELEMENT_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Where what comes out of a session goes.
 pub trait Network {
@@ -128,8 +131,8 @@ pub struct Node {
     config: Config,
     storage: Storage,
     element: Box<dyn ProvisionableElement>,
-    /// Why it did not answer a session; `None` once it answers again.
-    element_trouble: Option<String>,
+    /// Why it did not answer a session, and when it is asked again; `None` once it answers.
+    element_trouble: Option<(String, Instant)>,
     seal: PlaceSeal,
     identity: Identity,
     relationships: BTreeMap<Held, Relationship>,
@@ -170,20 +173,30 @@ impl Node {
 
     /// How long until [`Node::fire`] has something to do; `None`: until something else happens.
     pub fn timeout(&self) -> Option<std::time::Instant> {
-        self.timers.first().map(|(due, _)| self.clock + due.0)
+        let session = self.timers.first().map(|(due, _)| *due);
+        let element = self.element_trouble.as_ref().map(|(_, due)| *due);
+        session.into_iter().chain(element).min().map(|due| self.clock + due.0)
     }
 
     /// Lets sessions act whose time has come; not all of them where very many are due, such as at a start, so that
     /// others are heard in between: then [`Node::timeout`] says that there is more to do at once.
     pub fn fire(&mut self, network: &mut dyn Network) {
         let now = self.now();
+        self.ask_element_again(now);
         for _ in 0..SESSIONS_AT_ONCE {
             let Some((due, id)) = self.timers.first().copied() else { break };
             if due > now {
                 break;
             }
-            if self.relationships.get(&id).is_some_and(|held| held.ends.is_some_and(|ends| ends <= now)) {
-                self.end(id);
+            if let Some(held) = self.relationships.get_mut(&id)
+                && let Some(ends) = held.ends
+            {
+                if ends <= now {
+                    self.end(id);
+                } else {
+                    held.session.expire(now);
+                    self.schedule_at(id, None);
+                }
                 continue;
             }
             if let Err(error) = self.drive(id, Input::Timeout, network, &mut Vec::new()) {
@@ -404,7 +417,6 @@ impl Node {
                 Output::Event(event) => {
                     tell(id, &relationship.label, event);
                     activated |= event == Event::Activated;
-                    outcome.began |= matches!(event, Event::EpochBegan { .. });
                     if let Event::FoundBack(_) = event {
                         relationship.rests = None;
                         relationship.found_back += 1;
@@ -452,32 +464,40 @@ impl Node {
         if activated {
             self.supersede(id);
         }
-        self.note_element(&result, outcome.began);
+        self.note_element(&result);
         result.map(|()| outcome)
     }
 
-    /// Remembers that the element did not answer, until it has given the secret of an epoch again.
-    fn note_element(&mut self, result: &Result<(), SessionError>, began: bool) {
-        match result {
-            // It is tried again and again; told is what is new.
-            Err(SessionError::Element(error)) => {
-                let why = error.to_string();
-                if self.element_trouble.as_ref() != Some(&why) {
-                    error!(
-                        "{why}; nothing of a new epoch is sent or heard until it answers; it is tried again by itself"
-                    );
-                    self.element_trouble = Some(why);
-                }
-            }
-            _ if began && self.element_trouble.take().is_some() => info!("the element answers again"),
-            _ => {}
+    /// Remembers that the element is not there. What else it says concerns one relationship only.
+    fn note_element(&mut self, result: &Result<(), SessionError>) {
+        if let Err(SessionError::Element(error @ ElementError::Unavailable(_))) = result
+            && self.element_trouble.is_none()
+        {
+            let why = error.to_string();
+            error!(
+                "{why}; nothing of a new epoch is sent or heard until it answers; it is tried again by itself"
+            );
+            self.element_trouble = Some((why, self.now() + ELEMENT_RETRY));
+        }
+    }
+
+    /// Asks an element that was not there whether it is by now.
+    fn ask_element_again(&mut self, now: Instant) {
+        let Some((_, due)) = self.element_trouble.as_mut().filter(|(_, due)| *due <= now) else { return };
+        *due = now + ELEMENT_RETRY;
+        if self.element.random(&mut [0; 16]).is_ok() {
+            self.element_trouble = None;
+            info!("the element answers again");
         }
     }
 
     fn schedule_at(&mut self, id: Held, due: Option<Instant>) {
         let Some(relationship) = self.relationships.get_mut(&id) else { return };
-        // One that a later one follows only receives.
-        let due = relationship.ends.or(due);
+        // One that a later one follows does not act.
+        let due = match relationship.ends {
+            Some(ends) => Some(relationship.session.expiry().map_or(ends, |expiry| expiry.min(ends))),
+            None => due,
+        };
         if let Some(old) = relationship.timer.take() {
             self.timers.remove(&(old, id));
         }
@@ -497,8 +517,6 @@ impl Node {
 struct Outcome {
     verdict: Option<&'static str>,
     requests: Requests,
-    /// Whether an epoch began: its secret came from the element.
-    began: bool,
     /// Why a record could not be written, and what rests on it was given up.
     not_recorded: Option<NodeError>,
 }

@@ -111,7 +111,7 @@ fn metrics(status: &NodeStatus) -> String {
     family(
         "akmd_element_answers",
         "gauge",
-        "Whether the element answered when an epoch last needed it.",
+        "Whether the element answers, as far as epochs needed it.",
         vec![(String::new(), u64::from(status.element_trouble.is_none()))],
     );
     family("akmd_generation", "gauge", "The generation in force.", each(&|of| Some(of.generation.into())));

@@ -33,7 +33,7 @@ pub struct NodeStatus {
     pub element_description: ElementReport,
     /// What the element does not protect from; empty if nothing.
     pub element_warning: String,
-    /// Why the element did not answer when an epoch needed it; absent if it did.
+    /// Why the element did not answer when an epoch needed it; absent once it answers.
     #[serde(default)]
     pub element_trouble: Option<String>,
     /// Frames that no relationship claims.
@@ -196,7 +196,7 @@ impl Node {
             ),
             element_description: description.into(),
             element_warning: warning,
-            element_trouble: self.element_trouble.clone(),
+            element_trouble: self.element_trouble.as_ref().map(|(why, _)| why.clone()),
             unknown_frames: self.unknown_frames,
             relationships: relationships.into_iter().map(|(_, report)| report).collect(),
             damaged: self.damaged.iter().map(|(held, why)| (held.0.to_string(), why.clone())).collect(),
