@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use akm_core::element::{Description, ElementError};
+use akm_core::id::AkmId;
 use akm_element::card::CardKeys;
 use akm_element::{ElementSpec, WrapError, WrapKeys};
 
@@ -203,16 +204,14 @@ pub fn resume(
         .collect();
     match (wanted.as_slice(), name) {
         ([node], _) => {
-            let _held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
+            let (_held, node) = lock_at_target(store, node.id)?;
             // Another command may have finished it while this one waited for the lock.
-            match store.node_by_id(node.id)? {
-                Some(node) if station::is_at_station(&node) => {
-                    station::fill(store, &node, card_keys, observer)
-                }
-                Some(node) if node.status == NodeStatus::Provisioning => {
-                    run_from(store, &node, card_keys, observer)
-                }
-                _ => Err(CommandError::Exists(format!("the ceremony of node {} is over", node.name))),
+            if node.status != NodeStatus::Provisioning {
+                Err(CommandError::Exists(format!("the ceremony of node {} is over", node.name)))
+            } else if station::is_at_station(&node) {
+                station::fill(store, &node, card_keys, observer)
+            } else {
+                run_from(store, &node, card_keys, observer)
             }
         }
         ([], None) => Err(CommandError::Exists("no ceremony was cut off: nothing to resume".to_owned())),
@@ -228,6 +227,23 @@ pub fn resume(
             )))
         }
         (_, Some(name)) => Err(CommandError::Usage(format!("several ceremonies bear the name {name}"))),
+    }
+}
+
+/// Takes the lock of the target at which a node is. Another command may move the node to another target while this one
+/// waits: then the lock of that one.
+fn lock_at_target(store: &Store, id: AkmId) -> Result<(Lock, Node), CommandError> {
+    let find = || {
+        store.node_by_id(id)?.ok_or_else(|| CommandError::Failed(format!("node {id} is gone from the store")))
+    };
+    let mut node = find()?;
+    loop {
+        let held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
+        let now = find()?;
+        if now.target == node.target {
+            return Ok((held, now));
+        }
+        node = now;
     }
 }
 

@@ -8,7 +8,6 @@ use super::examine::{ask_whoever_is_there, check_is_free};
 use super::station;
 use crate::error::CommandError;
 use crate::link::{Link, LinkError};
-use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{MemberState, Node, NodeStatus, Store};
 use crate::target::Target;
@@ -38,15 +37,21 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
                      both with --force"
                 )));
             }
+            let (_held, new) = super::lock_at_target(store, new.id)?;
+            if new.status != NodeStatus::Provisioning {
+                return Err(CommandError::Held(format!(
+                    "another command has just made node {name} anew: look at it first (akm node show {name})"
+                )));
+            }
             forget(store, &new)?;
             node
         }
         (Some(node), _) | (None, Some(node)) => node,
         (None, None) => return Err(unknown()),
     };
-    let _held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), super::PATIENCE)?;
+    let (_held, node) = super::lock_at_target(store, node.id)?;
     // Another command may have changed it while this one waited for the lock.
-    let node = store.node_by_id(node.id)?.filter(|node| node.status.is_in_force()).ok_or_else(unknown)?;
+    let node = Some(node).filter(|node| node.status.is_in_force()).ok_or_else(unknown)?;
     let asrs = store.asr_names_of_node(node.id)?;
     let mut notes = Vec::new();
     if !asrs.is_empty() {
@@ -172,7 +177,14 @@ enum AtTarget {
 /// Erases a node through the installer's channel, and nobody else.
 fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Result<AtTarget, CommandError> {
     let target = super::target_of(node)?;
-    let probe = target.probe()?;
+    let probe = target.probe();
+    // Its target was chosen, and nothing has come there: all that there is of it is at the station.
+    if let Some(node) = station::not_sent(store, node)?
+        && probe.as_ref().map_or(true, |probe| probe.release.is_none())
+    {
+        return erase_at_target(store, &node, asked, force);
+    }
+    let probe = probe?;
     let mut was_here = false;
     if probe.release.is_some() {
         let mut is_anothers = false;

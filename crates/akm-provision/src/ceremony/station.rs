@@ -243,15 +243,26 @@ fn luggage(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
 /// the node keeps its station until that is so in the store too.
 pub(super) fn clear(node: &Node) -> Result<(), CommandError> {
     let Some(station) = &node.station else { return Ok(()) };
-    let gone = |removed: io::Result<()>| match removed {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(unusable(PrivateError::Unavailable { path: station.clone(), source }))
-        }
-        _ => Ok(()),
+    let gone = |path: &Path, removed: io::Result<()>| match removed {
+        // Durably: once the store has forgotten it nobody looks for it here.
+        Ok(()) => private::sync_directory_of(path).map_err(unusable),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(unusable(PrivateError::Unavailable { path: station.clone(), source })),
     };
     // First: what is left of a state if this is cut off is none that could travel.
-    gone(fs::remove_file(station.join(IDENTITY)))?;
-    gone(fs::remove_dir_all(station))
+    let identity = station.join(IDENTITY);
+    gone(&identity, fs::remove_file(&identity))?;
+    gone(station, fs::remove_dir_all(station))
+}
+
+/// The node as it was before its target was chosen, if its state has never left the station.
+pub(super) fn not_sent(store: &Store, node: &Node) -> Result<Option<Node>, CommandError> {
+    let Some(station) = node.station.as_deref().filter(|station| station.join(IDENTITY).exists()) else {
+        return Ok(None);
+    };
+    let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
+    let is_here = completed < super::FIRST_AT_TARGET && !is_at_station(node);
+    Ok(is_here.then(|| Node { target: url_of(station), ssh_config: None, ..node.clone() }))
 }
 
 /// Whether the ceremony has not come to its target yet.
