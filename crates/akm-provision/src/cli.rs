@@ -408,8 +408,10 @@ fn carry_on(
     reached: BTreeSet<AkmId>,
     heard: &[RelationshipStatus],
 ) -> Result<(), CommandError> {
-    relationship::carry_on(store, &reached, &mut note)?;
-    relationship::renew_found_back(store, heard, &mut note)?.failed.map_or(Ok(()), Err)
+    // One does not wait for the other.
+    let carried_on = relationship::carry_on(store, &reached, &mut note);
+    let renewed = relationship::renew_found_back(store, heard, &mut note)?.failed.map_or(Ok(()), Err);
+    carried_on.and(renewed)
 }
 
 fn change(arguments: &Arguments, asr: &str, wish: Wish, without_absent: bool) -> Result<(), CommandError> {

@@ -19,7 +19,9 @@ use tracing::{info, warn};
 
 use crate::error::CommandError;
 use crate::names::Timestamp;
-use crate::relationship::{Renewals, Work, carry_on, held_by, next_try, renew_found_back, rests, tasks};
+use crate::relationship::{
+    Renewals, Task, Work, carry_on, held_by, next_try, renew_found_back, rests, tasks,
+};
 use crate::store::{Node, NodeStatus, Store};
 
 /// How often it looks whether a back-off is over, or it is told to end.
@@ -61,15 +63,18 @@ pub fn serve(store: &Store, listen: Option<SocketAddr>, every: Duration) -> Resu
     // Also for whoever starts this in the background and has to know when it stands.
     info!("serving");
     let mut next_round = Instant::now();
+    let mut failed = false;
     while !ends.load(Ordering::Relaxed) {
         let is_round = Instant::now() >= next_round;
         if is_round {
             next_round = Instant::now() + every;
+            failed = false;
         }
-        if let Err(error) = step(store, is_round, &picture, &ends) {
+        if !failed && let Err(error) = step(store, is_round, &picture, &ends) {
             // The disk may be full, or another command be at work: the next round tries again.
             warn!(%error, "a round failed");
-            change(&picture, |picture| picture.trouble = vec![error.to_string()]);
+            change(&picture, |picture| picture.trouble.push(error.to_string()));
+            failed = true;
         }
         thread::sleep(LOOK.min(every));
     }
@@ -96,7 +101,10 @@ fn step(
         let absence = parked.iter().find(|task| task.node.id == node).and_then(|task| task.absence.as_ref());
         absence.is_none_or(|absence| next_try(absence) <= now)
     };
-    let by_themselves = parked.iter().filter(|task| !matches!(task.work, Work::Wait(_)));
+    // Who waits for others, and who is no node any more, has nothing to do.
+    let is_for_it =
+        |task: &&Task| !matches!(task.work, Work::Wait(_)) && task.node.status == NodeStatus::Active;
+    let by_themselves = parked.iter().filter(is_for_it);
     let mut due: BTreeSet<AkmId> =
         by_themselves.map(|task| task.node.id).filter(|node| is_due(*node)).collect();
     if is_round {
@@ -111,7 +119,7 @@ fn step(
             match held_by(store, &node) {
                 Ok(held) => {
                     // It is here, whatever its back-off says.
-                    if parked.iter().any(|task| task.node.id == node.id) {
+                    if parked.iter().filter(is_for_it).any(|task| task.node.id == node.id) {
                         due.insert(node.id);
                     }
                     let resting = held.iter().filter(|status| rests(status).is_some()).count();

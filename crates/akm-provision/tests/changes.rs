@@ -353,6 +353,27 @@ fn a_member_without_place_finds_back_and_the_module_renews_the_asr() {
     assert_eq!(plant.akm(&["verify", "--all"]).expect(0).stderr, "");
 }
 
+/// A generation that was begun without an absent member is followed by another where somebody finds back in it.
+#[test]
+fn who_finds_back_while_another_is_away_gets_a_new_generation_all_the_same() {
+    let plant = plant(&["a", "b", "c"], &["a", "b", "c"]);
+    plant.akmd("c", &["stop"]).expect(0);
+    plant.akm(&["asr", "renew", "line", "--without-absent"]).expect(0);
+    talk(&plant, "a", "b");
+    stop_and_lose_place(&plant, "b");
+    plant.start("b");
+    wait_until("it has found back", || plant.relationship("b", "line")["found_back"] == 1);
+    let done = plant.akm(&["verify", "b"]).expect(0);
+    assert!(done.stderr.contains("generation 3 of ASR line is parked until c"), "{done:?}");
+    assert!(!done.stderr.contains("is renewed\n"), "{done:?}");
+    plant.start("c");
+    plant.akm(&["verify", "--all"]).expect(0);
+    for node in ["a", "b", "c"] {
+        assert_eq!(generation(&plant, node), 3, "{node}");
+    }
+    assert_eq!(plant.akm(&["verify", "--all"]).expect(0).stderr, "");
+}
+
 #[test]
 fn a_group_that_lost_all_its_places_finds_back_together_from_its_elements_alone() {
     let names = ["a", "b", "c"];

@@ -126,9 +126,10 @@ fn element_gone_while_the_stack_runs() {
     assert!(trouble.as_str().is_some_and(|why| why.contains("element")), "{trouble}");
     assert!(plant.akmd("b", &["status"]).expect(0).stdout.contains(trouble.as_str().unwrap()));
 
+    // Nobody has to turn to the node for it to see that.
     swtpm.restart();
+    wait_until("the node has its element again", || plant.status("b")["element_trouble"].is_null());
     assert_eq!(causes(&plant, &["a", "b"], 0), [""; 0]);
-    assert_eq!(plant.status("b")["element_trouble"], Value::Null);
     talk(&plant);
 }
 
@@ -375,6 +376,20 @@ fn serve_tries_who_is_away_when_its_back_off_is_over_and_not_in_between() {
     let text = plant.akm(&["tasks"]).expect(0).stdout;
     let line = text.lines().find(|line| line.starts_with("a ")).unwrap();
     assert!(line.ends_with("when all have it"), "{text}");
+}
+
+/// What nobody can carry on is not tried, and who sees it is told what to do.
+#[test]
+fn a_change_that_waits_for_one_that_is_no_node_any_more_says_so_until_it_is_taken_out() {
+    let plant = plant(&["a", "b", "c"], &["a", "b", "c"]);
+    plant.akmd("c", &["stop"]).expect(0);
+    plant.akm(&["asr", "renew", "line"]).expect(6);
+    plant.akm(&["node", "remove", "c", "--force"]).expect(0);
+    let text = plant.akm(&["tasks"]).expect(0).stdout;
+    assert!(text.contains("never, it is no node any more: akm asr remove line c"), "{text}");
+    plant.akm(&["asr", "remove", "line", "c"]).expect(0);
+    assert_eq!(plant.akm(&["tasks"]).expect(0).stdout, "nothing is parked\n");
+    talk(&plant);
 }
 
 /// A stack in the foreground that says all in its log, and shows metrics; it ends with the value.

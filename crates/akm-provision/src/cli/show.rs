@@ -540,6 +540,11 @@ pub(super) fn tasks(tasks: &[Task], as_json: bool) -> Result<(), CommandError> {
             None => word(task.work).to_owned(),
         };
         let (away, next) = match &task.absence {
+            // Nobody can reach it; whoever sees this can take it out.
+            _ if task.node.status != NodeStatus::Active && generation(task.work).is_some() => (
+                "-".to_owned(),
+                format!("never, it is no node any more: akm asr remove {} {}", task.asr, task.node.name),
+            ),
             Some(absence) => (absence.since.to_string(), next_try(absence).to_string()),
             None if matches!(task.work, Work::Wait(_)) => ("-".to_owned(), "when all have it".to_owned()),
             None => ("-".to_owned(), "at once".to_owned()),

@@ -25,6 +25,9 @@ pub enum Wish {
         /// Whether somebody may have had control of a member.
         suspect: bool,
     },
+    /// Fresh keys, also where the present generation has not come to all: a member found back in it, and whoever recorded
+    /// that could read on.
+    RenewFoundBack,
     /// These nodes join.
     Add(Vec<Name>),
     /// These members leave.
@@ -157,6 +160,7 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
             }
             (present, policy, *suspect)
         }
+        Wish::RenewFoundBack => (present, policy, false),
         Wish::Policy(wanted) => {
             let wanted = wanted.emit();
             if wanted == policy {

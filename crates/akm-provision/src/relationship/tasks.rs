@@ -111,8 +111,10 @@ pub fn renew_found_back(
         };
         let (Some(name), Some(status)) = (&asr.name, heard.iter().find(is_of_it)) else { continue };
         info!(relationship = %id, label = %name, generation, found_back = status.found_back, "found back");
-        note(&format!("a member of ASR {name} found back to the others by itself: the ASR is renewed"));
-        let wish = Change { wish: Wish::Renew { suspect: false }, without_absent: false };
+        note(&format!(
+            "a member of ASR {name} found back to the others by itself: the ASR gets a new generation"
+        ));
+        let wish = Change { wish: Wish::RenewFoundBack, without_absent: false };
         match change(store, name, &wish, note) {
             Ok(_) => {
                 renewals.renewed += 1;
