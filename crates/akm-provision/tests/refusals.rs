@@ -691,7 +691,7 @@ fn with_a_member_away_nothing_becomes_active_and_the_same_command_goes_on() {
         for name in ["a", "c"] {
             let relationship = plant.relationship(name, "line");
             assert_eq!((&relationship["phase"], &relationship["sent"]), (&"Staged".into(), &0.into()));
-            akmd_refused(&plant, name, &["send", "line", "early"], 1, &["not active", "akm asr create"]);
+            akmd_refused(&plant, name, &["send", "line", "early"], 1, &["not active", "akm tasks"]);
         }
         assert_ne!(plant.asrs()[0]["status"], "active");
         assert_eq!(plant.nodes(), nodes);
