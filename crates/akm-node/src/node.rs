@@ -3,6 +3,7 @@
 //! It takes frames and wishes, hands them to the right session, makes records durable when a session
 //! asks for it, and gives what is to be sent or delivered to a [`Network`]. It opens no socket.
 
+mod element;
 mod generations;
 mod management;
 mod start;
@@ -14,7 +15,7 @@ pub use status::{FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
-use akm_core::element::{ElementError, ProvisionableElement};
+use akm_core::element::ProvisionableElement;
 use akm_core::frame::{FrameKind, Header};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::PlaceSeal;
@@ -36,9 +37,6 @@ const OLD_GENERATION: &str = "old-generation";
 
 /// Sessions that act, each with a write to the disk, before frames and applications get their turn.
 const SESSIONS_AT_ONCE: usize = 16;
-
-/// How often an element that is not there is asked again.
-const ELEMENT_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Where what comes out of a session goes.
 pub trait Network {
@@ -466,29 +464,6 @@ impl Node {
         }
         self.note_element(&result);
         result.map(|()| outcome)
-    }
-
-    /// Remembers that the element is not there. What else it says concerns one relationship only.
-    fn note_element(&mut self, result: &Result<(), SessionError>) {
-        if let Err(SessionError::Element(error @ ElementError::Unavailable(_))) = result
-            && self.element_trouble.is_none()
-        {
-            let why = error.to_string();
-            error!(
-                "{why}; nothing of a new epoch is sent or heard until it answers; it is tried again by itself"
-            );
-            self.element_trouble = Some((why, self.now() + ELEMENT_RETRY));
-        }
-    }
-
-    /// Asks an element that was not there whether it is by now.
-    fn ask_element_again(&mut self, now: Instant) {
-        let Some((_, due)) = self.element_trouble.as_mut().filter(|(_, due)| *due <= now) else { return };
-        *due = now + ELEMENT_RETRY;
-        if self.element.random(&mut [0; 16]).is_ok() {
-            self.element_trouble = None;
-            info!("the element answers again");
-        }
     }
 
     fn schedule_at(&mut self, id: Held, due: Option<Instant>) {
