@@ -12,7 +12,7 @@ use std::process::Command;
 use support::elements::Real;
 use support::faults::{Call, Counted, Order, Point, Run, Sweep, everything};
 use support::plant::{Done, Plant, run};
-use support::whole::{check_store, query};
+use support::whole::{check_proves_itself, check_store, query};
 
 const NODE: &str = "node";
 
@@ -102,19 +102,10 @@ impl Scene {
     /// which nothing is left.
     #[track_caller]
     fn check_one_node_and_remove_it(&self, target: &str) {
-        let nodes = self.plant.nodes();
-        assert_eq!(nodes.as_array().map(Vec::len), Some(2), "the root and one node: {nodes:#}");
-        let node = self.plant.node(NODE);
-        assert_eq!(node["status"], "active", "{node:#}");
-        assert_eq!(node["target"], self.plant.target(target), "{node:#}");
-        self.plant.akm(&["verify", NODE]).expect(0);
-        let status = self.plant.status(target);
-        let held = status["relationships"].as_array().unwrap();
-        assert_eq!(held.len(), 1, "{status:#}");
-        assert_eq!(held[0]["id"], node["provisioning_relationship_id"]);
+        check_proves_itself(&self.plant, NODE, target);
+        check_store(&self.plant);
         assert_eq!(self.places_of_the_state(), [target]);
         self.check_station_is_empty();
-        check_store(&self.plant);
         self.plant.akm(&["node", "remove", NODE]).expect(0);
         self.check_nothing_is_left();
     }

@@ -15,7 +15,7 @@ use support::elements::{MortalTpm, Real};
 use support::faults::{Counted, Order, Point, Run, Sweep, everything};
 use support::plant::{Done, Plant, run};
 use support::untouched::says_in_one_line;
-use support::whole::{check_store, query};
+use support::whole::{check_proves_itself, check_store, query};
 
 const NODE: &str = "node";
 
@@ -60,18 +60,9 @@ impl Scene {
         self.plant.akm(&arguments)
     }
 
-    /// One active node that proves who it is, with its one relationship.
     #[track_caller]
     fn check_one_node(&self) {
-        let nodes = self.plant.nodes();
-        assert_eq!(nodes.as_array().map(Vec::len), Some(2), "the root and one node: {nodes:#}");
-        let node = self.plant.node(NODE);
-        assert_eq!(node["status"], "active", "{node:#}");
-        self.plant.akm(&["verify", NODE]).expect(0);
-        let status = self.plant.status(NODE);
-        let held = status["relationships"].as_array().unwrap();
-        assert_eq!(held.len(), 1, "{status:#}");
-        assert_eq!(held[0]["id"], node["provisioning_relationship_id"]);
+        check_proves_itself(&self.plant, NODE, NODE);
         check_store(&self.plant);
     }
 

@@ -63,28 +63,38 @@ pub(crate) fn check_store(plant: &Plant) {
     }
 }
 
+/// The module has exactly this one node, whatever its element: active at the target `dir`, where it proves who it is, with
+/// one relationship.
+///
+/// Returns the AKM ID and the ID of the provisioning relationship.
+#[track_caller]
+pub(crate) fn check_proves_itself(plant: &Plant, name: &str, dir: &str) -> (String, String) {
+    let list = plant.nodes();
+    let list = list.as_array().expect("a list");
+    assert_eq!(list.len(), 2, "the root and one node: {list:#?}");
+    let node = &list[1];
+    assert_eq!((node["name"].as_str(), node["status"].as_str()), (Some(name), Some("active")), "{node:#}");
+    assert_eq!(node["target"], plant.target(dir), "{node:#}");
+    let id = node["akm_id"].as_str().expect("an AKM ID").to_owned();
+    let relationship = node["provisioning_relationship_id"].as_str().expect("an ID").to_owned();
+
+    plant.akm(&["verify", name]).expect(0);
+    let status = plant.status(dir);
+    assert_eq!(status["akm_id"], *id);
+    let held = status["relationships"].as_array().expect("a list");
+    assert_eq!(held.len(), 1, "{status:#}");
+    assert_eq!(held[0]["id"], *relationship);
+    assert_eq!(status["damaged"].as_object().map(serde_json::Map::len), Some(0));
+    (id, relationship)
+}
+
 /// The module has exactly this one node, it proves who it is, and device and store hold exactly what
 /// belongs to it: one provisioning relationship, nothing left over. Ends with the stack stopped.
 ///
 /// Returns the AKM ID and the ID of the provisioning relationship.
 #[track_caller]
 pub(crate) fn check_one_node(plant: &Plant, name: &str) -> (String, String) {
-    let list = plant.akm(&["node", "list", "--json"]).expect(0).json();
-    let list = list.as_array().expect("a list");
-    assert_eq!(list.len(), 2, "the root and one node: {list:#?}");
-    let node = &list[1];
-    assert_eq!((node["name"].as_str(), node["status"].as_str()), (Some(name), Some("active")), "{node:#}");
-    let id = node["akm_id"].as_str().expect("an AKM ID").to_owned();
-    let relationship = node["provisioning_relationship_id"].as_str().expect("an ID").to_owned();
-
-    plant.akm(&["verify", name]).expect(0);
-    let status = plant.status(name);
-    assert_eq!(status["akm_id"], *id);
-    let held = status["relationships"].as_array().expect("a list");
-    assert_eq!(held.len(), 1, "{status:#}");
-    assert_eq!(held[0]["id"], *relationship);
-    assert_eq!(status["damaged"].as_object().map(serde_json::Map::len), Some(0));
-
+    let (id, relationship) = check_proves_itself(plant, name, name);
     plant.akmd(name, &["stop"]).expect(0);
     assert_eq!(roots(plant, name), ["device".to_owned(), format!("{relationship} version 1")]);
     let node_dir = format!("nodes/{id}");
