@@ -10,12 +10,24 @@
 //! frame beside what was read in one go.
 //!
 //! What it does not do: look into a frame, hold a key, retry, reconnect, or choose an async runtime.
-//! The sockets that it makes are the standard library's; [`FrameReader`] and [`encode`] have no I/O.
+//! The sockets that it makes are the standard library's; [`Endpoint`], [`FrameReader`] and [`encode`] have no I/O, and are
+//! there without the feature `std`.
 
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+#[cfg(feature = "std")]
+mod connection;
+#[cfg(feature = "std")]
 mod datagram;
+mod endpoint;
 mod stream;
 
+#[cfg(feature = "std")]
+pub use connection::FrameStream;
+#[cfg(feature = "std")]
 pub use datagram::{bind_pair, pick_port};
-pub use stream::{FRAME_LENGTH_MAX, FrameReader, FrameStream, StreamError, encode};
+pub use endpoint::{Endpoint, NamedEndpoint, NotANamedEndpoint, NotAnEndpoint};
+pub use stream::{FRAME_LENGTH_MAX, FrameReader, StreamError, encode};
