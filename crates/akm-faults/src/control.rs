@@ -9,14 +9,13 @@ use std::io::Write;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use crate::outward;
 use crate::place::Place;
 
 /// Calls counted so far.
 const COUNTED: usize = 0;
 /// The number of the call at which the order is carried out; 0: none is.
 const AT: usize = 1;
-/// What is done there: see [`crate::fault::Order`].
+/// What is done there: the orders of the module `fault`.
 const ORDER: usize = 2;
 /// The error number, for orders that fail.
 const ERROR: usize = 3;
@@ -35,13 +34,13 @@ static MAPPED: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static PROGRAM: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 static COMMAND: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 
-/// Run by the loader before the program begins.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEGIN: extern "C" fn(c_int, *const *const c_char) = begin;
-
-extern "C" fn begin(arguments: c_int, values: *const *const c_char) {
-    // SAFETY: the loader hands over `arguments` pointers to texts that live as long as the program.
+/// Maps the file of the run that this program takes part in, if a test started it.
+///
+/// # Safety
+///
+/// `values` are `arguments` pointers to texts that live as long as the program.
+pub(crate) unsafe fn take_part(arguments: c_int, values: *const *const c_char) {
+    // SAFETY: by the contract of this function.
     let argument = |at: c_int| unsafe { (at < arguments).then(|| *values.offset(at as isize)) };
     PROGRAM.store(argument(0).unwrap_or(ptr::null()).cast_mut(), Ordering::Relaxed);
     COMMAND.store(argument(1).unwrap_or(ptr::null()).cast_mut(), Ordering::Relaxed);
@@ -65,7 +64,6 @@ extern "C" fn begin(arguments: c_int, values: *const *const c_char) {
         }
         MAPPED.store(mapped.cast(), Ordering::Release);
     }
-    outward::program_begins();
 }
 
 /// The mapped file of this run.

@@ -1,10 +1,17 @@
 //! What becomes of a counted call.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 
 use crate::control::{self, Control};
-use crate::outward;
 use crate::place::Place;
+
+/// Run by the loader before the program begins.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static PROGRAM_BEGINS: extern "C" fn(c_int, *const *const c_char) = program_begins;
+
+/// The kind of the call that a program's begin counts as.
+const BEGIN: &str = "begin";
 
 /// Orders of a test, by their numbers in the control file.
 mod order {
@@ -26,6 +33,12 @@ mod order {
 mod since {
     pub(super) const ALL_DIE: u64 = 1;
     pub(super) const FULL: u64 = 2;
+}
+
+extern "C" fn program_begins(arguments: c_int, values: *const *const c_char) {
+    // SAFETY: what the loader hands over are the arguments of the program, which live as long as it does.
+    unsafe { control::take_part(arguments, values) };
+    judge_outward(BEGIN);
 }
 
 /// A call that changes files.
@@ -113,7 +126,7 @@ pub(crate) fn judge_outward(kind: &'static str) {
     if control.since() == since::ALL_DIE {
         die();
     }
-    if !control.counts_outward() || (kind != outward::BEGIN && !control::is_module()) {
+    if !control.counts_outward() || (kind != BEGIN && !control::is_module()) {
         return;
     }
     let number = control.count();

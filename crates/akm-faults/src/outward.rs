@@ -7,14 +7,6 @@ use libc::{id_t, idtype_t, msghdr, pid_t, rusage, siginfo_t, size_t, sockaddr, s
 
 use crate::fault::judge_outward;
 
-/// The kind of the call that a program's begin counts as.
-pub(crate) const BEGIN: &str = "begin";
-
-/// A program that was just started, before it does anything.
-pub(crate) fn program_begins() {
-    judge_outward(BEGIN);
-}
-
 /// Defines functions of the C library that count as outward and are then the system call of that name.
 macro_rules! outward {
     ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty, $kind:literal, $call:expr;)*) => {$(
