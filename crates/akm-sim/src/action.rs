@@ -1,8 +1,9 @@
+//! What can be done to a world, and how a trace writes it.
+
 use std::fmt;
 use std::time::Duration;
 
-use crate::module::Change;
-use crate::trace::Malformed;
+use crate::line::{Malformed, milliseconds, number};
 
 /// One thing that is done to a world. Nodes and relationships are named by their numbers; what makes
 /// no sense where it comes (to start a node that runs) does nothing.
@@ -80,6 +81,18 @@ pub enum Action {
     Settle,
     /// The faults stop. One speaks, and within the stated bound it is heard by all.
     SettleAlone { node: usize },
+}
+
+/// Another generation of a relationship.
+#[expect(missing_docs, reason = "the words of each variant name its fields")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// With the same members; they are suspected or not.
+    Renew { suspect: bool },
+    /// With one more.
+    Add { node: usize },
+    /// Without one.
+    Remove { node: usize },
 }
 
 impl std::str::FromStr for Action {
@@ -241,12 +254,4 @@ impl fmt::Display for Action {
             Self::SettleAlone { node } => write!(f, "settle alone {node}"),
         }
     }
-}
-
-fn number<N: std::str::FromStr>(word: &str) -> Result<N, Malformed> {
-    word.parse().map_err(|_| Malformed)
-}
-
-fn milliseconds(word: &str) -> Result<Duration, Malformed> {
-    number(word).map(Duration::from_millis)
 }

@@ -1,3 +1,5 @@
+//! A disk in memory, and images of it.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node's disk holds of its relationships, by their number: sealed places, and which of them

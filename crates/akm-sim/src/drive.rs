@@ -1,3 +1,5 @@
+//! One input of a session, and what its host does with what comes of it.
+
 use akm_core::element::ProvisionableElement;
 use akm_core::frame::{FrameKind, Header};
 use akm_core::keys::{self, PlaceSeal};
@@ -11,14 +13,14 @@ use crate::disk::{Disk, DiskFull};
 use crate::element::Element;
 use crate::flaw::Flaw;
 use crate::happening::{Delivered, Given, Happening, Stands};
-use crate::node::{Died, Outcome, seal_place, step};
+use crate::issue::{Issue, node_of_id};
+use crate::process::{Aftermath, Died, seal_place, step};
 use crate::random::Random;
-use crate::relationship::{Relationship, node_of_id};
 
 /// One relationship with all that it needs for one input.
 pub(crate) struct Hand<'a> {
     pub(crate) number: usize,
-    pub(crate) relationships: &'a [Relationship],
+    pub(crate) issues: &'a [Issue],
     pub(crate) lineage: &'a mut Lineage,
     pub(crate) now: Instant,
     pub(crate) seal: &'a PlaceSeal,
@@ -35,14 +37,14 @@ impl Hand<'_> {
     /// The number of a generation that is on this disk.
     fn issue(&self, generation: u32) -> usize {
         let is = |issue: &usize| {
-            let relationship = &self.relationships[*issue];
-            relationship.lineage == self.number && relationship.sds.generation() == generation
+            let issue = &self.issues[*issue];
+            issue.relationship == self.number && issue.sds.generation() == generation
         };
         self.disk.installed().find(is).expect("what a process holds is installed")
     }
 
     /// Hands the input in and carries out what comes of it, in the order given.
-    pub(crate) fn drive(mut self, input: Input<'_>, outcome: &mut Outcome) -> Result<(), Died> {
+    pub(crate) fn drive(mut self, input: Input<'_>, aftermath: &mut Aftermath) -> Result<(), Died> {
         let flaw = self.flaw;
         let (what, length) = match input {
             Input::Frame(frame) => {
@@ -65,8 +67,8 @@ impl Hand<'_> {
         let asleep = flaw == Some(Flaw::SleepsThroughTimers) && what == Given::Timeout;
         if deaf || asleep {
             let issue = self.issue(main.membership().sds().generation());
-            outcome.happenings.push(Happening::Given { relationship: issue, what });
-            outcome.happenings.push(stands(issue, main, *self.hoard, Vec::new()));
+            aftermath.happenings.push(Happening::Given { issue, what });
+            aftermath.happenings.push(stands(issue, main, *self.hoard, Vec::new()));
             return Ok(());
         }
         if let Some(header) = arrived.filter(|_| flaw == Some(Flaw::AsksForEachFrame)) {
@@ -79,13 +81,13 @@ impl Hand<'_> {
         let again = flaw == Some(Flaw::RetriesBehindTheBack) && matches!(input, Input::Advance);
         let result = self.handle(input);
         let serving = self.lineage.serving().map(|session| session.membership().sds().generation());
-        let Some(serving) = serving else { return self.carry_out_erasures(outcome) };
+        let Some(serving) = serving else { return self.carry_out_erasures(aftermath) };
         let issue = self.issue(serving);
-        let told = &mut outcome.happenings;
-        told.push(Happening::Given { relationship: issue, what });
+        let told = &mut aftermath.happenings;
+        told.push(Happening::Given { issue, what });
         let unanswered = matches!(result, Err(SessionError::Element(_)));
         if let Err(error) = result {
-            told.push(Happening::Refused { relationship: issue, error });
+            told.push(Happening::Refused { issue, error });
         }
         if unanswered && again {
             self.element.fall_silent(false);
@@ -93,12 +95,12 @@ impl Hand<'_> {
             self.element.fall_silent(true);
             repeated.expect("the element was made to answer");
         }
-        self.carry_out(issue, serving, (arrived, length), (kind, &body), outcome)?;
+        self.carry_out(issue, serving, (arrived, length), (kind, &body), aftermath)?;
         if let Some(session) =
             self.lineage.sessions().find(|session| session.membership().sds().generation() == serving)
         {
             let asked = self.element.take_asked();
-            outcome.happenings.push(stands(issue, session, *self.hoard, asked));
+            aftermath.happenings.push(stands(issue, session, *self.hoard, asked));
         }
         Ok(())
     }
@@ -108,7 +110,7 @@ impl Hand<'_> {
         self.lineage.handle(input, &mut surroundings)
     }
 
-    fn carry_out_erasures(&mut self, outcome: &mut Outcome) -> Result<(), Died> {
+    fn carry_out_erasures(&mut self, aftermath: &mut Aftermath) -> Result<(), Died> {
         while let Next::Erase(erasure) = self.lineage.poll() {
             step(self.dies_after)?;
             let issue = self.issue(erasure.generation);
@@ -118,7 +120,7 @@ impl Hand<'_> {
                 continue;
             }
             self.lineage.erased();
-            outcome.happenings.push(Happening::Erased { relationship: issue });
+            aftermath.happenings.push(Happening::Erased { issue });
             step(self.dies_after)?;
         }
         Ok(())
@@ -130,10 +132,10 @@ impl Hand<'_> {
         serving: u32,
         (arrived, length): (Option<Header>, usize),
         (kind, body): (FrameKind, &[u8]),
-        outcome: &mut Outcome,
+        aftermath: &mut Aftermath,
     ) -> Result<(), Died> {
         let flaw = self.flaw;
-        let told = &mut outcome.happenings;
+        let told = &mut aftermath.happenings;
         loop {
             let output = match self.lineage.poll() {
                 Next::Idle => return Ok(()),
@@ -143,7 +145,7 @@ impl Hand<'_> {
                     let root = erasure.root.is_none_or(|root| self.element.erase(root).is_ok());
                     if root && self.disk.erase(gone).is_ok() {
                         self.lineage.erased();
-                        told.push(Happening::Erased { relationship: gone });
+                        told.push(Happening::Erased { issue: gone });
                         step(self.dies_after)?;
                     }
                     continue;
@@ -161,24 +163,22 @@ impl Hand<'_> {
                         let falls = flaw == Some(Flaw::FallsOver) && reason == Rejection::NotAuthentic;
                         assert!(!falls, "this host falls over");
                     }
-                    told.push(Happening::Told { relationship: issue, event });
+                    told.push(Happening::Told { issue, event });
                 }
                 Output::Persist(_) if flaw == Some(Flaw::SkipsPersist) => self.lineage.persisted(),
                 Output::Persist(record) => {
                     step(self.dies_after)?;
                     let (written, happening) = match record {
                         Record::Activated => {
-                            (self.disk.write_active(issue), Happening::ActiveWritten { relationship: issue })
+                            (self.disk.write_active(issue), Happening::ActiveWritten { issue })
                         }
-                        Record::FoundBack(found) => {
-                            (Ok(()), Happening::Noted { relationship: issue, found: *found })
-                        }
+                        Record::FoundBack(found) => (Ok(()), Happening::Noted { issue, found: *found }),
                         Record::Place(place) => {
                             let parsed = Place::parse(place).expect("a session makes places");
-                            let sds = &self.relationships[issue].sds;
+                            let sds = &self.issues[issue].sds;
                             let sealed = seal_place(self.seal, self.system, sds, place);
                             let happening = Happening::PlaceWritten {
-                                relationship: issue,
+                                issue,
                                 run: parsed.run(),
                                 epoch: parsed.epoch(),
                                 start: self.seal.start(),
@@ -193,7 +193,7 @@ impl Hand<'_> {
                             self.lineage.persisted();
                         }
                         Err(DiskFull) => {
-                            told.push(Happening::NotWritten { relationship: issue });
+                            told.push(Happening::NotWritten { issue });
                             self.lineage.persist_failed();
                         }
                     }
@@ -202,16 +202,16 @@ impl Hand<'_> {
                     let header = Header::parse(frame).expect("a session makes frames");
                     let frame = frame.to_vec();
                     step(self.dies_after)?;
-                    told.push(Happening::Sent { relationship: issue, header, kind, body: body.to_vec() });
-                    outcome.frames.push((issue, None, frame));
+                    told.push(Happening::Sent { issue, header, kind, body: body.to_vec() });
+                    aftermath.frames.push((issue, None, frame));
                     step(self.dies_after)?;
                 }
                 Output::TransmitTo(member, frame) => {
                     let (frame, length) = (frame.to_vec(), frame.len());
                     step(self.dies_after)?;
-                    told.push(Happening::SentTo { relationship: issue, member, length });
+                    told.push(Happening::SentTo { issue, member, length });
                     if flaw != Some(Flaw::SwallowsRequests) {
-                        outcome.frames.push((issue, Some(member), frame));
+                        aftermath.frames.push((issue, Some(member), frame));
                     }
                     step(self.dies_after)?;
                 }
@@ -232,7 +232,7 @@ impl Hand<'_> {
                     let times = if flaw == Some(Flaw::DeliversTwice) { 2 } else { 1 };
                     for _ in 0..times {
                         let delivery = delivery.clone();
-                        told.push(Happening::Delivered { relationship: issue, header, delivery });
+                        told.push(Happening::Delivered { issue, header, delivery });
                     }
                     step(self.dies_after)?;
                 }
@@ -242,12 +242,7 @@ impl Hand<'_> {
 }
 
 /// How a session stands, for whoever watches.
-pub(crate) fn stands(
-    relationship: usize,
-    session: &Session,
-    host_bytes: usize,
-    asked: Vec<u32>,
-) -> Happening {
+pub(crate) fn stands(issue: usize, session: &Session, host_bytes: usize, asked: Vec<u32>) -> Happening {
     let (phase, epoch, footprint) = (session.phase(), session.epoch(), session.footprint());
-    Happening::Stands { relationship, stands: Stands { phase, epoch, footprint, host_bytes, asked } }
+    Happening::Stands { issue, stands: Stands { phase, epoch, footprint, host_bytes, asked } }
 }

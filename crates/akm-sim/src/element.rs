@@ -1,3 +1,5 @@
+//! A secure element in memory.
+
 use std::collections::BTreeMap;
 
 use akm_core::element::{

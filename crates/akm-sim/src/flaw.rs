@@ -1,3 +1,5 @@
+//! What can be wrong with the hosts of a world on purpose.
+
 /// Something that is wrong with every host of a world, so that a test can show that an invariant is
 /// able to fail. A trace can name one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

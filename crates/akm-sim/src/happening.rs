@@ -1,3 +1,5 @@
+//! What can happen at a node, as somebody sees it who sees everything.
+
 use std::fmt;
 
 use akm_core::frame::{FrameKind, Header};
@@ -10,8 +12,8 @@ use akm_core::tree::NO_EPOCH;
 pub enum Happening {
     /// The process begins. What follows up to `Counted` belongs to the start.
     Starts,
-    /// What the disk holds of a relationship was examined.
-    Found { relationship: usize, found: Found },
+    /// What the disk holds of an issue was examined.
+    Found { issue: usize, found: Found },
     /// The start is over: the element has counted, if it counts.
     Counted { count: Option<u64> },
     /// The process ended without a word.
@@ -22,37 +24,37 @@ pub enum Happening {
     /// claims.
     Unclaimed { header: Option<Header> },
     /// An input was handed to a session.
-    Given { relationship: usize, what: Given },
+    Given { issue: usize, what: Given },
     /// The session refused it.
-    Refused { relationship: usize, error: SessionError },
+    Refused { issue: usize, error: SessionError },
     /// A place is on the disk.
-    PlaceWritten { relationship: usize, run: u32, epoch: u32, start: u64 },
+    PlaceWritten { issue: usize, run: u32, epoch: u32, start: u64 },
     /// The trace of a fallback or failsafe is kept; the place follows.
-    Noted { relationship: usize, found: FoundBack },
+    Noted { issue: usize, found: FoundBack },
     /// The module put a generation in.
-    Installed { relationship: usize },
+    Installed { issue: usize },
     /// A generation is erased.
-    Erased { relationship: usize },
-    /// That a relationship is active is on the disk.
-    ActiveWritten { relationship: usize },
+    Erased { issue: usize },
+    /// That an issue is active is on the disk.
+    ActiveWritten { issue: usize },
     /// The disk took nothing.
-    NotWritten { relationship: usize },
+    NotWritten { issue: usize },
     /// A session made a frame and it went out.
-    Sent { relationship: usize, header: Header, kind: FrameKind, body: Vec<u8> },
+    Sent { issue: usize, header: Header, kind: FrameKind, body: Vec<u8> },
     /// A session made a frame to find back by, for this member.
-    SentTo { relationship: usize, member: u16, length: usize },
+    SentTo { issue: usize, member: u16, length: usize },
     /// A message of a frame was given to the application.
-    Delivered { relationship: usize, header: Header, delivery: Delivered },
+    Delivered { issue: usize, header: Header, delivery: Delivered },
     /// A session told something.
-    Told { relationship: usize, event: Event },
+    Told { issue: usize, event: Event },
     /// An input was dealt with to its end.
-    Stands { relationship: usize, stands: Stands },
+    Stands { issue: usize, stands: Stands },
 }
 
 /// What a start found on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// A good place, and whether the relationship is active.
+    /// A good place, and whether the issue is active.
     Good { run: u32, epoch: u32, active: bool },
     /// No place, or a damaged one.
     Lost,
@@ -91,7 +93,7 @@ pub struct Delivered {
 /// How a session stands after an input, and what that cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stands {
-    /// Where the relationship stands.
+    /// Where the session stands.
     pub phase: Phase,
     /// The epoch in memory.
     pub epoch: u32,
@@ -107,8 +109,8 @@ impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starts => f.write_str("starts"),
-            Self::Found { relationship, found } => {
-                write!(f, "relationship {relationship}: ")?;
+            Self::Found { issue, found } => {
+                write!(f, "issue {issue}: ")?;
                 match found {
                     Found::Good { epoch, active, .. } => {
                         let standing = if *active { "active" } else { "staged" };
@@ -125,8 +127,8 @@ impl fmt::Display for Happening {
             Self::Unclaimed { .. } => {
                 f.write_str("hears something that belongs to none of its relationships")
             }
-            Self::Given { relationship, what } => {
-                write!(f, "relationship {relationship}: ")?;
+            Self::Given { issue, what } => {
+                write!(f, "issue {issue}: ")?;
                 match what {
                     Given::Frame(header) => write!(f, "hears {}", HeaderText(header)),
                     Given::Timeout => f.write_str("its time has come"),
@@ -135,70 +137,61 @@ impl fmt::Display for Happening {
                     Given::Send => f.write_str("is to send"),
                 }
             }
-            Self::Refused { relationship, error } => {
-                write!(f, "relationship {relationship}: cannot: {error}")
+            Self::Refused { issue, error } => {
+                write!(f, "issue {issue}: cannot: {error}")
             }
-            Self::PlaceWritten { relationship, run, epoch, start } => {
+            Self::PlaceWritten { issue, run, epoch, start } => {
+                write!(f, "issue {issue}: place {} of run {run} is durable, start {start}", EpochText(*epoch))
+            }
+            Self::Noted { issue, found } => {
+                write!(f, "issue {issue}: the trace is durable: {found:?}")
+            }
+            Self::Installed { issue } => write!(f, "issue {issue}: is installed"),
+            Self::Erased { issue } => write!(f, "issue {issue}: is erased"),
+            Self::SentTo { issue, member, length } => {
+                write!(f, "issue {issue}: {length} bytes to find back, for member {member}")
+            }
+            Self::ActiveWritten { issue } => {
+                write!(f, "issue {issue}: active is durable")
+            }
+            Self::NotWritten { issue } => {
+                write!(f, "issue {issue}: the disk takes nothing")
+            }
+            Self::Sent { issue, header, kind, body } => {
+                write!(f, "issue {issue}: sends {}: {}", HeaderText(header), Message(*kind, body))
+            }
+            Self::Delivered { issue, header, delivery: Delivered { from, kind, payload, .. } } => {
                 write!(
                     f,
-                    "relationship {relationship}: place {} of run {run} is durable, start {start}",
-                    EpochText(*epoch)
-                )
-            }
-            Self::Noted { relationship, found } => {
-                write!(f, "relationship {relationship}: the trace is durable: {found:?}")
-            }
-            Self::Installed { relationship } => write!(f, "relationship {relationship}: is installed"),
-            Self::Erased { relationship } => write!(f, "relationship {relationship}: is erased"),
-            Self::SentTo { relationship, member, length } => {
-                write!(f, "relationship {relationship}: {length} bytes to find back, for member {member}")
-            }
-            Self::ActiveWritten { relationship } => {
-                write!(f, "relationship {relationship}: active is durable")
-            }
-            Self::NotWritten { relationship } => {
-                write!(f, "relationship {relationship}: the disk takes nothing")
-            }
-            Self::Sent { relationship, header, kind, body } => {
-                write!(
-                    f,
-                    "relationship {relationship}: sends {}: {}",
-                    HeaderText(header),
-                    Message(*kind, body)
-                )
-            }
-            Self::Delivered { relationship, header, delivery: Delivered { from, kind, payload, .. } } => {
-                write!(
-                    f,
-                    "relationship {relationship}: accepts {} of node {from}: {}",
+                    "issue {issue}: accepts {} of node {from}: {}",
                     HeaderText(header),
                     Message(*kind, payload),
                 )
             }
-            Self::Told { relationship, event } => match event {
+            Self::Told { issue, event } => match event {
                 Event::Rejected { reason, .. } => {
-                    write!(f, "relationship {relationship}: drops it: {}", reason.name())
+                    write!(f, "issue {issue}: drops it: {}", reason.name())
                 }
                 Event::EpochBegan { epoch, cause } => {
-                    write!(f, "relationship {relationship}: epoch {epoch} begins ({cause:?})")
+                    write!(f, "issue {issue}: epoch {epoch} begins ({cause:?})")
                 }
-                Event::Activated => write!(f, "relationship {relationship}: becomes active"),
+                Event::Activated => write!(f, "issue {issue}: becomes active"),
                 Event::EpochsRunningLow => {
-                    write!(f, "relationship {relationship}: half of the epochs are gone")
+                    write!(f, "issue {issue}: half of the epochs are gone")
                 }
-                Event::EpochsUsedUp => write!(f, "relationship {relationship}: the last epoch begins"),
-                Event::FoundBack(found) => write!(f, "relationship {relationship}: found back: {found:?}"),
+                Event::EpochsUsedUp => write!(f, "issue {issue}: the last epoch begins"),
+                Event::FoundBack(found) => write!(f, "issue {issue}: found back: {found:?}"),
                 Event::Answered { requester, with_place } => {
                     let what = if *with_place { "its place" } else { "no place" };
-                    write!(f, "relationship {relationship}: gives member {requester} {what}")
+                    write!(f, "issue {issue}: gives member {requester} {what}")
                 }
                 Event::FailsafeMissed { missing } => {
-                    write!(f, "relationship {relationship}: failsafe lacks {missing} members")
+                    write!(f, "issue {issue}: failsafe lacks {missing} members")
                 }
-                Event::NeedsModule => write!(f, "relationship {relationship}: needs the module"),
+                Event::NeedsModule => write!(f, "issue {issue}: needs the module"),
             },
-            Self::Stands { relationship, stands: Stands { phase, epoch, .. } } => {
-                write!(f, "relationship {relationship}: {phase:?} at {}", EpochText(*epoch))
+            Self::Stands { issue, stands: Stands { phase, epoch, .. } } => {
+                write!(f, "issue {issue}: {phase:?} at {}", EpochText(*epoch))
             }
         }
     }

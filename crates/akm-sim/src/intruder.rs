@@ -1,8 +1,10 @@
+//! Somebody on the network who has header keys and no other secret.
+
 use akm_core::frame::{Class, HEADER_LENGTH, Header, OVERHEAD};
 use akm_core::session::RandomSource;
 
+use crate::issue::Issue;
 use crate::random::Random;
-use crate::relationship::Relationship;
 
 /// Somebody on the network who records every frame and sends what he likes. He has the header keys,
 /// and no other secret.
@@ -18,12 +20,12 @@ impl Intruder {
         Self { recorded: Vec::new(), random }
     }
 
-    /// Hears a frame of a relationship.
-    pub fn record(&mut self, relationship: usize, frame: Vec<u8>) {
-        self.recorded.push((relationship, frame));
+    /// Hears a frame of an issue.
+    pub fn record(&mut self, issue: usize, frame: Vec<u8>) {
+        self.recorded.push((issue, frame));
     }
 
-    /// A recorded frame as it was, counted from the latest and round again; with its relationship.
+    /// A recorded frame as it was, counted from the latest and round again; with its issue.
     pub fn recorded(&self, back: usize) -> Option<(usize, Vec<u8>)> {
         let last = self.recorded.len().checked_sub(1)?;
         Some(self.recorded[last - back % self.recorded.len()].clone())
@@ -38,27 +40,27 @@ impl Intruder {
     }
 
     /// A recorded frame under a header of another epoch, rightly signed.
-    pub fn resign(&self, back: usize, epoch: u32, relationships: &[Relationship]) -> Option<Vec<u8>> {
-        let (relationship, mut frame) = self.recorded(back)?;
+    pub fn resign(&self, back: usize, epoch: u32, issues: &[Issue]) -> Option<Vec<u8>> {
+        let (issue, mut frame) = self.recorded(back)?;
         let header = Header { epoch, ..Header::parse(&frame).ok()? };
-        let key = relationships[relationship].secrets().header_key;
+        let key = issues[issue].secrets().header_key;
         frame[..HEADER_LENGTH].copy_from_slice(&header.emit(&key));
         Some(frame)
     }
 
     /// A frame in a member's name, rightly signed, with nothing behind it.
-    pub fn forge(&mut self, relationship: &Relationship, sender: u16, epoch: u32) -> Vec<u8> {
+    pub fn forge(&mut self, issue: &Issue, sender: u16, epoch: u32) -> Vec<u8> {
         let header = Header {
             class: Class::Session,
             sender,
-            tag: relationship.tag,
+            tag: issue.tag,
             epoch,
             salt: self.random.next(),
             counter: (self.random.next() % 3) as u32,
         };
         let mut frame = vec![0; OVERHEAD + 8];
         self.random.fill(&mut frame);
-        frame[..HEADER_LENGTH].copy_from_slice(&header.emit(&relationship.secrets().header_key));
+        frame[..HEADER_LENGTH].copy_from_slice(&header.emit(&issue.secrets().header_key));
         frame
     }
 
@@ -69,11 +71,11 @@ impl Intruder {
         frame
     }
 
-    /// Random bytes that look like a frame of this relationship.
-    pub fn tagged(&mut self, relationship: &Relationship, length: usize) -> Vec<u8> {
+    /// Random bytes that look like a frame of this issue.
+    pub fn tagged(&mut self, issue: &Issue, length: usize) -> Vec<u8> {
         let mut frame = self.noise(length.max(8));
         frame[..2].copy_from_slice(&[0x10, 0]);
-        frame[4..8].copy_from_slice(&relationship.tag.0);
+        frame[4..8].copy_from_slice(&issue.tag.0);
         frame
     }
 }

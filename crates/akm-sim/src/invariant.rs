@@ -1,3 +1,5 @@
+//! The promises that are checked after everything that happens.
+
 use std::fmt;
 
 /// A promise that holds after every event, whatever happens.

@@ -1,7 +1,8 @@
+//! How often what happens in a scenario.
+
 use std::time::Duration;
 
-use crate::action::Action;
-use crate::module::Change;
+use crate::action::{Action, Change};
 use crate::random::Random;
 use crate::setup::Setup;
 

@@ -1,3 +1,5 @@
+//! The network between the nodes.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! A device: what it holds, how it starts, and what it hears.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use akm_core::frame::Header;
 use akm_core::keys::{PlaceSeal, sealed_start};
 use akm_core::lineage::{Arrival, Lineage};
 use akm_core::sds::{GenerationSecrets, SynchronizedDataSet};
-use akm_core::session::{Input, Instant, Membership, Options, RandomSource, Session, Standing, Surroundings};
+use akm_core::session::{Input, Instant, Membership, Options, Session, Standing, Surroundings};
 use akm_core::start::{SealedPlace, Start, StartError};
 use akm_core::tree::{LAST_EPOCH, Place};
 
@@ -16,8 +18,9 @@ use crate::drive::{Hand, stands};
 use crate::element::Element;
 use crate::flaw::Flaw;
 use crate::happening::{Delivered, Found, Happening};
+use crate::issue::{Issue, id_of_node};
+use crate::process::{Aftermath, Died, seal_place, step};
 use crate::random::Random;
-use crate::relationship::{Relationship, id_of_node};
 
 /// A device: its element, its disk, and the process that may run on it.
 #[derive(Debug)]
@@ -49,18 +52,6 @@ struct Process {
     hoard: usize,
 }
 
-/// What came of something that was done to a node.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// What happened, in order.
-    pub happenings: Vec<Happening>,
-    /// Frames for all other members of a relationship, or for the one of this index.
-    pub frames: Vec<(usize, Option<u16>, Vec<u8>)>,
-}
-
-/// The process is no more.
-pub(crate) struct Died;
-
 /// Why there is no process after a start.
 enum NoStart {
     Died,
@@ -68,7 +59,7 @@ enum NoStart {
 }
 
 impl Node {
-    /// A node that was provisioned with its relationships and has never been started.
+    /// A node that was provisioned with its issues and has never been started.
     pub fn new(identity: usize, element: Element, system: Random, flaw: Option<Flaw>) -> Self {
         Self {
             identity,
@@ -83,18 +74,18 @@ impl Node {
         }
     }
 
-    /// Takes in a relationship, as a node does that its module sends one.
-    pub fn install(&mut self, number: usize, relationship: &Relationship) {
-        let sds = &relationship.sds;
-        let GenerationSecrets { tree_root, .. } = relationship.secrets();
+    /// Takes in an issue, as a node does that its module sends one.
+    pub fn install(&mut self, number: usize, issue: &Issue) {
+        let sds = &issue.sds;
+        let GenerationSecrets { tree_root, .. } = issue.secrets();
         self.element
-            .install(root_of(sds), relationship.element_root().expose())
+            .install(root_of(sds), issue.element_root().expose())
             .expect("a new element takes a root");
         let seal = PlaceSeal::derive(&mut self.element, 0).expect("a new element answers");
         let place = Place::before_first(0, tree_root).emit();
         let sealed = seal_place(&seal, &mut self.system, sds, &place);
         self.disk.install(number, sealed).expect("a new disk has room");
-        if relationship.active {
+        if issue.active {
             self.disk.write_active(number).expect("a new disk has room");
         }
     }
@@ -135,53 +126,53 @@ impl Node {
     }
 
     /// Ends the process without a word.
-    pub fn crash(&mut self, outcome: &mut Outcome) {
+    pub fn crash(&mut self, aftermath: &mut Aftermath) {
         if self.process.take().is_some() {
-            self.ended(outcome);
+            self.ended(aftermath);
         }
     }
 
-    fn ended(&mut self, outcome: &mut Outcome) {
+    fn ended(&mut self, aftermath: &mut Aftermath) {
         self.process = None;
         self.dies_after = None;
         if self.flaw == Some(Flaw::ForgetsWrites) {
             self.disk = self.disk_at_start.clone();
         }
-        outcome.happenings.push(Happening::Died);
+        aftermath.happenings.push(Happening::Died);
     }
 
     /// Starts, if it does not run (protocol, section 6): takes up all places, counts, then begins the
     /// sessions.
-    pub fn start(&mut self, now: Duration, relationships: &[Relationship], outcome: &mut Outcome) {
+    pub fn start(&mut self, now: Duration, issues: &[Issue], aftermath: &mut Aftermath) {
         if self.process.is_some() {
             return;
         }
-        outcome.happenings.push(Happening::Starts);
+        aftermath.happenings.push(Happening::Starts);
         self.disk_at_start = self.disk.clone();
-        match self.try_start(now, relationships, outcome) {
+        match self.try_start(now, issues, aftermath) {
             Ok(process) => self.process = Some(process),
-            Err(NoStart::Died) => self.ended(outcome),
-            Err(NoStart::Trouble(why)) => outcome.happenings.push(Happening::DidNotStart { why }),
+            Err(NoStart::Died) => self.ended(aftermath),
+            Err(NoStart::Trouble(why)) => aftermath.happenings.push(Happening::DidNotStart { why }),
         }
-        if let Some((relationship, header, delivery)) = self.last_message.clone()
+        if let Some((issue, header, delivery)) = self.last_message.clone()
             && self.flaw == Some(Flaw::RepeatsItselfAfterStart)
         {
-            outcome.happenings.push(Happening::Delivered { relationship, header, delivery });
+            aftermath.happenings.push(Happening::Delivered { issue, header, delivery });
         }
     }
 
     fn try_start(
         &mut self,
         now: Duration,
-        relationships: &[Relationship],
-        outcome: &mut Outcome,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
     ) -> Result<Process, NoStart> {
         let Self { element, flaw, .. } = self;
         let start = Start::begin(element)?;
         if let Some(counter) = element.counter().filter(|_| *flaw == Some(Flaw::CountsFirst)) {
             counter.count_up()?;
         }
-        let standings = self.take_up_places(&start, relationships, outcome)?;
+        let standings = self.take_up_places(&start, issues, aftermath)?;
         let Self { element, system, dies_after, flaw, .. } = self;
         step(dies_after)?;
         let seal = if *flaw == Some(Flaw::CountsFirst) {
@@ -189,15 +180,15 @@ impl Node {
         } else {
             start.count_up(element)?
         };
-        outcome.happenings.push(Happening::Counted { count: element.count() });
+        aftermath.happenings.push(Happening::Counted { count: element.count() });
         step(dies_after)?;
         let mut sessions: BTreeMap<usize, Vec<Session>> = BTreeMap::new();
         for (number, standing) in standings {
-            let relationship = &relationships[number];
+            let issue = &issues[number];
             let mut surroundings = Surroundings { now: Instant(Duration::ZERO), element, random: system };
-            let session = session(self.identity, relationship, standing, &mut surroundings)?;
-            outcome.happenings.push(stands(number, &session, 0, Vec::new()));
-            sessions.entry(relationship.lineage).or_default().push(session);
+            let session = session(self.identity, issue, standing, &mut surroundings)?;
+            aftermath.happenings.push(stands(number, &session, 0, Vec::new()));
+            sessions.entry(issue.relationship).or_default().push(session);
         }
         let lineages =
             sessions.into_iter().map(|(number, sessions)| (number, Lineage::resume(sessions))).collect();
@@ -209,14 +200,14 @@ impl Node {
         &mut self,
         now: Duration,
         number: usize,
-        relationships: &[Relationship],
-        outcome: &mut Outcome,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
     ) -> Result<Arrival, NotInstalled> {
-        let relationship = &relationships[number];
-        let sds = &relationship.sds;
+        let issue = &issues[number];
+        let sds = &issue.sds;
         let Self { element, disk, system, .. } = self;
         let process = self.process.as_mut().ok_or(NotInstalled::Trouble)?;
-        let lineage = process.lineages.get(&relationship.lineage);
+        let lineage = process.lineages.get(&issue.relationship);
         if let Some(lineage) = lineage {
             match lineage.examine(sds) {
                 Ok(Arrival::Held) => return Ok(Arrival::Held),
@@ -232,18 +223,18 @@ impl Node {
             // What an installation that was cut off left behind.
             element.erase(root).map_err(trouble)?;
         }
-        element.install(root, relationship.element_root().expose()).map_err(trouble)?;
+        element.install(root, issue.element_root().expose()).map_err(trouble)?;
         // The session first: what fails here has written nothing.
         let instant = Instant(now - process.began);
-        let place = Place::before_first(0, relationship.secrets().tree_root);
+        let place = Place::before_first(0, issue.secrets().tree_root);
         let sealed = seal_place(&process.seal, system, sds, &place.emit());
         let mut surroundings = Surroundings { now: instant, element, random: system };
-        let session = session(self.identity, relationship, Standing::Staged(place), &mut surroundings);
+        let session = session(self.identity, issue, Standing::Staged(place), &mut surroundings);
         let session = session.map_err(trouble)?;
         disk.install(number, sealed).map_err(|DiskFull| NotInstalled::Trouble)?;
-        outcome.happenings.push(Happening::Installed { relationship: number });
-        outcome.happenings.push(stands(number, &session, 0, Vec::new()));
-        let lineage = process.lineages.entry(relationship.lineage);
+        aftermath.happenings.push(Happening::Installed { issue: number });
+        aftermath.happenings.push(stands(number, &session, 0, Vec::new()));
+        let lineage = process.lineages.entry(issue.relationship);
         let lineage = lineage.or_default();
         lineage.install(session).expect("it was examined");
         Ok(Arrival::Above)
@@ -253,15 +244,15 @@ impl Node {
     fn take_up_places(
         &mut self,
         start: &Start,
-        relationships: &[Relationship],
-        outcome: &mut Outcome,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
     ) -> Result<Vec<(usize, Standing)>, NoStart> {
         let Self { element, disk, system, dies_after, flaw, .. } = self;
         let mut standings = Vec::new();
         let installed: Vec<usize> = disk.installed().collect();
         for number in installed {
-            let relationship = &relationships[number];
-            let sds = &relationship.sds;
+            let issue = &issues[number];
+            let sds = &issue.sds;
             let sealed = disk.place(number).map(<[u8]>::to_vec);
             let mut examined = match &sealed {
                 Some(sealed) if *flaw == Some(Flaw::IgnoresCounter) => {
@@ -282,7 +273,7 @@ impl Node {
                     (Found::Good { run: place.run(), epoch: place.epoch(), active }, Ok(place))
                 }
             };
-            outcome.happenings.push(Happening::Found { relationship: number, found });
+            aftermath.happenings.push(Happening::Found { issue: number, found });
             let standing = match place {
                 Err(rests) => rests,
                 Ok(place) => {
@@ -290,8 +281,8 @@ impl Node {
                         let sealed = seal_place(start.seal(), system, sds, &place.emit());
                         step(dies_after)?;
                         disk.write_place(number, sealed)?;
-                        outcome.happenings.push(Happening::PlaceWritten {
-                            relationship: number,
+                        aftermath.happenings.push(Happening::PlaceWritten {
+                            issue: number,
                             run: place.run(),
                             epoch: place.epoch(),
                             start: start.seal().start(),
@@ -307,13 +298,7 @@ impl Node {
     }
 
     /// Takes bytes off the network. What no relationship claims is shown to all, which count it.
-    pub fn receive(
-        &mut self,
-        now: Duration,
-        frame: &[u8],
-        relationships: &[Relationship],
-        outcome: &mut Outcome,
-    ) {
+    pub fn receive(&mut self, now: Duration, frame: &[u8], issues: &[Issue], aftermath: &mut Aftermath) {
         let Some(process) = &self.process else { return };
         let claimed = relationship_of(process, frame).filter(|number| {
             let tag = Header::parse(frame).map(|header| header.tag);
@@ -321,15 +306,15 @@ impl Node {
             !(of_closing && self.flaw == Some(Flaw::ClosesAtOnce))
         });
         if let Some(number) = claimed {
-            self.drive(now, number, Input::Frame(frame), relationships, outcome);
+            self.drive(now, number, Input::Frame(frame), issues, aftermath);
             return;
         }
         let header = Header::parse(frame).ok();
-        outcome.happenings.push(Happening::Unclaimed { header });
+        aftermath.happenings.push(Happening::Unclaimed { header });
         let lineages: Vec<usize> = process.lineages.keys().copied().filter(|_| header.is_some()).collect();
         for number in lineages {
             if self.flaw != Some(Flaw::ClosesAtOnce) {
-                self.drive(now, number, Input::Frame(frame), relationships, outcome);
+                self.drive(now, number, Input::Frame(frame), issues, aftermath);
             }
         }
     }
@@ -341,8 +326,8 @@ impl Node {
         now: Duration,
         number: usize,
         input: Input<'_>,
-        relationships: &[Relationship],
-        outcome: &mut Outcome,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
     ) {
         let Some(process) = &mut self.process else { return };
         let Some(lineage) =
@@ -352,7 +337,7 @@ impl Node {
         };
         let hand = Hand {
             number,
-            relationships,
+            issues,
             lineage,
             now: Instant(now - process.began),
             seal: &process.seal,
@@ -364,15 +349,15 @@ impl Node {
             last_message: &mut self.last_message,
             flaw: self.flaw,
         };
-        if hand.drive(input, outcome).is_err() {
-            self.ended(outcome);
+        if hand.drive(input, aftermath).is_err() {
+            self.ended(aftermath);
         }
     }
 
-    /// Moves the place of a relationship on by that many epochs, while the node is switched off. Without
+    /// Moves the place of an issue on by that many epochs, while the node is switched off. Without
     /// a good place, an element that answers and a disk with room nothing happens.
-    pub fn leap(&mut self, number: usize, relationship: &Relationship, epochs: u32, outcome: &mut Outcome) {
-        let sds = &relationship.sds;
+    pub fn leap(&mut self, number: usize, issue: &Issue, epochs: u32, aftermath: &mut Aftermath) {
+        let sds = &issue.sds;
         let Some(sealed) = self.disk.place(number).map(<[u8]>::to_vec) else { return };
         let Some(start) = sealed_start(&sealed) else { return };
         let Ok(seal) = PlaceSeal::derive(&mut self.element, start) else { return };
@@ -384,7 +369,7 @@ impl Node {
         let sealed = seal_place(&seal, &mut self.system, sds, &place.emit());
         if self.disk.write_place(number, sealed).is_ok() {
             let run = place.run();
-            outcome.happenings.push(Happening::PlaceWritten { relationship: number, run, epoch, start });
+            aftermath.happenings.push(Happening::PlaceWritten { issue: number, run, epoch, start });
         }
     }
 }
@@ -404,14 +389,13 @@ fn root_of(sds: &SynchronizedDataSet) -> Root {
 
 fn session(
     identity: usize,
-    relationship: &Relationship,
+    issue: &Issue,
     standing: Standing,
     surroundings: &mut Surroundings<'_>,
 ) -> Result<Session, ElementError> {
-    let GenerationSecrets { header_key, .. } = relationship.secrets();
-    let membership =
-        Membership::new(relationship.sds.clone(), id_of_node(identity), header_key, relationship.tag)
-            .expect("it is a member, and the policy is one of ours");
+    let GenerationSecrets { header_key, .. } = issue.secrets();
+    let membership = Membership::new(issue.sds.clone(), id_of_node(identity), header_key, issue.tag)
+        .expect("it is a member, and the policy is one of ours");
     let options = Options { hello_at_start: true, find_back: true };
     Session::start(crypto::provider(), membership, standing, options, surroundings)
 }
@@ -440,18 +424,6 @@ impl From<DiskFull> for NoStart {
     }
 }
 
-/// One more step of a process; it may be its last.
-pub(crate) fn step(dies_after: &mut Option<u32>) -> Result<(), Died> {
-    match dies_after {
-        Some(0) => Err(Died),
-        Some(left) => {
-            *left -= 1;
-            Ok(())
-        }
-        None => Ok(()),
-    }
-}
-
 /// The relationship that claims a frame: by its tag, and where several share it by header signature.
 fn relationship_of(process: &Process, frame: &[u8]) -> Option<usize> {
     let tag = Header::parse(frame).ok()?.tag;
@@ -461,18 +433,6 @@ fn relationship_of(process: &Process, frame: &[u8]) -> Option<usize> {
         return Some(*first);
     }
     process.lineages.iter().find(|(_, lineage)| lineage.claims(frame)).map(|(number, _)| *number)
-}
-
-/// Seals an encoded place under a key of its own.
-pub(crate) fn seal_place(
-    seal: &PlaceSeal,
-    system: &mut Random,
-    sds: &SynchronizedDataSet,
-    place: &[u8],
-) -> Vec<u8> {
-    let mut random = [0; 16];
-    system.fill(&mut random);
-    seal.seal(crypto::provider(), sds.suite(), sds.digest(), &random, place)
 }
 
 /// Opens a place under the seal of whatever start it names.

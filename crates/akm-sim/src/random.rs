@@ -1,3 +1,5 @@
+//! Numbers that follow from a seed.
+
 use akm_core::session::RandomSource;
 
 /// A generator that gives the same numbers for the same seed (SplitMix64), so that a run can be

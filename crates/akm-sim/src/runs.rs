@@ -1,9 +1,12 @@
+//! Many runs with ever other seeds, on all cores.
+
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::invariant::Violation;
 use crate::random::Random;
+use crate::run::run;
 use crate::scenario::Scenario;
 use crate::shrink::shrink;
 use crate::tally::Tally;
@@ -40,12 +43,6 @@ impl Failure {
             ),
         }
     }
-}
-
-/// Runs a trace to its end, or to the first violation.
-pub fn run(trace: &Trace) -> Result<Tally, Violation> {
-    let (world, result) = World::replay(trace, false);
-    result.map(|()| world.tally())
 }
 
 /// The seed of one of many runs.

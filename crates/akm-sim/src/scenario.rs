@@ -1,3 +1,5 @@
+//! Stories that happen otherwise with each seed.
+
 use std::time::Duration;
 
 use akm_core::crypto::Suite;

@@ -1,11 +1,12 @@
+//! A world before anything happens in it, and how a trace writes it.
+
 use std::fmt;
-use std::time::Duration;
 
 use akm_core::crypto::Suite;
 use akm_core::policy::Policy;
 
 use crate::flaw::Flaw;
-use crate::trace::Malformed;
+use crate::line::{Malformed, milliseconds, number};
 
 /// A world before anything happens in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Setup {
     pub(crate) fn read_line(&mut self, line: &str) -> Option<Result<(), Malformed>> {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         Some(match verb {
-            "seed" => rest.parse().map(|seed| self.seed = seed).map_err(|_| Malformed),
+            "seed" => number(rest).map(|seed| self.seed = seed),
             "node" => match rest {
                 "with-counter" => Ok(true),
                 "without-counter" => Ok(false),
@@ -100,11 +101,7 @@ impl Setup {
         else {
             return Err(Malformed);
         };
-        let milliseconds = |text: &str| text.parse().map(Duration::from_millis).map_err(|_| Malformed);
-        let members: Vec<usize> = members
-            .split(',')
-            .map(|member| member.parse().map_err(|_| Malformed))
-            .collect::<Result<_, _>>()?;
+        let members: Vec<usize> = members.split(',').map(number).collect::<Result<_, _>>()?;
         let known = members.iter().all(|member| *member < self.nodes.len());
         if !known || members.len() < 2 || !members.is_sorted_by(|a, b| a < b) {
             return Err(Malformed);
@@ -113,7 +110,7 @@ impl Setup {
             members,
             policy: Policy {
                 rotate_after: milliseconds(after)?,
-                rotate_frames: frames.parse().map_err(|_| Malformed)?,
+                rotate_frames: number(frames)?,
                 advance_interval: milliseconds(interval)?,
                 overlap: milliseconds(overlap)?,
                 ..Policy::default()

@@ -1,6 +1,8 @@
+//! A failing trace with nothing in it that does not matter.
+
 use crate::action::Action;
 use crate::invariant::Invariant;
-use crate::runs::run;
+use crate::run::run;
 use crate::trace::Trace;
 
 /// Leaves out actions as long as the same invariant does not hold: first halves, then ever smaller

@@ -1,3 +1,5 @@
+//! How often what happened.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;

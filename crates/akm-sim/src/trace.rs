@@ -1,6 +1,9 @@
+//! A whole run as text.
+
 use std::fmt;
 
 use crate::action::Action;
+use crate::line::Malformed;
 use crate::setup::Setup;
 
 /// A setup and what is done to it: everything that a run consists of. As text it is one line each,
@@ -12,11 +15,6 @@ pub struct Trace {
     /// What is done to it, in this order.
     pub actions: Vec<Action>,
 }
-
-/// A line of a trace that is not understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a line of a trace")]
-pub struct Malformed;
 
 /// Why a text is not a trace.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,3 +1,5 @@
+//! Sees everything that happens, and checks the invariants on it.
+
 mod limits;
 mod places;
 
@@ -14,14 +16,14 @@ use crate::invariant::{Invariant, Violation};
 use crate::tally::Tally;
 use limits::{element_is_spared, epoch_is_durable, phase_is_allowed, state_is_bounded};
 
-/// Run (by its tag), sender, epoch, salt and counter of a frame of a relationship: with the sender's key this
+/// Run (by its tag), sender, epoch, salt and counter of a frame of an issue: with the sender's key this
 /// is key and nonce, so it names the frame.
 type FrameName = (usize, [u8; 4], u16, u32, u64, u32);
 
 /// A generation, as the module made it.
 #[derive(Debug)]
 struct Issued {
-    lineage: usize,
+    relationship: usize,
     members: Vec<usize>,
     generation: u32,
     version: u32,
@@ -59,19 +61,19 @@ struct WatchedNode {
     identity: usize,
     /// How often its element has counted; `None` if it has no counter.
     counted: Option<u64>,
-    disk: BTreeMap<usize, Lineage>,
+    disk: BTreeMap<usize, Known>,
     /// What was known of the disk when each image was made.
-    images: Vec<BTreeMap<usize, Lineage>>,
+    images: Vec<BTreeMap<usize, Known>>,
     process: Option<WatchedProcess>,
-    /// When it last stood there without a place, by relationship.
+    /// When it last stood there without a place, by issue.
     without_place: BTreeMap<usize, Duration>,
 }
 
-/// What a node's disk knows of a relationship, as it should be. An image of the disk has a copy, so a
+/// What a node's disk knows of an issue, as it should be. An image of the disk has a copy, so a
 /// disk from an image is held to what that image knew and to no more: frames heard since then may
 /// be accepted once more, as section 0 of the protocol says.
 #[derive(Clone, Debug)]
-struct Lineage {
+struct Known {
     run: u32,
     epoch: u32,
     /// Whether somebody took the place away.
@@ -85,7 +87,7 @@ struct Lineage {
 #[derive(Clone, Debug, Default)]
 struct WatchedProcess {
     starting: bool,
-    /// Since when it has gone over from one generation to another, by number of the relationship.
+    /// Since when it has gone over from one generation to another, by number of the issue.
     turned: BTreeMap<usize, (usize, usize, Duration)>,
     sessions: BTreeMap<usize, WatchedSession>,
 }
@@ -126,26 +128,26 @@ impl Watch {
     /// The module made a generation.
     pub fn issued(
         &mut self,
-        lineage: usize,
+        relationship: usize,
         members: Vec<usize>,
         generation: u32,
         version: u32,
         overlap: Duration,
     ) {
-        self.issues.push(Issued { lineage, members, generation, version, overlap });
+        self.issues.push(Issued { relationship, members, generation, version, overlap });
     }
 
-    /// The place of a relationship at a node was taken away.
-    pub fn lost(&mut self, node: usize, relationship: usize) {
-        if let Some(lineage) = self.nodes[node].disk.get_mut(&relationship) {
-            lineage.lost = true;
+    /// The place of an issue at a node was taken away.
+    pub fn lost(&mut self, node: usize, issue: usize) {
+        if let Some(known) = self.nodes[node].disk.get_mut(&issue) {
+            known.lost = true;
         }
     }
 
     /// A node was provisioned with these relationships, each active or staged.
     pub fn provisioned(&mut self, identity: usize, counter: bool, relationships: &[(usize, bool)]) {
-        let lineage = |active| Lineage::installed(active, 0);
-        let disk = relationships.iter().map(|(number, active)| (*number, lineage(*active))).collect();
+        let known = |active| Known::installed(active, 0);
+        let disk = relationships.iter().map(|(number, active)| (*number, known(*active))).collect();
         self.nodes.push(WatchedNode {
             identity,
             counted: counter.then_some(0),
@@ -178,26 +180,26 @@ impl Watch {
     }
 
     /// When a node first accepted a frame of a member that was made since [`Watch::listen`].
-    pub fn heard(&self, relationship: usize, from: usize, to: usize) -> Option<Duration> {
-        self.heard.get(&(relationship, from, to)).copied()
+    pub fn heard(&self, issue: usize, from: usize, to: usize) -> Option<Duration> {
+        self.heard.get(&(issue, from, to)).copied()
     }
 
     /// Whether a member, since [`Watch::listen`], made a frame in an epoch in which it had made frames
     /// under another salt before: only where its disk went back or it was cloned.
-    pub fn spoke_under_second_salt(&self, relationship: usize, sender: usize) -> bool {
-        let index = self.index(relationship, sender);
-        self.second_salt.get(&(relationship, index)).is_some_and(|at| *at >= self.since)
+    pub fn spoke_under_second_salt(&self, issue: usize, sender: usize) -> bool {
+        let index = self.index(issue, sender);
+        self.second_salt.get(&(issue, index)).is_some_and(|at| *at >= self.since)
     }
 
-    /// Whether the place of a relationship at a node is older than the element's counter allows.
-    fn is_outdated(&self, node: usize, relationship: usize) -> bool {
+    /// Whether the place of an issue at a node is older than the element's counter allows.
+    fn is_outdated(&self, node: usize, issue: usize) -> bool {
         let node = &self.nodes[node];
-        let Some(lineage) = node.disk.get(&relationship) else { return false };
-        node.counted.is_some_and(|counted| lineage.written_in < counted)
+        let Some(known) = node.disk.get(&issue) else { return false };
+        node.counted.is_some_and(|counted| known.written_in < counted)
     }
 
-    fn index(&self, relationship: usize, identity: usize) -> u16 {
-        let members = &self.issues[relationship].members;
+    fn index(&self, issue: usize, identity: usize) -> u16 {
+        let members = &self.issues[issue].members;
         members.iter().position(|member| *member == identity).map_or(u16::MAX, |index| index as u16)
     }
 
@@ -209,7 +211,7 @@ impl Watch {
                 self.nodes[node].process =
                     Some(WatchedProcess { starting: true, ..WatchedProcess::default() });
             }
-            Happening::Found { relationship, found } => self.found(node, *relationship, *found)?,
+            Happening::Found { issue, found } => self.found(node, *issue, *found)?,
             Happening::Counted { count } => {
                 self.nodes[node].counted = *count;
                 self.process(node).starting = false;
@@ -220,49 +222,49 @@ impl Watch {
                     self.nothing_lost_by_adding(now, node, header)?;
                 }
             }
-            Happening::Installed { relationship } => {
+            Happening::Installed { issue } => {
                 let written_in = self.nodes[node].counted.unwrap_or(0);
-                self.nodes[node].disk.insert(*relationship, Lineage::installed(false, written_in));
+                self.nodes[node].disk.insert(*issue, Known::installed(false, written_in));
                 let found = Found::Good { run: 0, epoch: NO_EPOCH, active: false };
-                self.process(node).sessions.insert(*relationship, WatchedSession::new(NO_EPOCH, found));
+                self.process(node).sessions.insert(*issue, WatchedSession::new(NO_EPOCH, found));
             }
-            Happening::Erased { relationship } => {
-                self.nodes[node].disk.remove(relationship);
-                self.process(node).sessions.remove(relationship);
+            Happening::Erased { issue } => {
+                self.nodes[node].disk.remove(issue);
+                self.process(node).sessions.remove(issue);
             }
-            Happening::Noted { relationship, found } => {
-                self.session(node, *relationship).noted = Some(*found);
+            Happening::Noted { issue, found } => {
+                self.session(node, *issue).noted = Some(*found);
             }
-            Happening::SentTo { relationship, .. } => {
-                self.nothing_after_a_refusal(node, *relationship)?;
+            Happening::SentTo { issue, .. } => {
+                self.nothing_after_a_refusal(node, *issue)?;
             }
-            Happening::Given { relationship, what } => {
-                let session = self.session(node, *relationship);
+            Happening::Given { issue, what } => {
+                let session = self.session(node, *issue);
                 (session.given, session.refused, session.authentic) = (Some(*what), None, false);
             }
-            Happening::Refused { relationship, error } => self.refused(node, *relationship, error)?,
-            Happening::PlaceWritten { relationship, run, epoch, .. } => {
-                self.place_written(now, node, *relationship, (*run, *epoch))?;
+            Happening::Refused { issue, error } => self.refused(node, *issue, error)?,
+            Happening::PlaceWritten { issue, run, epoch, .. } => {
+                self.place_written(now, node, *issue, (*run, *epoch))?;
             }
-            Happening::ActiveWritten { relationship } => {
-                self.nothing_after_a_refusal(node, *relationship)?;
-                self.goes_over(now, node, *relationship);
-                self.lineage(node, *relationship).active = true;
+            Happening::ActiveWritten { issue } => {
+                self.nothing_after_a_refusal(node, *issue)?;
+                self.goes_over(now, node, *issue);
+                self.known(node, *issue).active = true;
             }
-            Happening::NotWritten { relationship } => self.proven(now, node, *relationship),
-            Happening::Sent { relationship, header, kind, body } => {
-                self.sent(now, node, *relationship, header, *kind, body)?;
+            Happening::NotWritten { issue } => self.proven(now, node, *issue),
+            Happening::Sent { issue, header, kind, body } => {
+                self.sent(now, node, *issue, header, *kind, body)?;
             }
-            Happening::Delivered { relationship, header, delivery } => {
-                self.delivered(now, node, *relationship, header, delivery)?;
+            Happening::Delivered { issue, header, delivery } => {
+                self.delivered(now, node, *issue, header, delivery)?;
             }
-            Happening::Told { relationship, event } => {
-                self.nothing_after_a_refusal(node, *relationship)?;
+            Happening::Told { issue, event } => {
+                self.nothing_after_a_refusal(node, *issue)?;
                 if let Event::Rejected { reason: Rejection::UnexpectedKind, .. } = event {
-                    self.session(node, *relationship).authentic = true;
+                    self.session(node, *issue).authentic = true;
                 }
             }
-            Happening::Stands { relationship, stands } => self.stands(now, node, *relationship, stands)?,
+            Happening::Stands { issue, stands } => self.stands(now, node, *issue, stands)?,
         }
         Ok(())
     }
@@ -271,20 +273,20 @@ impl Watch {
         self.nodes[node].process.as_mut().expect("what happens, happens in a process")
     }
 
-    fn session(&mut self, node: usize, relationship: usize) -> &mut WatchedSession {
-        self.process(node).sessions.get_mut(&relationship).expect("it was found at the start")
+    fn session(&mut self, node: usize, issue: usize) -> &mut WatchedSession {
+        self.process(node).sessions.get_mut(&issue).expect("it was found at the start")
     }
 
-    fn lineage(&mut self, node: usize, relationship: usize) -> &mut Lineage {
-        self.nodes[node].disk.get_mut(&relationship).expect("the node was provisioned with it")
+    fn known(&mut self, node: usize, issue: usize) -> &mut Known {
+        self.nodes[node].disk.get_mut(&issue).expect("the node was provisioned with it")
     }
 
-    fn found(&mut self, node: usize, relationship: usize, found: Found) -> Result<(), Violation> {
-        let outdated = self.is_outdated(node, relationship);
+    fn found(&mut self, node: usize, issue: usize, found: Found) -> Result<(), Violation> {
+        let outdated = self.is_outdated(node, issue);
         let mislays = self.mislays;
-        let lineage = self.lineage(node, relationship);
-        let (floor, active, lost) = (lineage.epoch, lineage.active, lineage.lost);
-        let floor_run = lineage.run;
+        let known = self.known(node, issue);
+        let (floor, active, lost) = (known.epoch, known.active, known.lost);
+        let floor_run = known.run;
         match found {
             Found::Good { .. } if outdated => {
                 return violated(
@@ -301,7 +303,7 @@ impl Watch {
             Found::Good { active: false, .. } if active => {
                 return violated(
                     Invariant::PhasesAlongEdges,
-                    format!("node {node} starts with a staged relationship that was active"),
+                    format!("node {node} starts with a staged issue that was active"),
                 );
             }
             Found::Lost if !lost && !mislays => {
@@ -315,12 +317,12 @@ impl Watch {
             }
             Found::Good { .. } | Found::RolledBack | Found::Lost => {}
         }
-        self.process(node).sessions.insert(relationship, WatchedSession::new(floor, found));
+        self.process(node).sessions.insert(issue, WatchedSession::new(floor, found));
         Ok(())
     }
 
-    fn refused(&mut self, node: usize, relationship: usize, error: &SessionError) -> Result<(), Violation> {
-        let session = self.session(node, relationship);
+    fn refused(&mut self, node: usize, issue: usize, error: &SessionError) -> Result<(), Violation> {
+        let session = self.session(node, issue);
         let phase = session.stands.as_ref().map(|stands| stands.phase);
         session.refused = Some(error.clone());
         match error {
@@ -335,8 +337,8 @@ impl Watch {
         }
     }
 
-    fn nothing_after_a_refusal(&mut self, node: usize, relationship: usize) -> Result<(), Violation> {
-        match &self.session(node, relationship).refused {
+    fn nothing_after_a_refusal(&mut self, node: usize, issue: usize) -> Result<(), Violation> {
+        match &self.session(node, issue).refused {
             Some(error) => violated(
                 Invariant::RefusalsChangeNothing,
                 format!("the session of node {node} refused ({error}) and there is still something to do"),
@@ -349,7 +351,7 @@ impl Watch {
         &mut self,
         now: Duration,
         node: usize,
-        relationship: usize,
+        issue: usize,
         (run, epoch): (u32, u32),
     ) -> Result<(), Violation> {
         let process = self.nodes[node].process.as_ref();
@@ -357,37 +359,37 @@ impl Watch {
         let switched_off = process.is_none();
         let starting = process.is_some_and(|process| process.starting);
         if !switched_off && !starting {
-            self.nothing_after_a_refusal(node, relationship)?;
-            self.proven(now, node, relationship);
+            self.nothing_after_a_refusal(node, issue)?;
+            self.proven(now, node, issue);
         }
         let written_in = self.nodes[node].counted.unwrap_or(0) + u64::from(starting);
         if let Some(noted) = self.nodes[node]
             .process
             .as_mut()
-            .and_then(|process| process.sessions.get_mut(&relationship))
+            .and_then(|process| process.sessions.get_mut(&issue))
             .and_then(|session| session.noted.take())
         {
-            self.found_back(now, node, relationship, &noted)?;
+            self.found_back(now, node, issue, &noted)?;
         }
-        let lineage = self.lineage(node, relationship);
-        if (run, rank(epoch)) < (lineage.run, rank(lineage.epoch)) {
-            let before = lineage.epoch;
+        let known = self.known(node, issue);
+        if (run, rank(epoch)) < (known.run, rank(known.epoch)) {
+            let before = known.epoch;
             return violated(
                 Invariant::EpochsNeverGoBack,
                 format!("node {node} writes epoch {epoch} after {before}"),
             );
         }
-        (lineage.run, lineage.epoch) = (run, epoch);
+        (known.run, known.epoch) = (run, epoch);
         if !switched_off {
-            lineage.written_in = written_in;
+            known.written_in = written_in;
         }
         Ok(())
     }
 
     /// A frame authenticated: if the element was asked for its epoch, that call counts no more.
-    fn proven(&mut self, now: Duration, node: usize, relationship: usize) {
+    fn proven(&mut self, now: Duration, node: usize, issue: usize) {
         let Some(session) =
-            self.process(node).sessions.get_mut(&relationship).filter(|session| session.given.is_some())
+            self.process(node).sessions.get_mut(&issue).filter(|session| session.given.is_some())
         else {
             return;
         };
@@ -404,17 +406,17 @@ impl Watch {
         &mut self,
         now: Duration,
         node: usize,
-        relationship: usize,
+        issue: usize,
         header: &Header,
         kind: FrameKind,
         body: &[u8],
     ) -> Result<(), Violation> {
-        self.nothing_after_a_refusal(node, relationship)?;
+        self.nothing_after_a_refusal(node, issue)?;
         let identity = self.nodes[node].identity;
         let Header { sender, epoch, salt, counter, tag, .. } = *header;
-        self.sends_in_its_generation(node, relationship)?;
+        self.sends_in_its_generation(node, issue)?;
         let sent = Sent { at: now, kind, body: body.to_vec() };
-        if self.sent.insert(name(relationship, header), sent).is_some() {
+        if self.sent.insert(name(issue, header), sent).is_some() {
             return violated(
                 Invariant::NoKeyAndNonceTwice,
                 format!(
@@ -422,15 +424,15 @@ impl Watch {
                 ),
             );
         }
-        let salts = self.salts.entry((relationship, tag.0, sender, epoch)).or_default();
+        let salts = self.salts.entry((issue, tag.0, sender, epoch)).or_default();
         salts.insert(salt);
         if salts.len() > 1 {
-            self.second_salt.insert((relationship, sender), now);
+            self.second_salt.insert((issue, sender), now);
         }
-        let index = self.index(relationship, identity);
-        let lineage = self.lineage(node, relationship);
-        if lineage.epoch != epoch || !lineage.active || sender != index {
-            let (durable, active) = (lineage.epoch, lineage.active);
+        let index = self.index(issue, identity);
+        let known = self.known(node, issue);
+        if known.epoch != epoch || !known.active || sender != index {
+            let (durable, active) = (known.epoch, known.active);
             return violated(
                 Invariant::DurableBeforeUse,
                 format!("node {node} sends in epoch {epoch}; durable is {durable}, active: {active}"),
@@ -443,19 +445,19 @@ impl Watch {
         &mut self,
         now: Duration,
         node: usize,
-        relationship: usize,
+        issue: usize,
         header: &Header,
         delivery: &Delivered,
     ) -> Result<(), Violation> {
-        self.nothing_after_a_refusal(node, relationship)?;
-        if !self.issues[relationship].members.contains(&self.nodes[node].identity) {
+        self.nothing_after_a_refusal(node, issue)?;
+        if !self.issues[issue].members.contains(&self.nodes[node].identity) {
             return violated(
                 Invariant::RemovedMemberOpensNothing,
                 format!("node {node} was removed, and opens a frame of epoch {}", header.epoch),
             );
         }
         let epoch = header.epoch;
-        let session = self.session(node, relationship);
+        let session = self.session(node, issue);
         session.authentic = true;
         let floor = session.floor;
         if rank(epoch) <= rank(floor) {
@@ -464,9 +466,9 @@ impl Watch {
                 format!("node {node} accepts a frame of epoch {epoch} and had {floor} when it started"),
             );
         }
-        let lineage = self.lineage(node, relationship);
-        if rank(epoch) > rank(lineage.epoch) || !lineage.active {
-            let (durable, active) = (lineage.epoch, lineage.active);
+        let known = self.known(node, issue);
+        if rank(epoch) > rank(known.epoch) || !known.active {
+            let (durable, active) = (known.epoch, known.active);
             return violated(
                 Invariant::DurableBeforeUse,
                 format!(
@@ -475,8 +477,8 @@ impl Watch {
             );
         }
         let Delivered { from, index, kind, payload } = delivery;
-        let name = name(relationship, header);
-        let sender = self.issues[relationship].members.get(usize::from(header.sender)).copied();
+        let name = name(issue, header);
+        let sender = self.issues[issue].members.get(usize::from(header.sender)).copied();
         let sent = self.sent.get(&name).filter(|sent| {
             sent.kind == *kind && sent.body == *payload && sender == Some(*from) && *index == header.sender
         });
@@ -490,29 +492,23 @@ impl Watch {
             );
         };
         let fresh = sent.at >= self.since;
-        if !self.lineage(node, relationship).delivered.insert(name) {
+        if !self.known(node, issue).delivered.insert(name) {
             return violated(
                 Invariant::NothingDeliveredTwice,
                 format!("node {node} accepts \"{}\" of node {from} again", payload.escape_ascii()),
             );
         }
         if fresh {
-            self.heard.entry((relationship, *from, node)).or_insert(now);
+            self.heard.entry((issue, *from, node)).or_insert(now);
         }
         Ok(())
     }
 
-    fn stands(
-        &mut self,
-        now: Duration,
-        node: usize,
-        relationship: usize,
-        stands: &Stands,
-    ) -> Result<(), Violation> {
-        let lineage = self.lineage(node, relationship);
-        let (durable, lost) = (lineage.epoch, lineage.lost);
-        let members = self.issues[relationship].members.len();
-        let session = self.session(node, relationship);
+    fn stands(&mut self, now: Duration, node: usize, issue: usize, stands: &Stands) -> Result<(), Violation> {
+        let known = self.known(node, issue);
+        let (durable, lost) = (known.epoch, known.lost);
+        let members = self.issues[issue].members.len();
+        let session = self.session(node, issue);
         let session_was_without_place = lost || session.found == Found::RolledBack;
         phase_is_allowed(node, session, stands, durable)?;
         epoch_is_durable(node, stands, durable)?;
@@ -527,9 +523,9 @@ impl Watch {
             );
         }
         if is_lost(stands.phase) && session_was_without_place {
-            self.nodes[node].without_place.insert(relationship, now);
+            self.nodes[node].without_place.insert(issue, now);
         }
-        let session = self.session(node, relationship);
+        let session = self.session(node, issue);
         state_is_bounded(node, session, stands, members)?;
         element_is_spared(now, node, session, stands)?;
         session.stands = Some(stands.clone());
@@ -537,7 +533,7 @@ impl Watch {
     }
 }
 
-impl Lineage {
+impl Known {
     fn installed(active: bool, written_in: u64) -> Self {
         Self { run: 0, epoch: NO_EPOCH, lost: false, active, written_in, delivered: HashSet::new() }
     }
@@ -562,8 +558,8 @@ fn is_lost(phase: Phase) -> bool {
     matches!(phase, Phase::WithoutPlace | Phase::RolledBack | Phase::Resyncing)
 }
 
-fn name(relationship: usize, header: &Header) -> FrameName {
-    (relationship, header.tag.0, header.sender, header.epoch, header.salt, header.counter)
+fn name(issue: usize, header: &Header) -> FrameName {
+    (issue, header.tag.0, header.sender, header.epoch, header.salt, header.counter)
 }
 
 /// Orders epochs, with "none yet" below all others.

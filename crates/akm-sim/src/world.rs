@@ -1,26 +1,34 @@
+//! Everything there is in a simulation, and the next thing that happens in it.
+
+mod acts;
+mod changes;
+mod settle;
+mod steps;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use akm_core::frame::FrameKind;
-use akm_core::session::{Input, Phase};
-use akm_core::tree::{LAST_EPOCH, NO_EPOCH};
+use akm_core::session::{Input, Phase, Session};
+use akm_core::tree::NO_EPOCH;
 
-use crate::action::Action;
 use crate::disk::Disk;
 use crate::element::Element;
 use crate::flaw::Flaw;
 use crate::happening::Happening;
 use crate::intruder::Intruder;
 use crate::invariant::{Invariant, Violation};
-use crate::module::{Change, Module};
+use crate::issue::Issue;
+use crate::module::Module;
 use crate::network::Network;
-use crate::node::{Node, Outcome};
+use crate::node::Node;
+use crate::process::Aftermath;
 use crate::random::{Part, Random};
-use crate::relationship::Relationship;
 use crate::setup::Setup;
 use crate::tally::Tally;
 use crate::trace::Trace;
 use crate::watch::Watch;
+pub use steps::Step;
 
 /// Nodes, their relationships, the network between them, an intruder, the time, and somebody who sees
 /// it all.
@@ -29,7 +37,7 @@ pub struct World {
     pub(crate) setup: Setup,
     pub(crate) now: Duration,
     pub(crate) nodes: Vec<Node>,
-    pub(crate) relationships: Vec<Relationship>,
+    pub(crate) issues: Vec<Issue>,
     pub(crate) network: Network,
     pub(crate) watch: Watch,
     pub(crate) settling: Random,
@@ -52,13 +60,13 @@ enum Next {
 impl World {
     /// A world in which nothing has happened but provisioning. All nodes are switched off.
     pub fn new(setup: &Setup) -> Self {
-        let relationships = Relationship::issue(setup);
+        let issues = Issue::first(setup);
         let mut watch = Watch::new(setup.flaw == Some(Flaw::MislaysPlaces));
-        for (number, relationship) in relationships.iter().enumerate() {
+        for (number, issue) in issues.iter().enumerate() {
             let overlap = setup.relationships[number].policy.overlap;
-            watch.issued(number, relationship.members.clone(), 1, 1, overlap);
+            watch.issued(number, issue.members.clone(), 1, 1, overlap);
         }
-        let module = Module::new(&relationships);
+        let module = Module::new(&issues);
         let mut nodes = Vec::new();
         for (number, wanted) in setup.nodes.iter().enumerate() {
             let element = Element::new(wanted.counter, Random::stream(setup.seed, Part::Element, number));
@@ -72,10 +80,10 @@ impl World {
                 node.element.break_generator();
             }
             let mut of_this_node = Vec::new();
-            for (at, relationship) in relationships.iter().enumerate() {
-                if relationship.members.contains(&number) {
-                    node.install(at, relationship);
-                    of_this_node.push((at, relationship.active));
+            for (at, issue) in issues.iter().enumerate() {
+                if issue.members.contains(&number) {
+                    node.install(at, issue);
+                    of_this_node.push((at, issue.active));
                 }
             }
             watch.provisioned(number, wanted.counter, &of_this_node);
@@ -88,7 +96,7 @@ impl World {
             now: Duration::ZERO,
             images: vec![Vec::new(); nodes.len()],
             nodes,
-            relationships,
+            issues,
             network: Network::new(Random::stream(setup.seed, Part::Network, 0)),
             watch,
             settling: Random::stream(setup.seed, Part::Settling, 0),
@@ -136,12 +144,12 @@ impl World {
 
     /// The epoch of a relationship at a node in memory; "none yet" without a session.
     pub fn epoch(&self, node: usize, relationship: usize) -> u32 {
-        self.nodes[node].session(relationship).map_or(NO_EPOCH, akm_core::session::Session::epoch)
+        self.nodes[node].session(relationship).map_or(NO_EPOCH, Session::epoch)
     }
 
     /// The run of a relationship at a node; 0 without a session.
     pub fn run(&self, node: usize, relationship: usize) -> u32 {
-        self.nodes[node].session(relationship).map_or(0, akm_core::session::Session::run)
+        self.nodes[node].session(relationship).map_or(0, Session::run)
     }
 
     /// Where a relationship stands at a node; `None` without a session.
@@ -170,199 +178,16 @@ impl World {
         self.input(node, relationship, Input::Timeout)
     }
 
-    /// Does one thing to the world, and checks all invariants.
-    pub fn act(&mut self, action: &Action) -> Result<(), Violation> {
-        if self.log.is_some() {
-            self.note(&format!("---- {action}"));
-        }
-        if !self.names_what_is_there(action) {
-            return Ok(());
-        }
-        match action {
-            Action::Run(time) => self.run_until(self.now + *time)?,
-            Action::Send { node, relationship } => self.send(*node, *relationship)?,
-            Action::Advance { node, relationship } => self.input(*node, *relationship, Input::Advance)?,
-            Action::Activate { node, relationship } => self.input(*node, *relationship, Input::Activate)?,
-            Action::Crash { node } => self.crash(*node)?,
-            Action::CrashAfter { node, steps } => self.nodes[*node].dies_after(Some(*steps)),
-            Action::Start { node } => self.start(*node)?,
-            Action::DiskFull { node, full } => self.nodes[*node].disk.fill_up(*full),
-            Action::ElementSilent { node, silent } => self.nodes[*node].element.fall_silent(*silent),
-            Action::Image { node } => {
-                let image = self.nodes[*node].disk.clone();
-                self.images[*node].push(image);
-                self.watch.imaged(*node);
-            }
-            Action::Restore { node, image } => self.restore(*node, *image)?,
-            Action::Clone { node } => self.clone_node(*node),
-            Action::Cut { from, to, cut } => self.network.cut(*from, *to, *cut),
-            Action::Split { side } => self.network.split(side, self.nodes.len()),
-            Action::Join => self.network.join(),
-            Action::Loss { in_a_thousand } => self.network.loss = *in_a_thousand,
-            Action::Duplicate { in_a_thousand } => self.network.duplication = *in_a_thousand,
-            Action::Delay { shortest, longest } => self.network.delay = (*shortest, *longest),
-            Action::Leap { node, relationship, epochs } => {
-                self.crash(*node)?;
-                let mut outcome = Outcome::default();
-                let issue = self.issue_on_disk(*node, *relationship);
-                if let Some(issue) = issue {
-                    self.nodes[*node].leap(issue, &self.relationships[issue], *epochs, &mut outcome);
-                }
-                self.carry_on(*node, outcome)?;
-                self.start(*node)?;
-            }
-            Action::Replay { frame, to } => {
-                let frame = self.intruder.recorded(*frame).map(|(_, frame)| frame);
-                self.intrude(*to, frame)?;
-            }
-            Action::Alter { frame, byte, bits, to } => {
-                let frame = self.intruder.alter(*frame, *byte, *bits);
-                self.intrude(*to, frame)?;
-            }
-            Action::Resign { frame, ahead, to } => {
-                let Some((relationship, _)) = self.intruder.recorded(*frame) else { return Ok(()) };
-                let epoch = self.ahead(*to, self.relationships[relationship].lineage, *ahead);
-                let frame = self.intruder.resign(*frame, epoch, &self.relationships);
-                self.intrude(*to, frame)?;
-            }
-            Action::Forge { relationship, sender, ahead, to } => {
-                let epoch = self.ahead(*to, *relationship, *ahead);
-                let frame = self.intruder.forge(
-                    &self.relationships[self.module.latest(*relationship)],
-                    *sender,
-                    epoch,
-                );
-                self.intrude(*to, Some(frame))?;
-            }
-            Action::Noise { length, to } => {
-                let frame = self.intruder.noise(*length);
-                self.intrude(*to, Some(frame))?;
-            }
-            Action::Tagged { relationship, length, to } => {
-                let frame =
-                    self.intruder.tagged(&self.relationships[self.module.latest(*relationship)], *length);
-                self.intrude(*to, Some(frame))?;
-            }
-            Action::Lose { node, relationship } => self.lose(*node, Some(*relationship))?,
-            Action::Wipe { node } => self.lose(*node, None)?,
-            Action::Change { relationship, change } => self.change(*relationship, *change)?,
-            Action::ModuleWorks => self.module_works()?,
-            Action::ModuleBackup => self.backup = self.module.clone(),
-            Action::ModuleRestore => {
-                let Self { module, backup, nodes, .. } = self;
-                module.restore(backup, nodes.len());
-            }
-            Action::Settle => self.settle(None)?,
-            Action::SettleAlone { node } => self.settle(Some(*node))?,
-        }
-        Ok(())
-    }
-
-    /// Whether the nodes and relationships that an action names exist.
-    fn names_what_is_there(&self, action: &Action) -> bool {
-        let (nodes, relationships): (&[usize], &[usize]) = match action {
-            Action::Send { node, relationship }
-            | Action::Advance { node, relationship }
-            | Action::Activate { node, relationship }
-            | Action::Leap { node, relationship, .. }
-            | Action::Forge { relationship, to: node, .. }
-            | Action::Lose { node, relationship }
-            | Action::Change { relationship, change: Change::Add { node } | Change::Remove { node } }
-            | Action::Tagged { relationship, to: node, .. } => (&[*node], &[*relationship]),
-            Action::Change { relationship, change: Change::Renew { .. } } => (&[], &[*relationship]),
-            Action::Crash { node }
-            | Action::CrashAfter { node, .. }
-            | Action::Start { node }
-            | Action::DiskFull { node, .. }
-            | Action::ElementSilent { node, .. }
-            | Action::Image { node }
-            | Action::Restore { node, .. }
-            | Action::Clone { node }
-            | Action::Replay { to: node, .. }
-            | Action::Alter { to: node, .. }
-            | Action::Resign { to: node, .. }
-            | Action::Wipe { node }
-            | Action::Noise { to: node, .. }
-            | Action::SettleAlone { node } => (&[*node], &[]),
-            Action::Cut { from, to, .. } => (&[*from, *to], &[]),
-            Action::Split { side } => (side, &[]),
-            Action::Run(_)
-            | Action::Join
-            | Action::Loss { .. }
-            | Action::Duplicate { .. }
-            | Action::Delay { .. }
-            | Action::ModuleWorks
-            | Action::ModuleBackup
-            | Action::ModuleRestore
-            | Action::Settle => (&[], &[]),
-        };
-        nodes.iter().all(|node| *node < self.nodes.len())
-            && relationships.iter().all(|number| *number < self.setup.relationships.len())
-    }
-
-    /// The epoch that lies this far ahead of a node.
-    fn ahead(&self, node: usize, relationship: usize, ahead: u32) -> u32 {
-        let epoch = self.epoch(node, relationship);
-        let next = if epoch == NO_EPOCH { 0 } else { epoch };
-        next.saturating_add(ahead).min(LAST_EPOCH)
-    }
-
-    /// The highest generation of a relationship that is active on the disk of a node, or the highest.
-    fn issue_on_disk(&self, node: usize, lineage: usize) -> Option<usize> {
-        let disk = &self.nodes[node].disk;
-        let issues = disk.installed().filter(|issue| self.relationships[*issue].lineage == lineage);
-        issues.max_by_key(|issue| (disk.is_active(*issue), self.relationships[*issue].sds.generation()))
-    }
-
-    fn lose(&mut self, node: usize, lineage: Option<usize>) -> Result<(), Violation> {
-        self.crash(node)?;
-        for issue in 0..self.relationships.len() {
-            if lineage.is_none_or(|lineage| self.relationships[issue].lineage == lineage) {
-                self.nodes[node].disk.lose_place(issue);
-                self.watch.lost(node, issue);
-            }
-        }
-        Ok(())
-    }
-
-    /// The module's word for a generation, at a node.
-    pub(crate) fn activate(&mut self, node: usize, lineage: usize, generation: u32) -> Result<(), Violation> {
-        let staged = self.nodes[node].lineage(lineage).and_then(akm_core::lineage::Lineage::staged);
-        if staged.is_some_and(|staged| staged.membership().sds().generation() == generation) {
-            self.input(node, lineage, Input::Activate)?;
-        }
-        Ok(())
-    }
-
-    fn restore(&mut self, node: usize, back: usize) -> Result<(), Violation> {
-        let Some(last) = self.images[node].len().checked_sub(1) else { return Ok(()) };
-        let image = last - back.min(last);
-        self.crash(node)?;
-        self.nodes[node].disk.restore(&self.images[node][image]);
-        self.watch.restored(node, image);
-        Ok(())
-    }
-
-    fn clone_node(&mut self, node: usize) {
-        let number = self.nodes.len();
-        let element = Random::stream(self.setup.seed, Part::Element, number);
-        let system = Random::stream(self.setup.seed, Part::System, number);
-        let copy = self.nodes[node].copy(element, system);
-        self.nodes.push(copy);
-        self.images.push(Vec::new());
-        self.watch.cloned(node);
-    }
-
     pub(crate) fn crash(&mut self, node: usize) -> Result<(), Violation> {
-        let mut outcome = Outcome::default();
-        self.nodes[node].crash(&mut outcome);
-        self.carry_on(node, outcome)
+        let mut aftermath = Aftermath::default();
+        self.nodes[node].crash(&mut aftermath);
+        self.carry_on(node, aftermath)
     }
 
     pub(crate) fn start(&mut self, node: usize) -> Result<(), Violation> {
-        let mut outcome = Outcome::default();
-        self.nodes[node].start(self.now, &self.relationships, &mut outcome);
-        self.carry_on(node, outcome)
+        let mut aftermath = Aftermath::default();
+        self.nodes[node].start(self.now, &self.issues, &mut aftermath);
+        self.carry_on(node, aftermath)
     }
 
     pub(crate) fn send(&mut self, node: usize, relationship: usize) -> Result<(), Violation> {
@@ -377,34 +202,25 @@ impl World {
         relationship: usize,
         input: Input<'_>,
     ) -> Result<(), Violation> {
-        let mut outcome = Outcome::default();
-        self.nodes[node].drive(self.now, relationship, input, &self.relationships, &mut outcome);
-        self.carry_on(node, outcome)
-    }
-
-    /// The intruder's frames arrive at once.
-    fn intrude(&mut self, to: usize, frame: Option<Vec<u8>>) -> Result<(), Violation> {
-        let mut outcome = Outcome::default();
-        if let Some(frame) = frame {
-            self.nodes[to].receive(self.now, &frame, &self.relationships, &mut outcome);
-        }
-        self.carry_on(to, outcome)
+        let mut aftermath = Aftermath::default();
+        self.nodes[node].drive(self.now, relationship, input, &self.issues, &mut aftermath);
+        self.carry_on(node, aftermath)
     }
 
     /// Shows the watch what happened at a node, and sends what it made on its way.
-    pub(crate) fn carry_on(&mut self, node: usize, outcome: Outcome) -> Result<(), Violation> {
-        for happening in &outcome.happenings {
+    pub(crate) fn carry_on(&mut self, node: usize, aftermath: Aftermath) -> Result<(), Violation> {
+        for happening in &aftermath.happenings {
             if self.log.is_some() && !matches!(happening, Happening::Stands { .. }) {
                 self.note(&format!("node {node}  {happening}"));
             }
             self.watch.see(self.now, node, happening)?;
         }
-        for (relationship, member, frame) in outcome.frames {
-            let Relationship { lineage, members, .. } = &self.relationships[relationship];
+        for (issue, member, frame) in aftermath.frames {
+            let Issue { relationship, members, .. } = &self.issues[issue];
             let only = member.map(|member| members[usize::from(member)]);
             // Who was removed still hears what goes over the wire.
             let ever = |node: usize| {
-                let mut issues = self.relationships.iter().filter(|issue| issue.lineage == *lineage);
+                let mut issues = self.issues.iter().filter(|issue| issue.relationship == *relationship);
                 issues.any(|issue| issue.members.contains(&node))
             };
             for to in (0..self.nodes.len()).filter(|to| *to != node) {
@@ -413,7 +229,7 @@ impl World {
                     self.network.send(self.now, node, to, &frame);
                 }
             }
-            self.intruder.record(relationship, frame);
+            self.intruder.record(issue, frame);
         }
         Ok(())
     }
@@ -440,9 +256,9 @@ impl World {
         match next {
             Next::Arrival => {
                 let flight = self.network.arrive().expect("it is due");
-                let mut outcome = Outcome::default();
-                self.nodes[flight.to].receive(self.now, &flight.frame, &self.relationships, &mut outcome);
-                self.carry_on(flight.to, outcome)?;
+                let mut aftermath = Aftermath::default();
+                self.nodes[flight.to].receive(self.now, &flight.frame, &self.issues, &mut aftermath);
+                self.carry_on(flight.to, aftermath)?;
             }
             Next::Timer { node, relationship } => {
                 self.input(node, relationship, Input::Timeout)?;

@@ -18,15 +18,15 @@ impl Watch {
         &mut self,
         now: Duration,
         node: usize,
-        relationship: usize,
+        issue: usize,
         found: &FoundBack,
     ) -> Result<(), Violation> {
         let FoundBack { way, run, epoch, .. } = *found;
         let identity = self.nodes[node].identity;
-        let was_found = self.session(node, relationship).found;
-        let without = self.lineage(node, relationship).lost || was_found == Found::RolledBack;
-        let lineage = self.lineage(node, relationship);
-        let own = (lineage.run, lineage.epoch);
+        let was_found = self.session(node, issue).found;
+        let without = self.known(node, issue).lost || was_found == Found::RolledBack;
+        let known = self.known(node, issue);
+        let own = (known.run, known.epoch);
         if !without && (run, rank(epoch)) < (own.0, rank(own.1)) {
             return violated(
                 Invariant::NobodyAdoptsALowerPlace,
@@ -36,10 +36,10 @@ impl Watch {
                 ),
             );
         }
-        if way == Way::Failsafe && self.index(relationship, identity) == 0 {
-            for member in self.issues[relationship].members.clone() {
+        if way == Way::Failsafe && self.index(issue, identity) == 0 {
+            for member in self.issues[issue].members.clone() {
                 let lately = |other: &WatchedNode| {
-                    let seen = other.without_place.get(&relationship);
+                    let seen = other.without_place.get(&issue);
                     other.identity == member && seen.is_some_and(|at| *at + LATELY >= now)
                 };
                 if !self.nodes.iter().any(lately) {
@@ -50,13 +50,13 @@ impl Watch {
                 }
             }
         }
-        let lineage = self.lineage(node, relationship);
+        let known = self.known(node, issue);
         if without {
             // What it knew is gone. Frames above the place that it is given may be accepted once more.
-            (lineage.run, lineage.epoch, lineage.lost) = (run, epoch, false);
-            lineage.delivered.clear();
+            (known.run, known.epoch, known.lost) = (run, epoch, false);
+            known.delivered.clear();
         }
-        let session = self.session(node, relationship);
+        let session = self.session(node, issue);
         session.floor = epoch;
         session.found = Found::Good { run, epoch, active: true };
         Ok(())
@@ -64,23 +64,23 @@ impl Watch {
 
     /// A generation becomes active at a node.
     pub(super) fn goes_over(&mut self, now: Duration, node: usize, to: usize) {
-        let Issued { lineage, generation, .. } = self.issues[to];
+        let Issued { relationship, generation, .. } = self.issues[to];
         let before = self.nodes[node].disk.iter().filter(|(issue, held)| {
             let other = &self.issues[**issue];
-            held.active && other.lineage == lineage && other.generation < generation
+            held.active && other.relationship == relationship && other.generation < generation
         });
         let before = before.map(|(issue, _)| *issue).max_by_key(|issue| self.issues[*issue].generation);
         if let Some(from) = before {
-            self.process(node).turned.insert(lineage, (from, to, now));
+            self.process(node).turned.insert(relationship, (from, to, now));
         }
     }
 
     /// Nobody sends in a generation below one that is active at the same node.
-    pub(super) fn sends_in_its_generation(&self, node: usize, relationship: usize) -> Result<(), Violation> {
-        let issue = &self.issues[relationship];
+    pub(super) fn sends_in_its_generation(&self, node: usize, issue: usize) -> Result<(), Violation> {
+        let issue = &self.issues[issue];
         let later = self.nodes[node].disk.iter().any(|(other, held)| {
             let other = &self.issues[*other];
-            held.active && other.lineage == issue.lineage && other.generation > issue.generation
+            held.active && other.relationship == issue.relationship && other.generation > issue.generation
         });
         if later || !issue.members.contains(&self.nodes[node].identity) {
             return violated(
@@ -91,7 +91,7 @@ impl Watch {
         Ok(())
     }
 
-    /// A frame arrived that no relationship of a node claims: was it one of the generation before, which
+    /// A frame arrived that no issue of a node claims: was it one of the generation before, which
     /// should still be open?
     pub(super) fn nothing_lost_by_adding(
         &mut self,

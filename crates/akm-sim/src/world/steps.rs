@@ -1,12 +1,14 @@
+//! Steps of a world in which nothing happens by itself, for the model check.
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use akm_core::frame::{Class, Header};
 use akm_core::session::Input;
 
+use super::World;
 use crate::action::Action;
 use crate::invariant::Violation;
-use crate::node::Outcome;
-use crate::world::World;
+use crate::process::Aftermath;
 
 /// One step of a world in which nothing happens by itself: for whoever tries every order of steps. Frames are
 /// named by their place among all that are on the way.
@@ -57,9 +59,9 @@ impl World {
         if again {
             self.network.put_back(&flight);
         }
-        let mut outcome = Outcome::default();
-        self.nodes[flight.to].receive(self.now, &flight.frame, &self.relationships, &mut outcome);
-        self.carry_on(flight.to, outcome)
+        let mut aftermath = Aftermath::default();
+        self.nodes[flight.to].receive(self.now, &flight.frame, &self.issues, &mut aftermath);
+        self.carry_on(flight.to, aftermath)
     }
 
     /// How many frames are on the way.

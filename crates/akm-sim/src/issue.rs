@@ -1,3 +1,5 @@
+//! A generation of a relationship, with the secrets that the module has of it.
+
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::sds::{
     ElementRoot, Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet, Tag,
@@ -11,9 +13,9 @@ use crate::setup::{RelationshipSetup, Setup};
 /// A generation of a relationship, as its module made it. Each has a number of its own, the first ones that
 /// of their relationship.
 #[derive(Debug)]
-pub struct Relationship {
+pub struct Issue {
     /// The number of the relationship.
-    pub lineage: usize,
+    pub relationship: usize,
     /// The numbers of its members, by index.
     pub members: Vec<usize>,
     /// Whether it is active from the beginning.
@@ -27,9 +29,9 @@ pub struct Relationship {
     root_of: Option<Box<(Random, SynchronizedDataSet)>>,
 }
 
-impl Relationship {
-    /// Makes all relationships of a setup.
-    pub fn issue(setup: &Setup) -> Vec<Self> {
+impl Issue {
+    /// Makes the first generation of each relationship of a setup.
+    pub fn first(setup: &Setup) -> Vec<Self> {
         let mut issued: Vec<Self> = Vec::new();
         for (number, wanted) in setup.relationships.iter().enumerate() {
             let mut made = Self::new(setup.seed, number, wanted);
@@ -57,8 +59,8 @@ impl Relationship {
             policy: wanted.policy.emit(),
         })
         .expect("a setup has two members or more, in ascending order");
-        let mut relationship = Self {
-            lineage: number,
+        let mut issue = Self {
+            relationship: number,
             members: wanted.members.clone(),
             active: wanted.active,
             sds,
@@ -66,8 +68,8 @@ impl Relationship {
             random,
             root_of: None,
         };
-        relationship.tag = relationship.secrets().tag;
-        relationship
+        issue.tag = issue.secrets().tag;
+        issue
     }
 
     /// The next generation after this one, or one above it.
@@ -89,8 +91,8 @@ impl Relationship {
             Some(first) => first.clone(),
             None => Box::new((self.random.clone(), self.sds.clone())),
         });
-        let (lineage, members) = (self.lineage, members.to_vec());
-        let mut made = Self { lineage, members, active: false, sds, tag: Tag([0; 4]), random, root_of };
+        let (relationship, members) = (self.relationship, members.to_vec());
+        let mut made = Self { relationship, members, active: false, sds, tag: Tag([0; 4]), random, root_of };
         made.tag = made.secrets().tag;
         made
     }

@@ -1,12 +1,14 @@
+//! All faults stop, and whoever speaks must be heard within the bound.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use akm_core::session::{Input, Phase, Session};
 use akm_core::tree::LAST_EPOCH;
 
+use super::World;
 use crate::bound::{self, Pace};
 use crate::invariant::{Invariant, Violation};
-use crate::world::World;
 
 /// That one member is to hear another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +139,7 @@ impl World {
             self.module_works()?;
         }
         for relationship in 0..self.setup.relationships.len() {
-            let generation = self.relationships[self.module.latest(relationship)].sds.generation();
+            let generation = self.issues[self.module.latest(relationship)].sds.generation();
             for node in 0..self.nodes.len() {
                 self.activate(node, relationship, generation)?;
             }
@@ -148,7 +150,7 @@ impl World {
     /// Demands that members without place find back within the bound, if anybody can help them.
     fn all_find_back(&mut self, paces: &[Pace]) -> Result<(), Violation> {
         for (relationship, _) in paces.iter().enumerate() {
-            let members = self.relationships[self.module.latest(relationship)].members.len();
+            let members = self.issues[self.module.latest(relationship)].members.len();
             let Some(bound) = self.help(relationship, members) else {
                 self.watch.tally.helpless += self.without_place(relationship).len() as u64;
                 continue;
@@ -178,7 +180,7 @@ impl World {
     /// The nodes whose relationship is in its latest generation and in such a phase there.
     fn of_latest(&self, relationship: usize, phase: impl Fn(Phase) -> bool) -> Vec<usize> {
         // A module that was restored may have made another of the same number.
-        let latest = self.relationships[self.module.latest(relationship)].sds.digest();
+        let latest = self.issues[self.module.latest(relationship)].sds.digest();
         let fits = |node: &usize| {
             self.nodes[*node].session(relationship).is_some_and(|session| {
                 session.membership().sds().digest() == latest && phase(session.phase())
@@ -202,7 +204,7 @@ impl World {
     }
 
     fn has_copies(&self, relationship: usize) -> bool {
-        let members = &self.relationships[self.module.latest(relationship)].members;
+        let members = &self.issues[self.module.latest(relationship)].members;
         members.iter().any(|member| self.nodes.iter().filter(|node| node.identity == *member).count() > 1)
     }
 

@@ -1,0 +1,206 @@
+//! What an action does to a world.
+
+use akm_core::lineage::Lineage;
+use akm_core::session::Input;
+use akm_core::tree::{LAST_EPOCH, NO_EPOCH};
+
+use super::World;
+use crate::action::{Action, Change};
+use crate::invariant::Violation;
+use crate::process::Aftermath;
+use crate::random::{Part, Random};
+
+impl World {
+    /// Does one thing to the world, and checks all invariants.
+    pub fn act(&mut self, action: &Action) -> Result<(), Violation> {
+        if self.log.is_some() {
+            self.note(&format!("---- {action}"));
+        }
+        if !self.names_what_is_there(action) {
+            return Ok(());
+        }
+        match action {
+            Action::Run(time) => self.run_until(self.now + *time)?,
+            Action::Send { node, relationship } => self.send(*node, *relationship)?,
+            Action::Advance { node, relationship } => self.input(*node, *relationship, Input::Advance)?,
+            Action::Activate { node, relationship } => self.input(*node, *relationship, Input::Activate)?,
+            Action::Crash { node } => self.crash(*node)?,
+            Action::CrashAfter { node, steps } => self.nodes[*node].dies_after(Some(*steps)),
+            Action::Start { node } => self.start(*node)?,
+            Action::DiskFull { node, full } => self.nodes[*node].disk.fill_up(*full),
+            Action::ElementSilent { node, silent } => self.nodes[*node].element.fall_silent(*silent),
+            Action::Image { node } => {
+                let image = self.nodes[*node].disk.clone();
+                self.images[*node].push(image);
+                self.watch.imaged(*node);
+            }
+            Action::Restore { node, image } => self.restore(*node, *image)?,
+            Action::Clone { node } => self.clone_node(*node),
+            Action::Cut { from, to, cut } => self.network.cut(*from, *to, *cut),
+            Action::Split { side } => self.network.split(side, self.nodes.len()),
+            Action::Join => self.network.join(),
+            Action::Loss { in_a_thousand } => self.network.loss = *in_a_thousand,
+            Action::Duplicate { in_a_thousand } => self.network.duplication = *in_a_thousand,
+            Action::Delay { shortest, longest } => self.network.delay = (*shortest, *longest),
+            Action::Leap { node, relationship, epochs } => {
+                self.crash(*node)?;
+                let mut aftermath = Aftermath::default();
+                let issue = self.issue_on_disk(*node, *relationship);
+                if let Some(issue) = issue {
+                    self.nodes[*node].leap(issue, &self.issues[issue], *epochs, &mut aftermath);
+                }
+                self.carry_on(*node, aftermath)?;
+                self.start(*node)?;
+            }
+            Action::Replay { frame, to } => {
+                let frame = self.intruder.recorded(*frame).map(|(_, frame)| frame);
+                self.intrude(*to, frame)?;
+            }
+            Action::Alter { frame, byte, bits, to } => {
+                let frame = self.intruder.alter(*frame, *byte, *bits);
+                self.intrude(*to, frame)?;
+            }
+            Action::Resign { frame, ahead, to } => {
+                let Some((issue, _)) = self.intruder.recorded(*frame) else { return Ok(()) };
+                let epoch = self.ahead(*to, self.issues[issue].relationship, *ahead);
+                let frame = self.intruder.resign(*frame, epoch, &self.issues);
+                self.intrude(*to, frame)?;
+            }
+            Action::Forge { relationship, sender, ahead, to } => {
+                let epoch = self.ahead(*to, *relationship, *ahead);
+                let frame =
+                    self.intruder.forge(&self.issues[self.module.latest(*relationship)], *sender, epoch);
+                self.intrude(*to, Some(frame))?;
+            }
+            Action::Noise { length, to } => {
+                let frame = self.intruder.noise(*length);
+                self.intrude(*to, Some(frame))?;
+            }
+            Action::Tagged { relationship, length, to } => {
+                let frame = self.intruder.tagged(&self.issues[self.module.latest(*relationship)], *length);
+                self.intrude(*to, Some(frame))?;
+            }
+            Action::Lose { node, relationship } => self.lose(*node, Some(*relationship))?,
+            Action::Wipe { node } => self.lose(*node, None)?,
+            Action::Change { relationship, change } => self.change(*relationship, *change)?,
+            Action::ModuleWorks => self.module_works()?,
+            Action::ModuleBackup => self.backup = self.module.clone(),
+            Action::ModuleRestore => {
+                let Self { module, backup, nodes, .. } = self;
+                module.restore(backup, nodes.len());
+            }
+            Action::Settle => self.settle(None)?,
+            Action::SettleAlone { node } => self.settle(Some(*node))?,
+        }
+        Ok(())
+    }
+
+    /// Whether the nodes and relationships that an action names exist.
+    fn names_what_is_there(&self, action: &Action) -> bool {
+        let (nodes, relationships): (&[usize], &[usize]) = match action {
+            Action::Send { node, relationship }
+            | Action::Advance { node, relationship }
+            | Action::Activate { node, relationship }
+            | Action::Leap { node, relationship, .. }
+            | Action::Forge { relationship, to: node, .. }
+            | Action::Lose { node, relationship }
+            | Action::Change { relationship, change: Change::Add { node } | Change::Remove { node } }
+            | Action::Tagged { relationship, to: node, .. } => (&[*node], &[*relationship]),
+            Action::Change { relationship, change: Change::Renew { .. } } => (&[], &[*relationship]),
+            Action::Crash { node }
+            | Action::CrashAfter { node, .. }
+            | Action::Start { node }
+            | Action::DiskFull { node, .. }
+            | Action::ElementSilent { node, .. }
+            | Action::Image { node }
+            | Action::Restore { node, .. }
+            | Action::Clone { node }
+            | Action::Replay { to: node, .. }
+            | Action::Alter { to: node, .. }
+            | Action::Resign { to: node, .. }
+            | Action::Wipe { node }
+            | Action::Noise { to: node, .. }
+            | Action::SettleAlone { node } => (&[*node], &[]),
+            Action::Cut { from, to, .. } => (&[*from, *to], &[]),
+            Action::Split { side } => (side, &[]),
+            Action::Run(_)
+            | Action::Join
+            | Action::Loss { .. }
+            | Action::Duplicate { .. }
+            | Action::Delay { .. }
+            | Action::ModuleWorks
+            | Action::ModuleBackup
+            | Action::ModuleRestore
+            | Action::Settle => (&[], &[]),
+        };
+        nodes.iter().all(|node| *node < self.nodes.len())
+            && relationships.iter().all(|number| *number < self.setup.relationships.len())
+    }
+
+    /// The epoch that lies this far ahead of a node.
+    fn ahead(&self, node: usize, relationship: usize, ahead: u32) -> u32 {
+        let epoch = self.epoch(node, relationship);
+        let next = if epoch == NO_EPOCH { 0 } else { epoch };
+        next.saturating_add(ahead).min(LAST_EPOCH)
+    }
+
+    /// The highest generation of a relationship that is active on the disk of a node, or the highest.
+    fn issue_on_disk(&self, node: usize, relationship: usize) -> Option<usize> {
+        let disk = &self.nodes[node].disk;
+        let issues = disk.installed().filter(|issue| self.issues[*issue].relationship == relationship);
+        issues.max_by_key(|issue| (disk.is_active(*issue), self.issues[*issue].sds.generation()))
+    }
+
+    fn lose(&mut self, node: usize, relationship: Option<usize>) -> Result<(), Violation> {
+        self.crash(node)?;
+        for issue in 0..self.issues.len() {
+            if relationship.is_none_or(|relationship| self.issues[issue].relationship == relationship) {
+                self.nodes[node].disk.lose_place(issue);
+                self.watch.lost(node, issue);
+            }
+        }
+        Ok(())
+    }
+
+    /// The module's word for a generation, at a node.
+    pub(crate) fn activate(
+        &mut self,
+        node: usize,
+        relationship: usize,
+        generation: u32,
+    ) -> Result<(), Violation> {
+        let staged = self.nodes[node].lineage(relationship).and_then(Lineage::staged);
+        if staged.is_some_and(|staged| staged.membership().sds().generation() == generation) {
+            self.input(node, relationship, Input::Activate)?;
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, node: usize, back: usize) -> Result<(), Violation> {
+        let Some(last) = self.images[node].len().checked_sub(1) else { return Ok(()) };
+        let image = last - back.min(last);
+        self.crash(node)?;
+        self.nodes[node].disk.restore(&self.images[node][image]);
+        self.watch.restored(node, image);
+        Ok(())
+    }
+
+    fn clone_node(&mut self, node: usize) {
+        let number = self.nodes.len();
+        let element = Random::stream(self.setup.seed, Part::Element, number);
+        let system = Random::stream(self.setup.seed, Part::System, number);
+        let copy = self.nodes[node].copy(element, system);
+        self.nodes.push(copy);
+        self.images.push(Vec::new());
+        self.watch.cloned(node);
+    }
+
+    /// The intruder's frames arrive at once.
+    fn intrude(&mut self, to: usize, frame: Option<Vec<u8>>) -> Result<(), Violation> {
+        let mut aftermath = Aftermath::default();
+        if let Some(frame) = frame {
+            self.nodes[to].receive(self.now, &frame, &self.issues, &mut aftermath);
+        }
+        self.carry_on(to, aftermath)
+    }
+}
