@@ -12,7 +12,7 @@ help:
 	@echo "make build         akm and akmd, in target/release"
 	@echo "make bench         what it costs, as ratios; SECONDS=300 long, and making ready comes on top"
 	@echo "make check         format, lints and documentation, as CI does beside the tests"
-	@echo "make fuzz TARGET=session MINUTES=60     one fuzz target under libFuzzer (fuzz/README.md)"
+	@echo "make fuzz TARGET=session MINUTES=60     one fuzz target under libFuzzer (testing/fuzz/README.md)"
 	@echo "make dependencies  write the list of what akm-core depends on"
 
 demo: build
@@ -88,10 +88,10 @@ FUZZ_LENGTH ?= 4096
 fuzz:
 	scripts/setup fuzz
 	mkdir -p $(FUZZ_WORK)/found
-	AKM_FUZZ_TARGET=$(TARGET) "$$(fuzz/build)" -max_total_time=$$(($(MINUTES) * 60)) -max_len=$(FUZZ_LENGTH) \
+	AKM_FUZZ_TARGET=$(TARGET) "$$(testing/fuzz/build)" -max_total_time=$$(($(MINUTES) * 60)) -max_len=$(FUZZ_LENGTH) \
 		-rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix=$(FUZZ_WORK)/failed- \
-		$(FUZZ_WORK)/found fuzz/corpus/$(TARGET)
+		$(FUZZ_WORK)/found testing/fuzz/corpus/$(TARGET)
 
 fuzz-minimise:
 	scripts/setup fuzz
-	fuzz/minimise $(TARGET) $(FUZZ_WORK)/found
+	testing/fuzz/minimise $(TARGET) $(FUZZ_WORK)/found

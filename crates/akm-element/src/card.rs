@@ -42,7 +42,7 @@ use script::{Material, Script};
 /// Longest name of a reader that PC/SC gives.
 const READER_MAX: usize = 127;
 
-/// How the card that is a program calls its maker (`crates/akm-card`).
+/// How the card that is a program calls its maker (`testing/card`).
 const SIMULATED: &str = "AKM simulated card";
 
 /// A reader, by its name or a part of it that no other reader's name has.

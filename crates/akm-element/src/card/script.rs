@@ -230,8 +230,8 @@ mod tests {
     use akm_core::id::RelationshipId;
     use proptest::prelude::*;
 
-    /// Whole exchanges, computed by other software: `crates/akm-card/tests/scp03.py`.
-    const VECTORS: &str = include_str!("../../../akm-card/tests/scp03.txt");
+    /// Whole exchanges, computed by other software: `testing/card/tests/scp03.py`.
+    const VECTORS: &str = include_str!("../../../../testing/card/tests/scp03.txt");
 
     fn hex(text: &str) -> Vec<u8> {
         (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
