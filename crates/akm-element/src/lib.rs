@@ -31,8 +31,6 @@ pub mod pkcs11;
 pub mod software;
 #[cfg(feature = "software")]
 mod spec;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 #[cfg(feature = "tpm2")]
 pub mod tpm2;
 #[cfg(feature = "software")]

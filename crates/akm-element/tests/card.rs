@@ -1,5 +1,5 @@
 //! Cards behind pcscd: the real service and its library, a virtual reader, and a card that is a program.
-#![cfg(all(feature = "card", feature = "testing"))]
+#![cfg(all(feature = "card", feature = "conformance"))]
 
 use std::path::Path;
 use std::process::Command;
@@ -8,8 +8,8 @@ use akm_core::element::{Description, ElementError, Label, Root};
 use akm_core::id::RelationshipId;
 use akm_core::keys::element_function;
 use akm_core::secret::Secret;
+use akm_counterparts::vpcd::{READERS, TestCard, Vpcd, wait_for, wait_for_card, wait_until_empty};
 use akm_element::card::{self, CardElement, CardKeys};
-use akm_element::testing::vpcd::{READERS, TestCard, Vpcd, wait_for, wait_for_card, wait_until_empty};
 use akm_element::{ElementSpec, ProvisionableElement, WrapKeys, conformance, wrap};
 
 type Element = Box<dyn ProvisionableElement>;

@@ -1,7 +1,7 @@
 //! The PKCS#11 element on SoftHSM 2, and what somebody who has the PIN can do to it.
 //!
 //! The library is told by the environment where its tokens are, so each test runs in a process of its own.
-#![cfg(all(feature = "pkcs11", feature = "testing"))]
+#![cfg(all(feature = "pkcs11", feature = "conformance"))]
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -16,8 +16,8 @@ use akm_core::element::{
 use akm_core::id::RelationshipId;
 use akm_core::keys::element_function;
 use akm_core::secret::Secret;
+use akm_counterparts::softhsm::{MODULE, PIN, SO_PIN, SoftHsm};
 use akm_element::pkcs11::{Pkcs11Element, Pkcs11Spec, list, modules};
-use akm_element::testing::softhsm::{MODULE, PIN, SO_PIN, SoftHsm};
 use akm_element::{ElementSpec, WrapKeys, conformance, wrap};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::Error;

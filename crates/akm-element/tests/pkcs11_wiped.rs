@@ -1,5 +1,5 @@
 //! The PKCS#11 element wipes its PIN, and what it derives, before it gives memory back.
-#![cfg(all(feature = "pkcs11", feature = "testing"))]
+#![cfg(feature = "pkcs11")]
 
 #[path = "../../akm-core/tests/support/freed.rs"]
 mod freed;
@@ -7,7 +7,7 @@ mod freed;
 use akm_core::element::{Label, Root};
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
-use akm_element::testing::softhsm::{PIN, SoftHsm};
+use akm_counterparts::softhsm::{PIN, SoftHsm};
 use akm_element::{ElementSpec, WrapKeys, wrap};
 use freed::{check_wiped, record};
 

@@ -70,10 +70,10 @@ fn an_element_leaves_neither_roots_nor_its_passphrase_in_freed_memory() {
     }
 }
 
-#[cfg(all(feature = "testing", feature = "tpm2"))]
+#[cfg(feature = "tpm2")]
 #[test]
 fn a_tpm_leaves_neither_roots_nor_what_is_derived_in_freed_memory() {
-    let swtpm = akm_element::testing::swtpm::Swtpm::start();
+    let swtpm = akm_counterparts::swtpm::Swtpm::start();
     let place = tempfile::tempdir().expect("a directory");
     let spec: akm_element::ElementSpec = swtpm.spec().parse().expect("a spec");
     let mut derived = Vec::with_capacity(64);

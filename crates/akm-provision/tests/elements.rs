@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use akm_element::testing::vpcd::{READERS, wait_for_card, wait_until_empty};
+use akm_counterparts::vpcd::{READERS, wait_for_card, wait_until_empty};
 use support::elements::Real;
 use support::plant::{Done, Plant, text_of, wait_until};
 use support::whole::{check_store, query};

@@ -10,7 +10,7 @@ mod support;
 
 use std::cell::Cell;
 
-use akm_element::testing::vpcd::{wait_for_card, wait_until_empty};
+use akm_counterparts::vpcd::{wait_for_card, wait_until_empty};
 use support::elements::{MortalTpm, Real};
 use support::faults::{Counted, Order, Point, Run, Sweep, everything};
 use support::plant::{Done, Plant, run};

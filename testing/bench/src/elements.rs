@@ -6,10 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use akm_core::element::{Label, Root};
+use akm_counterparts::softhsm::{self, SoftHsm};
+use akm_counterparts::swtpm::Swtpm;
+use akm_counterparts::vpcd::{DRIVER, PCSCD, READERS, Vpcd, wait_for_card};
 use akm_element::ElementSpec;
-use akm_element::testing::softhsm::{self, SoftHsm};
-use akm_element::testing::swtpm::Swtpm;
-use akm_element::testing::vpcd::{DRIVER, PCSCD, READERS, Vpcd, wait_for_card};
 
 use crate::error::BenchError;
 use crate::processes::{output, program};

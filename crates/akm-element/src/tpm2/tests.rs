@@ -12,7 +12,7 @@ use super::counter::COUNTER_FIRST;
 use super::spec::Place;
 use super::*;
 use crate::conformance;
-use crate::testing::swtpm::Swtpm;
+use akm_counterparts::swtpm::Swtpm;
 
 const PERSISTENT: u32 = 0x8100_0000;
 const TRANSIENT: u32 = 0x8000_0000;

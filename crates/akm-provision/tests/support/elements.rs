@@ -10,10 +10,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
+use akm_counterparts::softhsm::{PIN, SoftHsm};
+use akm_counterparts::swtpm::Swtpm;
+use akm_counterparts::vpcd::{CARD_KEYS, READERS, TestCard, Vpcd, wait_for_card};
 use akm_element::ElementSpec;
-use akm_element::testing::softhsm::{PIN, SoftHsm};
-use akm_element::testing::swtpm::Swtpm;
-use akm_element::testing::vpcd::{CARD_KEYS, READERS, TestCard, Vpcd, wait_for_card};
 
 use super::plant::Done;
 

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use akm_core::element::ElementError;
 
-use crate::card::{CardElement, CardSpec};
+use akm_element::card::{CardElement, CardSpec};
 
 /// The service.
 pub const PCSCD: &str = "/usr/sbin/pcscd";
