@@ -39,7 +39,7 @@ use crate::error::CommandError;
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, Node, NodeStatus, STEPS, Store};
-use crate::target::{Target, TargetUrl};
+use akm_target::{Target, TargetUrl};
 
 /// UDP and TCP port of a node, unless the operator says otherwise (local targets: a free one).
 pub const DEFAULT_PORT: u16 = 47_100;

@@ -22,8 +22,8 @@ use crate::names::{Name, Timestamp};
 use crate::private;
 use crate::relationship::{self, Change, Wish};
 use crate::store::{Module, Node, NodeStatus, Relationship, Store, StoreError};
-use crate::target::TargetUrl;
 use crate::vault::{Custody, Vault, VaultError};
+use akm_target::TargetUrl;
 use arguments::{Arguments, AsrCommand, Command, NodeCommand, ProvisionArguments, ReplaceArguments};
 
 /// Longest passphrase file, in bytes.

@@ -8,8 +8,8 @@ use akm_element::WrapError;
 use crate::link::LinkError;
 use crate::lock::LockError;
 use crate::store::StoreError;
-use crate::target::TargetError;
 use crate::vault::VaultError;
+use akm_target::TargetError;
 
 /// Why a command did not do what was asked; one line that says what to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,4 @@
 //! Doors for the fuzz targets into readers that are private otherwise.
 
 pub use crate::ceremony::{configuration, read_preparation};
-pub use crate::target::answer_fields;
 pub use crate::vault::reread_vault_file;

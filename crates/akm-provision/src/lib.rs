@@ -1,7 +1,7 @@
 //! The provisioning module: makes devices into AKM nodes, and relationships between nodes.
 //!
 //! ```text
-//!   cli ----> ceremony (five steps) ----> target (files and commands on a device: local, ssh)
+//!   cli ----> ceremony (five steps) ----> akm-target (files and commands on a device: local, ssh)
 //!        \--> relationship (ASRs)  \----> link (management frames over TCP)
 //!                      \_____________________/         |
 //!                                                    store (SQLite, sealed under the vault)
@@ -28,5 +28,4 @@ mod private;
 pub mod relationship;
 pub mod serve;
 pub mod store;
-pub mod target;
 pub mod vault;

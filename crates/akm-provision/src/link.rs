@@ -501,7 +501,7 @@ fn connect(node: &Node, endpoint: &str) -> Result<FrameStream, LinkError> {
 }
 
 fn unreachable_node(node: &Node, endpoint: &str, error: &std::io::Error) -> LinkError {
-    let dir = node.target.parse::<crate::target::TargetUrl>().map(|url| url.dir().to_owned());
+    let dir = node.target.parse::<akm_target::TargetUrl>().map(|url| url.dir().to_owned());
     LinkError::Unreachable {
         node: node.name.to_string(),
         endpoint: endpoint.to_owned(),

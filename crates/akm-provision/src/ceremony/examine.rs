@@ -21,8 +21,8 @@ use crate::link::random;
 use crate::lock::{Lock, LockKey};
 use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, NewNode, Node, Store};
-use crate::target::{Stack, Target};
 use crate::vault::Vault;
+use akm_target::{Stack, Target};
 
 /// Longest directory of a target, in bytes: the path of the socket in it must fit into the 107 bytes
 /// that the system allows.

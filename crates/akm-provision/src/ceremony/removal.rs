@@ -10,7 +10,7 @@ use crate::error::CommandError;
 use crate::link::{Link, LinkError};
 use crate::names::{Name, Timestamp};
 use crate::store::{MemberState, Node, NodeStatus, Store};
-use crate::target::Target;
+use akm_target::Target;
 
 /// What a removal did at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use crate::lock::{Lock, LockKey};
 use crate::names::Name;
 use crate::private::{self, PrivateError};
 use crate::store::{MemberState, Node, NodeStatus, Settled, Store};
-use crate::target::{Target, TargetUrl};
+use akm_target::{Target, TargetUrl};
 
 /// Where the stations are, in the module's home.
 const STATIONS: &str = "attached";

@@ -21,7 +21,7 @@ use crate::error::CommandError;
 use crate::link::Link;
 use crate::names::Timestamp;
 use crate::store::{MemberState, Node, STEPS, Store};
-use crate::target::{Release, Stack, Target};
+use akm_target::{Release, Stack, Target};
 
 /// Works on one node, step by step.
 pub(super) struct Steps<'a> {
@@ -174,7 +174,7 @@ impl<'a> Steps<'a> {
         let identity = link.identify()?;
         verification::check(&node, &identity)?;
         drop(link);
-        if supervision == crate::target::Supervision::Background {
+        if supervision == akm_target::Supervision::Background {
             self.notes.push(format!(
                 "nobody restarts the stack of {name} after a reboot; start it with {dir}/current/akmd run --dir \
                  {dir} --detach",

@@ -9,9 +9,9 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_element::ElementSpec;
 use akm_node::config::Config;
 use akm_node::local_api::{Reply, Request, decode, encode};
-use akm_provision::fuzzing::{answer_fields, read_preparation};
+use akm_provision::fuzzing::read_preparation;
 use akm_provision::names::{NAME_LENGTH_MAX, Name, Timestamp, parse_duration};
-use akm_provision::target::{Architecture, ProcessOutput, Stack, TargetUrl, unit_name};
+use akm_target::{Architecture, ProcessOutput, Stack, TargetUrl, answer_fields, unit_name};
 
 use super::messages::preparation;
 use crate::memory::within;

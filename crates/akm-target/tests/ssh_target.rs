@@ -1,14 +1,15 @@
 //! A stack gets onto a device: the same story at a directory of this machine and over ssh, against a real OpenSSH
 //! server on loopback; then what can go wrong on the way.
 
-mod support;
+#[path = "../../akm-provision/tests/support/sshd.rs"]
+mod sshd;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use akm_provision::target::{DirKind, Release, Stack, Supervision, Target, TargetError, TargetUrl};
-use support::sshd::Sshd;
+use akm_target::{DirKind, Release, Stack, Supervision, Target, TargetError, TargetUrl};
+use sshd::Sshd;
 use tempfile::TempDir;
 
 /// A program that answers as `akmd` does, as far as an installation asks, and writes down what it is asked.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::shell::{ProcessOutput, Shell, clean};
-use super::stack::{Release, hex};
-use super::url::DEFAULT_DIR;
-use super::{TargetError, TargetUrl};
+use crate::shell::{ProcessOutput, Shell, clean};
+use crate::stack::{Release, hex};
+use crate::url::DEFAULT_DIR;
+use crate::{TargetError, TargetUrl};
 
 /// Room to be left beside the files of a release: directories, and what a file takes beyond its length.
 const SPARE_BYTES: u64 = 256 << 10;
@@ -437,7 +437,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::target::Stack;
+    use crate::Stack;
 
     struct Device {
         place: TempDir,

@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::url::SshHost;
-use super::{TargetError, TargetUrl};
+use crate::url::SshHost;
+use crate::{TargetError, TargetUrl};
 
 /// What a target may write to one stream before the rest is thrown away: it is not trusted with our memory.
 const MOST_OUTPUT: usize = 4 << 20;
