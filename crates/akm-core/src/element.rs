@@ -120,6 +120,9 @@ pub enum ElementError {
     /// Its content fails its own checks.
     #[error("the element's content is damaged: {0}")]
     Damaged(String),
+    /// It was not asked yet: whoever stands in for it has to ask it first. The same call again will be answered then.
+    #[error("the element was not asked yet")]
+    Unanswered,
 }
 
 /// An element as the session engine uses it: the element function and randomness.

@@ -12,20 +12,26 @@
 //! - All that are staged stay until one above them is active: another member may have gone over to any of them.
 //! - Those below the active one stay open for receiving for the overlap of their policy; not at all when the element
 //!   version rose, since then a member left or is suspected.
+//! - Whoever still sends in one that is behind, closing or gone, is told by a hello in the one in force, at most once
+//!   a second.
 //! - Erasing is an output ([`Next::Erase`]) like any other: a host that is cut off before it has erased is
 //!   told again after its start.
 //!
-//! [`examine`], [`in_force`] and [`open_until`] are these rules alone, for a host that keeps more with each generation and
-//! drives their sessions itself. [`Lineage`] drives them. Like a session it does no I/O. The host drives it as it
-//! drives a session, and calls [`Lineage::erased`] when what [`Next::Erase`] names is gone.
+//! Like a session a [`Lineage`] does no I/O. The host drives it as it drives a session, and calls [`Lineage::erased`]
+//! when what [`Next::Erase`] names is gone. What the host itself keeps of a generation, such as names and endpoints, stands
+//! beside the session of that generation and goes with it.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use crate::element::Root;
-use crate::frame::{Header, is_signed};
+use crate::element::{ElementError, Root};
+use crate::frame::{FrameKind, Header, is_signed};
 use crate::sds::{HeaderKey, SynchronizedDataSet, Tag};
 use crate::session::{Input, Instant, Membership, Output, Phase, Session, SessionError, Surroundings};
+
+/// A member that is behind is told so at most once in this time.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a generation is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,12 +111,23 @@ pub struct Erasure {
     pub root: Option<Root>,
 }
 
+/// The generation that a frame belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// One that is held.
+    Generation(u32),
+    /// The latest that is gone, as its header signature shows: it is counted, and opens nothing.
+    Former,
+    /// None: it bears no tag of theirs, or one that several share and the signature of none.
+    Nobody,
+}
+
 /// Something the caller must do, in the order given.
 #[must_use = "an output left undone breaks the protocol"]
 #[derive(Debug)]
-pub enum Next<'l> {
-    /// An output of the session of this generation, never [`Output::Idle`].
-    Session(u32, Output<'l>),
+pub enum Next<'l, T = ()> {
+    /// An output of the session of this generation, never [`Output::Idle`], and what the host keeps beside it.
+    Session(u32, Output<'l>, &'l mut T),
     /// Erase this durably, then call [`Lineage::erased`]. Until then it is handed out again after each
     /// input.
     Erase(Erasure),
@@ -119,10 +136,11 @@ pub enum Next<'l> {
 }
 
 #[derive(Debug)]
-struct Held {
+struct Held<T> {
     session: Session,
     /// When it is erased, as a later one is active.
     ends: Option<Instant>,
+    data: T,
 }
 
 /// A generation that is gone: its frames are counted, and open nothing.
@@ -132,10 +150,10 @@ struct Gone {
     header_key: HeaderKey,
 }
 
-/// All generations of a relationship that a member holds.
-#[derive(Debug, Default)]
-pub struct Lineage {
-    held: BTreeMap<u32, Held>,
+/// All generations of a relationship that a member holds, each with what the host keeps of it.
+#[derive(Debug)]
+pub struct Lineage<T = ()> {
+    held: BTreeMap<u32, Held<T>>,
     /// The generation that took the last input.
     serving: Option<u32>,
     erasures: VecDeque<Erasure>,
@@ -143,16 +161,36 @@ pub struct Lineage {
     offered: bool,
     gone: Option<Gone>,
     late: u64,
+    /// When members that are behind were last told.
+    told: Option<Instant>,
+    /// Whether they are to be told.
+    tells: bool,
     now: Instant,
 }
 
-impl Lineage {
+impl<T> Default for Lineage<T> {
+    fn default() -> Self {
+        Self {
+            held: BTreeMap::new(),
+            serving: None,
+            erasures: VecDeque::new(),
+            offered: false,
+            gone: None,
+            late: 0,
+            told: None,
+            tells: false,
+            now: Instant::default(),
+        }
+    }
+}
+
+impl<T> Lineage<T> {
     /// What a host found at its start: a session for each generation whose records are there. The highest
     /// active one goes on, and what is below it is erased.
-    pub fn resume(sessions: Vec<Session>) -> Self {
+    pub fn resume(sessions: Vec<(Session, T)>) -> Self {
         let mut lineage = Self::default();
-        for session in sessions {
-            lineage.held.insert(session.membership().sds().generation(), Held { session, ends: None });
+        for (session, data) in sessions {
+            lineage.held.insert(generation_of(&session), Held { session, ends: None, data });
         }
         if let Some(active) = lineage.active_generation() {
             let above = lineage.held.split_off(&active);
@@ -163,18 +201,18 @@ impl Lineage {
         lineage
     }
 
-    /// Judges a generation that the module sends, as [`examine`] does.
+    /// Judges a generation that the module sends, against all that are held. Ask before anything of it is written.
     pub fn examine(&self, sds: &SynchronizedDataSet) -> Result<Arrival, NotTaken> {
         examine(self.sessions().map(|session| session.membership().sds()), sds)
     }
 
     /// Takes in a staged generation whose root and records are durable. What [`Lineage::examine`] refuses is refused
     /// here too.
-    pub fn install(&mut self, session: Session) -> Result<Arrival, NotTaken> {
+    pub fn install(&mut self, session: Session, data: T) -> Result<Arrival, NotTaken> {
         let sds = session.membership().sds();
         let (arrival, generation) = (self.examine(sds)?, sds.generation());
         if arrival == Arrival::Above {
-            self.held.insert(generation, Held { session, ends: None });
+            self.held.insert(generation, Held { session, ends: None, data });
         }
         Ok(arrival)
     }
@@ -182,7 +220,8 @@ impl Lineage {
     /// Takes one input. All outputs of the input before must have been carried out; an erasure that could
     /// not be is handed out again.
     ///
-    /// [`Input::Send`] and [`Input::Advance`] are for the generation in force; a frame finds its own.
+    /// [`Input::Send`] and [`Input::Advance`] are for the generation in force; a frame finds its own, one of nobody is
+    /// counted by the one in force. After a frame of a generation that is gone [`Lineage::serving`] is `None`.
     /// [`Input::Activate`] is for the highest that is staged: see [`Lineage::activate`].
     pub fn handle(
         &mut self,
@@ -226,13 +265,17 @@ impl Lineage {
         self.close_expired();
         let serving = match (&input, generation) {
             (_, Some(generation)) => Some(generation),
-            (Input::Frame(frame), None) => {
-                let whose = self.whose(frame);
-                if whose.is_none() {
-                    self.count_late(frame);
+            (Input::Frame(frame), None) => match self.whose(frame) {
+                Whose::Generation(generation) => Some(generation),
+                Whose::Former => {
+                    self.late += 1;
+                    self.tell_who_is_behind();
+                    self.serving = None;
+                    return Ok(());
                 }
-                whose.or_else(|| self.main())
-            }
+                Whose::Nobody => self.main(),
+            },
+            (Input::Timeout, None) if self.tells => return self.say_hello(surroundings),
             (Input::Timeout, None) => match self.due() {
                 Some(due) => Some(due),
                 None => return Ok(()),
@@ -247,11 +290,14 @@ impl Lineage {
     }
 
     /// The next thing to do.
-    pub fn poll(&mut self) -> Next<'_> {
+    pub fn poll(&mut self) -> Next<'_, T> {
         if self.serving().is_some_and(Session::has_output) {
-            let session = self.serving_mut().expect("it has an output");
-            let generation = generation_of(session);
-            return Next::Session(generation, session.poll());
+            let generation = self.serving.expect("it has an output");
+            if self.held[&generation].ends.is_some() && self.held[&generation].session.is_about_to_deliver() {
+                self.tell_who_is_behind();
+            }
+            let Held { session, data, .. } = self.held.get_mut(&generation).expect("it has an output");
+            return Next::Session(generation, session.poll(), data);
         }
         if let Some(session) = self.serving_mut() {
             // So that it takes back the buffer that it handed out.
@@ -292,11 +338,19 @@ impl Lineage {
     /// When to hand in [`Input::Timeout`].
     pub fn timeout(&self) -> Option<Instant> {
         // One that closes does not act.
-        let due = |held: &Held| match held.ends {
+        let due = |held: &Held<T>| match held.ends {
             Some(ends) => Some(held.session.expiry().map_or(ends, |expiry| expiry.min(ends))),
             None => held.session.timeout(),
         };
-        self.held.values().filter_map(due).min()
+        let tells = if self.tells { self.told } else { None };
+        self.held.values().filter_map(due).chain(tells).min()
+    }
+
+    /// The tags of the frames of all generations, those by which members find back, and that of the one that is gone.
+    pub fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+        let of_session = |session: &Session| [Some(session.tag()), session.resync_tag()];
+        let gone = self.gone.as_ref().map(|gone| gone.tag);
+        self.sessions().flat_map(of_session).flatten().chain(gone)
     }
 
     /// Whether frames with this tag are for this relationship.
@@ -304,11 +358,31 @@ impl Lineage {
         self.sessions().any(|session| session.listens_to(tag))
     }
 
-    /// Whether a frame bears tag and right header signature of one of the generations. Decides between
-    /// relationships that share a tag.
+    /// Whether a frame bears tag and right header signature of one of the generations, or of the one that is gone.
+    /// Decides between relationships that share a tag.
     pub fn claims(&self, frame: &[u8]) -> bool {
         let Ok(tag) = Header::parse(frame).map(|header| header.tag) else { return false };
         self.sessions().any(|session| session.listens_to(tag) && session.claims(frame))
+            || self.is_of_former(tag, frame)
+    }
+
+    /// The generation of a frame: by its tag; of those that share it, by the header signature.
+    pub fn whose(&self, frame: &[u8]) -> Whose {
+        let Ok(tag) = Header::parse(frame).map(|header| header.tag) else { return Whose::Nobody };
+        let former = self.is_of_former(tag, frame);
+        // The one in force is the likeliest.
+        let listening = || self.sessions().rev().filter(|session| session.listens_to(tag));
+        let mut candidates = listening();
+        let first = candidates.next();
+        let found = match first {
+            Some(first) if candidates.next().is_none() && !former => Some(first),
+            _ => listening().find(|session| session.claims(frame)),
+        };
+        match found {
+            Some(session) => Whose::Generation(generation_of(session)),
+            None if former => Whose::Former,
+            None => Whose::Nobody,
+        }
     }
 
     /// The generation in which messages go out; `None` before the first is active.
@@ -336,6 +410,39 @@ impl Lineage {
         self.held.values().map(|held| &held.session)
     }
 
+    /// All of them with what the host keeps beside each, lowest first.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = (&Session, &T)> {
+        self.held.values().map(|held| (&held.session, &held.data))
+    }
+
+    /// One generation and what the host keeps beside it.
+    pub fn entry(&self, generation: u32) -> Option<(&Session, &T)> {
+        self.held.get(&generation).map(|held| (&held.session, &held.data))
+    }
+
+    /// The generation in which messages go out, and what the host keeps beside it: the highest that was ever active;
+    /// before there is one, the highest.
+    pub fn in_force(&self) -> Option<(&Session, &T)> {
+        self.entry(self.main()?)
+    }
+
+    /// What the host keeps beside a generation.
+    pub fn data_mut(&mut self, generation: u32) -> Option<&mut T> {
+        self.held.get_mut(&generation).map(|held| &mut held.data)
+    }
+
+    /// What the host keeps beside a generation and beside those below it, highest first: so that it can hand on what
+    /// it learnt in them. When [`Event::Activated`](crate::session::Event::Activated) comes out they are all there still.
+    pub fn and_those_below(
+        &mut self,
+        generation: u32,
+    ) -> Option<((&Session, &mut T), impl Iterator<Item = (&Session, &T)>)> {
+        let mut up_to = self.held.range_mut(..=generation).rev();
+        let (highest, held) = up_to.next()?;
+        let below = up_to.map(|(_, held)| (&held.session, &held.data));
+        (*highest == generation).then_some(((&held.session, &mut held.data), below))
+    }
+
     /// Frames of the generation before that came after it was closed, as far as their header signature shows:
     /// what a removal costs in flight.
     pub fn late_frames(&self) -> u64 {
@@ -351,36 +458,40 @@ impl Lineage {
     }
 
     fn main(&self) -> Option<u32> {
-        in_force(self.sessions().map(|session| (generation_of(session), session.is_active())))
+        self.active().or_else(|| self.sessions().next_back()).map(generation_of)
     }
 
-    /// The generation of a frame; of those that share its tag the one whose signature it bears.
-    fn whose(&self, frame: &[u8]) -> Option<u32> {
-        let tag = Header::parse(frame).ok()?.tag;
-        // The one in force is the likeliest.
-        let listening = || self.sessions().rev().filter(|session| session.listens_to(tag));
-        let mut candidates = listening();
-        let first = candidates.next()?;
-        if candidates.next().is_none() {
-            return Some(generation_of(first));
+    fn is_of_former(&self, tag: Tag, frame: &[u8]) -> bool {
+        self.gone.as_ref().is_some_and(|gone| gone.tag == tag && is_signed(frame, &gone.header_key))
+    }
+
+    /// Somebody sends in a generation that is behind.
+    fn tell_who_is_behind(&mut self) {
+        let told_lately = self.told.is_some_and(|told| self.now < told + TELL_WITHIN);
+        if !told_lately && self.active().is_some_and(|active| active.phase() == Phase::Established) {
+            self.told = Some(self.now);
+            self.tells = true;
         }
-        let signed = listening().find(|session| session.claims(frame));
-        Some(generation_of(signed.unwrap_or(first)))
+    }
+
+    fn say_hello(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
+        self.tells = false;
+        self.serving = self.active_generation();
+        let Some(session) = self.serving_mut() else { return Ok(()) };
+        match session.handle(Input::Send(FrameKind::Hello, &[]), surroundings) {
+            // Nobody asked for it.
+            Err(SessionError::EpochsUsedUp | SessionError::NotActive(_)) => Ok(()),
+            result => {
+                self.tells = matches!(result, Err(SessionError::Element(ElementError::Unanswered)));
+                result
+            }
+        }
     }
 
     fn due(&self) -> Option<u32> {
         let acting = self.held.values().filter(|held| held.ends.is_none());
         let due = acting.filter_map(|held| Some((held.session.timeout()?, generation_of(&held.session))));
         due.filter(|(due, _)| *due <= self.now).min().map(|(_, generation)| generation)
-    }
-
-    fn count_late(&mut self, frame: &[u8]) {
-        if let Some(gone) = &self.gone
-            && Header::parse(frame).is_ok_and(|header| header.tag == gone.tag)
-            && is_signed(frame, &gone.header_key)
-        {
-            self.late += 1;
-        }
     }
 
     /// Those below the active generation close, or are over.

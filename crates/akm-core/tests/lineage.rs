@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use akm_core::crypto::{Suite, provider};
 use akm_core::element::{ElementError, Label, Root, SecureElement};
-use akm_core::frame::FrameKind;
+use akm_core::frame::{Class, FrameKind, Header};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::element_function;
-use akm_core::lineage::{Arrival, Erasure, Lineage, Next, NotTaken};
+use akm_core::lineage::{Arrival, Erasure, Lineage, Next, NotTaken, Whose};
 use akm_core::policy::Policy;
-use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
+use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet, Tag};
 use akm_core::secret::Secret;
 use akm_core::session::{
     Event, Input, Instant, Membership, Options, Output, Phase, Record, Rejection, Session, SessionError,
@@ -170,7 +170,7 @@ impl Member {
 
     fn restart(&mut self) {
         let stored: Vec<Stored> = self.disk.values().cloned().collect();
-        let sessions = stored.iter().map(|stored| self.session(stored)).collect();
+        let sessions = stored.iter().map(|stored| (self.session(stored), ())).collect();
         self.lineage = Lineage::resume(sessions);
     }
 
@@ -181,7 +181,7 @@ impl Member {
             self.put(issued, false);
             let stored = self.disk[&issued.sds.generation()].clone();
             let session = self.session(&stored);
-            assert_eq!(self.lineage.install(session), Ok(arrival));
+            assert_eq!(self.lineage.install(session, ()), Ok(arrival));
             self.carry_out(Done::default());
         }
         Ok(arrival)
@@ -214,7 +214,7 @@ impl Member {
                     self.lineage.erased();
                 }
                 Next::Erase(_) => return done,
-                Next::Session(generation, output) => match output {
+                Next::Session(generation, output, ()) => match output {
                     Output::Persist(record) => {
                         let stored = self.disk.get_mut(&generation).expect("it is held");
                         match record {
@@ -595,4 +595,62 @@ fn a_member_in_the_generation_before_moves_on_and_is_followed_while_that_is_open
     group[0].hears(&hello[0]);
     let frame = group[1].send(b"in the next epoch of the first");
     assert_eq!(group[0].hears(&frame).bodies(), [&b"in the next epoch of the first"[..]]);
+}
+
+#[test]
+fn who_still_sends_in_a_generation_that_is_behind_is_told_by_a_hello_at_most_once_a_second() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 1, &[0, 1], 2, Some(&first));
+    for member in &mut group {
+        member.install(&second).unwrap();
+    }
+    group[0].activate(2);
+    // What it says by itself is lost, and so it is with the first that it is made to say.
+    group[0].live(SECOND);
+    let of_closing = [b"one", b"two"].map(|body| group[1].send(body));
+    for frame in &of_closing {
+        assert_eq!(group[0].hears(frame).bodies().len(), 1);
+    }
+    assert_eq!(group[0].live(Duration::ZERO).frames.len(), 1, "once in a second");
+    group[0].live(SECOND * 10);
+    assert_eq!(group[0].held(), BTreeSet::from([2]));
+    let late = group[1].send(b"late");
+    assert_eq!(group[0].lineage.whose(&late), Whose::Former);
+    assert!(group[0].hears(&late).rejections().is_empty());
+    assert!(group[0].lineage.serving().is_none());
+    let told = group[0].live(Duration::ZERO).frames;
+    assert_eq!((told.len(), group[0].lineage.late_frames()), (1, 1));
+    group[1].hears(&told[0]);
+    assert_eq!(group[1].active(), 2);
+}
+
+#[test]
+fn a_frame_with_a_tag_that_several_generations_share_and_the_signature_of_none_is_nobodys() {
+    let issued = issue(1, 1, &[0, 1], 1, None);
+    let mut element = Element::default();
+    let root = Root::Relationship { id: issued.sds.relationship(), version: 1 };
+    element.0.insert(root, issued.element_root());
+    let mut random = CountingRandom::default();
+    let mut session = |generation: u32, header_key: u8| {
+        let sds = issue(generation, 1, &[0, 1], generation as u8, Some(&issued)).sds;
+        let header_key = Secret::take(&mut [header_key; 16]);
+        let membership = Membership::new(sds, node(0), header_key, Tag([7; 4])).expect("a member");
+        let standing = Standing::WithoutPlace { active: false };
+        let options = Options { hello_at_start: false, find_back: false };
+        let mut surroundings =
+            Surroundings { now: Instant::default(), element: &mut element, random: &mut random };
+        Session::start(provider(), membership, standing, options, &mut surroundings).unwrap()
+    };
+    let lineage = Lineage::resume(vec![(session(1, 1), "first"), (session(2, 2), "second")]);
+    let frame_under = |header_key: u8| {
+        let mut frame = vec![0; 64];
+        let header =
+            Header { class: Class::Session, sender: 1, tag: Tag([7; 4]), epoch: 0, salt: 0, counter: 0 };
+        header.write(&Secret::take(&mut [header_key; 16]), frame.first_chunk_mut().unwrap());
+        frame
+    };
+    assert_eq!(lineage.whose(&frame_under(1)), Whose::Generation(1));
+    assert_eq!(lineage.whose(&frame_under(2)), Whose::Generation(2));
+    assert_eq!(lineage.whose(&frame_under(3)), Whose::Nobody);
+    assert_eq!(lineage.in_force().map(|(_, name)| *name), Some("second"));
 }

@@ -150,7 +150,7 @@ impl Hand<'_> {
                     }
                     continue;
                 }
-                Next::Session(generation, output) => {
+                Next::Session(generation, output, ()) => {
                     assert_eq!(generation, serving, "one session serves an input");
                     output
                 }

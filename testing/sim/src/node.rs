@@ -182,13 +182,13 @@ impl Node {
         };
         aftermath.happenings.push(Happening::Counted { count: element.count() });
         step(dies_after)?;
-        let mut sessions: BTreeMap<usize, Vec<Session>> = BTreeMap::new();
+        let mut sessions: BTreeMap<usize, Vec<(Session, ())>> = BTreeMap::new();
         for (number, standing) in standings {
             let issue = &issues[number];
             let mut surroundings = Surroundings { now: Instant(Duration::ZERO), element, random: system };
             let session = session(self.identity, issue, standing, &mut surroundings)?;
             aftermath.happenings.push(stands(number, &session, 0, Vec::new()));
-            sessions.entry(issue.relationship).or_default().push(session);
+            sessions.entry(issue.relationship).or_default().push((session, ()));
         }
         let lineages =
             sessions.into_iter().map(|(number, sessions)| (number, Lineage::resume(sessions))).collect();
@@ -236,7 +236,7 @@ impl Node {
         aftermath.happenings.push(stands(number, &session, 0, Vec::new()));
         let lineage = process.lineages.entry(issue.relationship);
         let lineage = lineage.or_default();
-        lineage.install(session).expect("it was examined");
+        lineage.install(session, ()).expect("it was examined");
         Ok(Arrival::Above)
     }
 

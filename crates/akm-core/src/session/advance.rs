@@ -3,6 +3,7 @@ use super::{
     Cause, Event, Instant, Pending, Phase, Queued, RETRY, Record, Session, SessionError, Step, Surroundings,
 };
 use crate::crypto::TAG_LENGTH;
+use crate::element::ElementError;
 use crate::frame::{Class, FrameKind, HEADER_LENGTH, Header, OVERHEAD};
 use crate::keys::sha256;
 use crate::tree::{LAST_EPOCH, Place};
@@ -93,6 +94,8 @@ impl Session {
         match result {
             // Nobody asked for anything, and it was told when the last epoch began.
             Err(SessionError::EpochsUsedUp) => Ok(()),
+            // It is handed in again with the answer.
+            Err(error @ SessionError::Element(ElementError::Unanswered)) => Err(error),
             Err(error) => {
                 self.retry = Some(now + RETRY);
                 Err(error)

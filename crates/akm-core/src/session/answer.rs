@@ -10,6 +10,9 @@ use crate::resync::{InvalidResync, NONCE, RequestFrame, Response};
 /// Answers in any second, whoever asks.
 const ANSWERS_PER_SECOND: usize = 4;
 
+/// What the budget of calls knows the root of requests by; a response is known by its sender.
+const REQUEST_ROOT: u32 = u32::MAX;
+
 /// How many requests are remembered, so that a recording of one is not answered again.
 const REMEMBERED: usize = 64;
 
@@ -78,8 +81,13 @@ impl Session {
         if resync.answers.knows(&nonce) {
             return Ok(Some(Rejection::Duplicate));
         }
-        if !resync.has_request_root() && !resync.calls.take(now) {
-            return Ok(Some(Rejection::Budget));
+        if !resync.has_request_root() {
+            let Some(made) = resync.calls.take_for(REQUEST_ROOT, now) else {
+                return Ok(Some(Rejection::Budget));
+            };
+            let asked = resync.request_root(surroundings, root, self.membership.sds().digest()).map(|_| ());
+            resync.calls.settle(REQUEST_ROOT, made, &asked);
+            asked?;
         }
         let requests = resync.request_root(surroundings, root, self.membership.sds().digest())?;
         let key = self.provider.aead(suite, requests.request_key(sender, &nonce).expose());

@@ -2,6 +2,7 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::Instant;
+use crate::element::ElementError;
 
 /// Calls of the element for unproven epochs, in any second.
 pub(super) const CALLS_PER_SECOND: usize = 10;
@@ -13,6 +14,9 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) struct Budget {
     /// When the calls of the last second were made, oldest first.
     calls: VecDeque<Instant>,
+    /// What was to be asked with calls that are taken, where whoever stands in for the element has no answer yet: asked
+    /// again it costs nothing.
+    unanswered: VecDeque<(u32, Instant)>,
 }
 
 impl Budget {
@@ -26,6 +30,25 @@ impl Budget {
         }
         self.calls.push_back(now);
         true
+    }
+
+    /// Takes a call for something that this number names among what the budget is for, and says when it was taken. One
+    /// that was put off serves.
+    pub(super) fn take_for(&mut self, what: u32, now: Instant) -> Option<Instant> {
+        if let Some(at) = self.unanswered.iter().position(|(other, _)| *other == what) {
+            return self.unanswered.remove(at).map(|(_, made)| made);
+        }
+        self.take(now).then_some(now)
+    }
+
+    /// The call was made, or put off: then it stays taken for what it was taken for.
+    pub(super) fn settle<T>(&mut self, what: u32, made: Instant, result: &Result<T, ElementError>) {
+        if matches!(result, Err(ElementError::Unanswered)) {
+            if self.unanswered.len() == CALLS_PER_SECOND {
+                self.unanswered.pop_front();
+            }
+            self.unanswered.push_back((what, made));
+        }
     }
 
     /// Gives the call of that time back: a frame that it was made for has authenticated.
@@ -74,6 +97,17 @@ mod tests {
         budget.give_back(after(0));
         assert!(budget.take(after(0)));
         assert!(!budget.take(after(0)));
+    }
+
+    #[test]
+    fn a_call_that_was_put_off_is_not_paid_twice_and_serves_nothing_else() {
+        let mut budget = Budget::default();
+        let made = budget.take_for(7, after(0)).unwrap();
+        budget.settle::<()>(7, made, &Err(ElementError::Unanswered));
+        while budget.take(after(1)) {}
+        assert_eq!(budget.take_for(8, after(2)), None);
+        assert_eq!(budget.take_for(7, after(2)), Some(after(0)));
+        assert_eq!(budget.take_for(7, after(2)), None);
     }
 
     #[test]

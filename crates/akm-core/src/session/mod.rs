@@ -508,6 +508,11 @@ impl Session {
         self.pending.is_some() || !self.queue.is_empty()
     }
 
+    /// Whether the next output is a delivery.
+    pub(crate) fn is_about_to_deliver(&self) -> bool {
+        self.pending.is_none() && matches!(self.queue.front(), Some(Queued::Deliver { .. }))
+    }
+
     /// Whether it is durable that the relationship is active, in whatever phase it is.
     pub fn is_active(&self) -> bool {
         self.active

@@ -8,6 +8,7 @@ use super::{
     Event, Instant, Pending, Phase, Queued, Record, Rejection, Session, SessionError, Step, Surroundings,
 };
 use crate::crypto::{AeadKey, TAG_LENGTH};
+use crate::element::ElementError;
 use crate::frame::{Class, FrameKind, HEADER_LENGTH, Header, is_signed};
 use crate::keys::{self, EpochSecret};
 use crate::replay::{ReplayWindow, Replayed};
@@ -143,11 +144,12 @@ impl Session {
             return self.reject(Rejection::HeaderSignature, sender);
         }
         if !self.unproven.iter().any(|unproven| unproven.number == header.epoch) {
-            if !self.budget.take(surroundings.now) {
+            let Some(asked) = self.budget.take_for(header.epoch, surroundings.now) else {
                 return self.reject(Rejection::Budget, sender);
-            }
-            let secret = self.epoch_secret(header.epoch, surroundings)?;
-            self.cache(Unproven { number: header.epoch, secret, asked: Some(surroundings.now) });
+            };
+            let secret = self.epoch_secret(header.epoch, surroundings);
+            self.budget.settle(header.epoch, asked, &secret);
+            self.cache(Unproven { number: header.epoch, secret: secret?, asked: Some(asked) });
         }
         let at = self.unproven.iter().position(|unproven| unproven.number == header.epoch);
         let at = at.expect("it was there or has just been put there");
@@ -186,7 +188,7 @@ impl Session {
         &self,
         epoch: u32,
         surroundings: &mut Surroundings<'_>,
-    ) -> Result<EpochSecret, SessionError> {
+    ) -> Result<EpochSecret, ElementError> {
         let sds = self.membership.sds();
         let factor =
             keys::epoch_factor(surroundings.element, self.membership.root(), sds.generation(), epoch)?;
@@ -234,8 +236,11 @@ impl Session {
             return Ok(());
         }
         if self.membership.sds().kind() == Kind::Provisioning {
-            self.replied = Some(now);
-            return match self.send(FrameKind::Hello, &[], surroundings) {
+            let result = self.send(FrameKind::Hello, &[], surroundings);
+            if !matches!(result, Err(SessionError::Element(ElementError::Unanswered))) {
+                self.replied = Some(now);
+            }
+            return match result {
                 // Whoever sent this frame did nothing wrong, and this node cannot do better.
                 Err(SessionError::EpochsUsedUp) => Ok(()),
                 result => result,

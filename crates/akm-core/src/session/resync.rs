@@ -9,6 +9,7 @@ use super::failsafe::Initiated;
 use super::{
     Event, Instant, Pending, Phase, Queued, Record, Rejection, Session, SessionError, Step, Surroundings,
 };
+use crate::element::ElementError;
 use crate::frame::{Header, is_signed};
 use crate::keys::{self, ResyncPair, ResyncRequestRoot, sha256};
 use crate::resync::{NONCE, Outside, Request, Response, ResponseFrame};
@@ -190,7 +191,7 @@ impl Resync {
         surroundings: &mut Surroundings<'_>,
         root: crate::element::Root,
         digest: &[u8; 32],
-    ) -> Result<&ResyncRequestRoot, SessionError> {
+    ) -> Result<&ResyncRequestRoot, ElementError> {
         if self.requests.is_none() {
             self.requests = Some(ResyncRequestRoot::derive(surroundings.element, root, digest)?);
         }
@@ -206,6 +207,16 @@ impl Session {
     /// Whether this node looks for the place of the relationship, or would.
     pub(super) fn is_lost(&self) -> bool {
         matches!(self.phase, Phase::WithoutPlace | Phase::RolledBack | Phase::Resyncing)
+    }
+
+    /// Somewhere near this node frames are heard that belong to no relationship of it: a hint, like those that are dropped
+    /// here, that the others may have moved to where this member cannot follow. They are counted elsewhere.
+    pub fn hint(&mut self, now: Instant) {
+        if self.phase == Phase::Established
+            && let Some(resync) = &mut self.resync
+        {
+            resync.heard_unplaced(now);
+        }
     }
 
     /// Takes a frame of class 1.
@@ -310,17 +321,18 @@ impl Session {
             |asked: &Asked| asked.member == sender && asked.nonce == request_nonce && !asked.answered;
         let asked = resync.round.as_ref().and_then(|round| round.asked.iter().position(expected));
         let Some(at) = asked else { return Ok(Some(Rejection::NotAsked)) };
-        if !resync.calls.take(now) {
+        let Some(made) = resync.calls.take_for(sender.into(), now) else {
             return Ok(Some(Rejection::Budget));
-        }
+        };
         let response_nonce = response.response_nonce();
         let pair = ResyncPair { requester: index, responder: sender, request_nonce, response_nonce };
         let digest = self.membership.sds().digest();
-        let key = keys::resync_response_key(surroundings.element, self.membership.root(), digest, &pair)?;
-        let opened = response.open(&*self.provider.aead(suite, key.expose()));
+        let key = keys::resync_response_key(surroundings.element, self.membership.root(), digest, &pair);
+        resync.calls.settle(sender.into(), made, &key);
+        let opened = response.open(&*self.provider.aead(suite, key?.expose()));
         let Ok(opened) = opened else { return Ok(Some(Rejection::NotAuthentic)) };
         let resync = self.resync.as_mut().expect("it was there");
-        resync.calls.give_back(now);
+        resync.calls.give_back(made);
         let held = resync.confirming.as_ref().is_some_and(|confirming| now < confirming.until);
         let round = resync.round.as_mut().expect("it was there");
         round.asked[at].answered = true;

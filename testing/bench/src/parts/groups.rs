@@ -343,7 +343,7 @@ impl Changing {
     fn member(&self) -> Result<Lineage, BenchError> {
         let place = Place::before_first(0, self.secrets.tree_root.duplicate());
         let session = self.session(self.before.clone(), &self.secrets, Standing::Active(place))?;
-        Ok(Lineage::resume(vec![session]))
+        Ok(Lineage::resume(vec![(session, ())]))
     }
 
     fn session(
@@ -366,7 +366,7 @@ impl Changing {
         let sds = SynchronizedDataSet::parse(public).map_err(BenchError::product)?;
         let place = Place::before_first(0, secrets.tree_root.duplicate());
         let staged = self.session(sds, secrets, Standing::Staged(place))?;
-        lineage.install(staged).map_err(BenchError::product)?;
+        lineage.install(staged, ()).map_err(BenchError::product)?;
         let mut element = MemoryElement(secrets.element_root.duplicate());
         let mut surroundings =
             Surroundings { now: Instant::default(), element: &mut element, random: &mut SystemRandom };
@@ -374,8 +374,8 @@ impl Changing {
         loop {
             match lineage.poll() {
                 Next::Idle => return Ok(()),
-                Next::Session(_, Output::Persist(_)) => lineage.persisted(),
-                Next::Session(_, output) => {
+                Next::Session(_, Output::Persist(_), ()) => lineage.persisted(),
+                Next::Session(_, output, ()) => {
                     black_box(&output);
                 }
                 Next::Erase(_) => lineage.erased(),
