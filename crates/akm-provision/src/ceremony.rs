@@ -12,34 +12,46 @@
 //! off anywhere goes on where it was and ends in exactly one relationship. What can be refused is
 //! refused before step 1: then nothing has changed.
 
-mod examine;
+mod addresses;
+mod begin;
+mod cards;
+mod checks;
+mod luggage;
+mod preparation;
 mod removal;
 mod station;
 mod steps;
 mod verification;
 
-pub use examine::stack_beside_us;
-pub use removal::{Removal, remove};
-pub use station::{AttachOrder, arrive, attach, is_filled, waits};
+pub(crate) use cards::wrap_keys;
+pub use checks::stack_beside_us;
+pub use luggage::is_filled;
 #[cfg(feature = "fuzzing")]
-pub use steps::{configuration, read_preparation};
+pub use preparation::read_preparation;
+pub use removal::{Removal, remove};
+pub use station::{AttachOrder, arrive, attach, waits};
+#[cfg(feature = "fuzzing")]
+pub use steps::configuration;
 pub use verification::{Verified, verify};
 pub(crate) use verification::{asks_for_element, not_active};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use akm_core::element::{Description, ElementError};
+use akm_core::element::ElementError;
 use akm_core::id::AkmId;
-use akm_element::card::CardKeys;
-use akm_element::{ElementSpec, WrapError, WrapKeys};
+use akm_element::ElementSpec;
+use akm_target::TargetUrl;
 
 use crate::error::CommandError;
 use crate::lock::{Lock, LockKey};
-use crate::names::{Name, Timestamp};
-use crate::store::{JournalEntry, Node, NodeStatus, STEPS, Store};
-use akm_target::{Target, TargetUrl};
+use crate::names::Name;
+use crate::store::{Node, NodeStatus, Store};
+use addresses::{check_endpoint_is_free, endpoint_of};
+use luggage::is_at_station;
+use preparation::target_of;
+use steps::run_from;
 
 /// UDP and TCP port of a node, unless the operator says otherwise (local targets: a free one).
 pub const DEFAULT_PORT: u16 = 47_100;
@@ -183,7 +195,7 @@ fn provision_as(
             name = active.name
         )));
     }
-    let node = examine::accept(store, order, active, active.or(in_place_of), observer)?;
+    let node = begin::accept(store, order, active, active.or(in_place_of), observer)?;
     run_from(store, &node, order.card_keys.as_deref(), observer)
 }
 
@@ -208,7 +220,7 @@ pub fn resume(
             // Another command may have finished it while this one waited for the lock.
             if node.status != NodeStatus::Provisioning {
                 Err(CommandError::Exists(format!("the ceremony of node {} is over", node.name)))
-            } else if station::is_at_station(&node) {
+            } else if is_at_station(&node) {
                 station::fill(store, &node, card_keys, observer)
             } else {
                 run_from(store, &node, card_keys, observer)
@@ -260,144 +272,17 @@ fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandErro
     let listen = order.listen.map(|listen| listen.to_string());
     let endpoint = match (&order.endpoint, order.listen) {
         (Some(endpoint), _) => Some(endpoint.clone()),
-        (None, Some(listen)) => Some(examine::endpoint_of(listen, &target_of(node)?)?),
+        (None, Some(listen)) => Some(endpoint_of(listen, &target_of(node)?)?),
         (None, None) => None,
     };
     if let Some(endpoint) = &endpoint {
         let own: Vec<_> = std::iter::once(node.id).chain(node.replaces).collect();
-        examine::check_endpoint_is_free(store, &own, endpoint)?;
+        check_endpoint_is_free(store, &own, endpoint)?;
     }
     store.revise_node(node.id, listen.as_deref(), endpoint.as_deref(), order.stack.as_deref())?;
     store
         .node_by_id(node.id)?
         .ok_or_else(|| CommandError::Failed(format!("node {} is gone from the store", node.name)))
-}
-
-/// The steps at the target. They are all done again when a ceremony goes on: what is there already is
-/// found there, and what was lost meanwhile is put there again.
-fn run_from(
-    store: &Store,
-    node: &Node,
-    card_keys: Option<&Path>,
-    observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
-    if store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
-        return Err(CommandError::Failed("the store lost the first two steps of this ceremony".to_owned()));
-    }
-    let target = target_of(node)?;
-    let hint = format!("when that is mended: akm provision --resume {}", node.name);
-    let mut steps = steps::Steps::new(store, node.id, &target, card_keys);
-    catch_up_journal(store, node)?;
-    for number in FIRST_AT_TARGET..=STEPS {
-        let result = timed(store, node, number, || match number {
-            FIRST_AT_TARGET => steps.install(),
-            STEPS => steps.verify(),
-            _ => steps.store(),
-        });
-        // In this order: a step that counts is in the journal.
-        let concluded = result.and_then(|report| steps.conclude(number).map(|()| observer.step(&report)));
-        if let Err(error) = concluded {
-            // The store may be what failed: the error of the step counts.
-            let _ = store.fail_step(node.id, &error.to_string());
-            return Err(error.resumable(&hint));
-        }
-    }
-    for note in steps.notes() {
-        observer.note(note);
-    }
-    store
-        .node_by_id(node.id)?
-        .ok_or_else(|| CommandError::Failed(format!("node {} is gone from the store", node.name)))
-}
-
-/// Enters steps 1 and 2 if the ceremony was cut off between their transaction and the journal.
-fn catch_up_journal(store: &Store, node: &Node) -> Result<(), CommandError> {
-    let journal = store.journal_of(node.id)?;
-    for (number, name) in (1..=2).zip(STEP_NAMES) {
-        if journal.iter().all(|entry| entry.step != number) {
-            store.journal(&JournalEntry {
-                node: node.id,
-                step: number,
-                name: name.to_owned(),
-                started_at: node.created_at,
-                duration: Duration::ZERO,
-                outcome: "done; cut off before its duration was noted".to_owned(),
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// Runs a step and writes it into the journal.
-fn timed(
-    store: &Store,
-    node: &Node,
-    number: u8,
-    step: impl FnOnce() -> Result<String, CommandError>,
-) -> Result<StepReport, CommandError> {
-    let started_at = Timestamp::now();
-    let started = Instant::now();
-    let result = step();
-    let duration = started.elapsed();
-    let name = STEP_NAMES[usize::from(number) - 1];
-    let outcome = match &result {
-        Ok(outcome) => outcome.clone(),
-        Err(error) => format!("failed: {error}"),
-    };
-    let entry = JournalEntry {
-        node: node.id,
-        step: number,
-        name: name.to_owned(),
-        started_at,
-        duration,
-        outcome: outcome.clone(),
-    };
-    let journalled = store.journal(&entry);
-    result?;
-    journalled?;
-    Ok(StepReport { number, name, duration, outcome })
-}
-
-/// The target of a node.
-fn target_of(node: &Node) -> Result<Target, CommandError> {
-    let url: TargetUrl = node
-        .target
-        .parse()
-        .map_err(|error| CommandError::Failed(format!("the target of node {}: {error}", node.name)))?;
-    Ok(Target::new(url, node.ssh_config.as_deref()))
-}
-
-/// What wrapping a root for this element takes: the static keys, for a card. Those in the file count more than those that
-/// the module kept.
-pub(crate) fn wrap_keys(
-    store: &Store,
-    element: &Description,
-    card_keys: Option<&Path>,
-) -> Result<WrapKeys, CommandError> {
-    if element.kind != "card" {
-        return match card_keys {
-            Some(_) => Err(CommandError::Usage(format!(
-                "--card-keys is for cards, and this element is of kind {}",
-                element.kind
-            ))),
-            None => Ok(WrapKeys::default()),
-        };
-    }
-    let serial = &element.serial;
-    let card = match card_keys {
-        Some(path) => Some(
-            CardKeys::load(path, serial)
-                .map_err(|error| CommandError::Failed(error.to_string()))?
-                .ok_or_else(|| {
-                    CommandError::Element(format!("{} has no keys for card {serial}", path.display()))
-                })?,
-        ),
-        None => store.card_keys(element)?,
-    };
-    match card {
-        Some(card) => Ok(WrapKeys { card: Some(card) }),
-        None => Err(WrapError::KeysNeeded { serial: serial.clone() }.into()),
-    }
 }
 
 /// Blames the element.

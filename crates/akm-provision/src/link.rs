@@ -4,6 +4,8 @@
 //! module in this relationship, under the node's lock; the module's place is in the store before any
 //! frame that rests on it leaves.
 
+mod element;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -28,7 +30,7 @@ use akm_transport::FrameStream;
 
 use crate::lock::{Lock, LockError, LockKey};
 use crate::store::{Node, Store, StoreError};
-use crate::vault::VaultElement;
+use element::VaultElement;
 
 /// How long a node has to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);

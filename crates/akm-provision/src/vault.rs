@@ -16,7 +16,6 @@
 //! The vault keeps secrets from whoever has the disk and not the key. It keeps nothing from somebody who controls this
 //! machine while a command runs, wherever the key comes from.
 
-mod element;
 mod in_element;
 
 use std::fmt;
@@ -37,8 +36,6 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::private::{self, PrivateError};
-
-pub use element::VaultElement;
 
 const KEY_FILE: &str = "vault.key";
 const PASSPHRASE_FILE: &str = "vault.json";
@@ -228,7 +225,7 @@ impl Vault {
     }
 
     /// The module's own device key (protocol, section 6), under which it seals its places.
-    fn device_key(&self) -> &Secret<KEY_LENGTH> {
+    pub(crate) fn device_key(&self) -> &Secret<KEY_LENGTH> {
         &self.0.device
     }
 }

@@ -3,14 +3,16 @@
 use akm_core::enrolment::Preparation;
 use akm_core::id::AkmId;
 use akm_element::ElementSpec;
+use akm_target::Target;
 
-use super::examine::{ask_whoever_is_there, check_is_free};
-use super::station;
+use super::cards::forget_card;
+use super::checks::check_is_free;
+use super::luggage;
+use super::preparation::{ask_whoever_is_there, target_of};
 use crate::error::CommandError;
 use crate::link::{Link, LinkError};
 use crate::names::{Name, Timestamp};
 use crate::store::{MemberState, Node, NodeStatus, Store};
-use akm_target::Target;
 
 /// What a removal did at the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
     // Before step 4 nothing of the node can be anywhere.
     let never_stored = node.status == NodeStatus::Provisioning
         && store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < 3)
-        && !station::is_filled(store, &node)?;
+        && !luggage::is_filled(store, &node)?;
     // The node erases itself if it can be reached; the installer's channel does the rest.
     let asked = match ask_to_erase_itself(store, &node) {
         Ok(asked) => asked,
@@ -130,19 +132,9 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
 /// Takes a node out of the module's own set, with all that is kept for it here.
 fn forget(store: &Store, node: &Node) -> Result<(), CommandError> {
     // In this order: once the node is gone no command comes back to what is kept for it.
-    station::clear(node)?;
+    luggage::clear(node)?;
     forget_card(store, node)?;
     Ok(store.remove_node(node.id, Timestamp::now())?)
-}
-
-/// Forgets the static keys of a node's card, unless that is also the card of another node in force.
-pub(super) fn forget_card(store: &Store, node: &Node) -> Result<(), CommandError> {
-    let Some(card) = &node.element else { return Ok(()) };
-    let has_it = |other: &Node| other.element.as_ref().is_some_and(|its| its.identity() == card.identity());
-    if store.nodes()?.iter().any(|other| other.id != node.id && has_it(other)) {
-        return Ok(());
-    }
-    Ok(store.forget_card_keys(card)?)
 }
 
 /// Whether a node was told to erase itself.
@@ -176,10 +168,10 @@ enum AtTarget {
 
 /// Erases a node through the installer's channel, and nobody else.
 fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Result<AtTarget, CommandError> {
-    let target = super::target_of(node)?;
+    let target = target_of(node)?;
     let probe = target.probe();
     // Its target was chosen, and nothing has come there: all that there is of it is at the station.
-    if let Some(node) = station::not_sent(store, node)?
+    if let Some(node) = luggage::not_sent(store, node)?
         && probe.as_ref().map_or(true, |probe| probe.release.is_none())
     {
         return erase_at_target(store, &node, asked, force);
@@ -216,7 +208,7 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
         target.stop()?;
         if !is_anothers {
             // What the element holds may be known from the state alone that was to follow it.
-            station::deliver(store, node, &target)?;
+            luggage::deliver(store, node, &target)?;
             if reset(&target, node)? == Reset::NoStack {
                 return Ok(AtTarget::Erased);
             }

@@ -8,31 +8,28 @@
 //! The state of the node is made by a stack of its own in `$AKM_HOME/attached/AKM-ID`, which never runs there. It is
 //! removed when the node has proved at its target that it is there: one state in two places would be a clone.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use akm_core::id::AkmId;
 use akm_element::ElementSpec;
-use zeroize::Zeroizing;
+use akm_target::TargetUrl;
 
-use super::examine::{self, Beginning};
-use super::steps::Steps;
-use super::{Observer, Order, PATIENCE, run_from, timed};
+use super::addresses::{addresses, choosing_addresses};
+use super::begin::{Beginning, begin};
+use super::checks::{check_is_free, check_is_nobodys, check_name_is_free, check_target, stack_beside_us};
+use super::luggage::{gone, is_at_station, is_elsewhere, is_filled, unusable, url_of};
+use super::preparation::target_of;
+use super::steps::{Steps, run_from, timed};
+use super::{FIRST_AT_TARGET, Observer, Order, PATIENCE, cards, element_failed};
 use crate::error::CommandError;
 use crate::link::random;
 use crate::lock::{Lock, LockKey};
 use crate::names::Name;
-use crate::private::{self, PrivateError};
-use crate::store::{MemberState, Node, NodeStatus, Settled, Store};
-use akm_target::{Target, TargetUrl};
+use crate::private;
+use crate::store::{Node, NodeStatus, Settled, Store};
 
 /// Where the stations are, in the module's home.
 const STATIONS: &str = "attached";
-
-/// The state of a node in its station, and the file that makes it one.
-const STATE: &str = "state";
-const IDENTITY: &str = "state/identity";
 
 /// The step that is done at the station.
 const STORE: u8 = 4;
@@ -100,7 +97,7 @@ pub(super) fn fill(
     if let Some(parent) = station.parent() {
         private::create_directory(parent).map_err(unusable)?;
     }
-    let target = super::target_of(node)?;
+    let target = target_of(node)?;
     let mut steps = Steps::new(store, node.id, &target, card_keys);
     let filled = steps
         .install()
@@ -124,14 +121,6 @@ pub fn waits(node: &Node) -> CommandError {
          TARGET --resume {name}",
         name = node.name
     ))
-}
-
-/// Whether this node's element was filled here, and its target has not proved yet that it is there.
-pub fn is_filled(store: &Store, node: &Node) -> Result<bool, CommandError> {
-    let relationship = store.relationship(node.relationship)?;
-    let mut members = relationship.iter().flat_map(|relationship| &relationship.members);
-    Ok(node.station.is_some()
-        && members.any(|member| member.node == node.id && member.state == MemberState::Installed))
 }
 
 /// Steps 3 and 5 at the target in which the element is by now; `order` says where that is and what is different there.
@@ -165,7 +154,7 @@ pub fn arrive(
         )));
     }
     let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
-    if !is_at_station(&node) && node.target != target_text && completed >= super::FIRST_AT_TARGET {
+    if !is_at_station(&node) && node.target != target_text && completed >= FIRST_AT_TARGET {
         return Err(is_elsewhere(&node));
     }
     if !is_filled(store, &node)? {
@@ -181,13 +170,13 @@ pub fn arrive(
         )));
     }
     let element = element_there(&node, order.element.as_ref())?;
-    let (target, stack) = examine::check_target(order, node.stack.as_deref())?;
-    examine::check_is_nobodys(store, &target, node.id)?;
+    let (target, stack) = check_target(order, node.stack.as_deref())?;
+    check_is_nobodys(store, &target, node.id)?;
     {
         // Until the node is saved: no two ceremonies choose the same address.
-        let _choosing = examine::choosing_addresses(store)?;
+        let _choosing = choosing_addresses(store)?;
         let own = (!is_at_station(&node)).then_some(&node);
-        let (listen, endpoint) = examine::addresses(store, order, own, &target)?;
+        let (listen, endpoint) = addresses(store, order, own, &target)?;
         let settled = Settled {
             target: target_text,
             ssh_config: order.ssh_config.clone(),
@@ -202,84 +191,16 @@ pub fn arrive(
     run_from(store, &node, order.card_keys.as_deref(), observer)
 }
 
-/// Sends the state after its element, where it has not arrived: the stack at the target must not run.
-///
-/// From here on no other target gets it: whatever becomes of this command, it may be at this one.
-pub(super) fn deliver(store: &Store, node: &Node, target: &Target) -> Result<(), CommandError> {
-    if is_at_station(node) {
-        return Ok(());
-    }
-    let Some(luggage) = luggage(node)? else { return Ok(()) };
-    store.complete_step(node.id, super::FIRST_AT_TARGET)?;
-    let node = store.node_by_id(node.id)?.ok_or_else(|| gone(node))?;
-    // Another command may have chosen another target just before.
-    if node.target != target.url().to_string() {
-        return Err(is_elsewhere(&node));
-    }
-    Ok(target.deliver_state(&luggage)?)
-}
-
-/// The state that travels with the element, as a tar archive; `None` if it has arrived and none is left here.
-fn luggage(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
-    let Some(station) = &node.station else { return Ok(None) };
-    let state = station.join(STATE);
-    let failed = |error: io::Error| {
-        CommandError::Failed(format!(
-            "cannot pack {}: {error}{}",
-            state.display(),
-            akm_element::advice(&error)
-        ))
-    };
-    if !station.join(IDENTITY).try_exists().map_err(failed)? {
-        return Ok(None);
-    }
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.follow_symlinks(false);
-    archive.append_dir_all(".", &state).map_err(failed)?;
-    archive.into_inner().map(|bytes| Some(Zeroizing::new(bytes))).map_err(failed)
-}
-
-/// Removes what is here of a node that has proved to be at its target, or that is given up. Repeating changes nothing:
-/// the node keeps its station until that is so in the store too.
-pub(super) fn clear(node: &Node) -> Result<(), CommandError> {
-    let Some(station) = &node.station else { return Ok(()) };
-    let gone = |path: &Path, removed: io::Result<()>| match removed {
-        // Durably: once the store has forgotten it nobody looks for it here.
-        Ok(()) => private::sync_directory_of(path).map_err(unusable),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(unusable(PrivateError::Unavailable { path: station.clone(), source })),
-    };
-    // First: what is left of a state if this is cut off is none that could travel.
-    let identity = station.join(IDENTITY);
-    gone(&identity, fs::remove_file(&identity))?;
-    gone(station, fs::remove_dir_all(station))
-}
-
-/// The node as it was before its target was chosen, if its state has never left the station.
-pub(super) fn not_sent(store: &Store, node: &Node) -> Result<Option<Node>, CommandError> {
-    let Some(station) = node.station.as_deref().filter(|station| station.join(IDENTITY).exists()) else {
-        return Ok(None);
-    };
-    let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
-    let is_here = completed < super::FIRST_AT_TARGET && !is_at_station(node);
-    Ok(is_here.then(|| Node { target: url_of(station), ssh_config: None, ..node.clone() }))
-}
-
-/// Whether the ceremony has not come to its target yet.
-pub(super) fn is_at_station(node: &Node) -> bool {
-    node.station.as_deref().is_some_and(|station| node.target == url_of(station))
-}
-
 fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, CommandError> {
-    examine::check_name_is_free(store, &order.name, None)?;
+    check_name_is_free(store, &order.name, None)?;
     let stack = match &order.stack {
         Some(path) => path.clone(),
-        None => examine::stack_beside_us()?,
+        None => stack_beside_us()?,
     };
     // What can be refused is refused before step 1.
-    let description = order.element.describe().map_err(super::element_failed)?;
-    examine::check_is_free(store, &description, &[])?;
-    super::wrap_keys(store, &description, order.card_keys.as_deref())?;
+    let description = order.element.describe().map_err(element_failed)?;
+    check_is_free(store, &description, &[])?;
+    cards::wrap_keys(store, &description, order.card_keys.as_deref())?;
     let id = AkmId::from_random(random());
     let station = store.home().join(STATIONS).join(id.to_string());
     let target: TargetUrl = url_of(&station)
@@ -296,7 +217,7 @@ fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Re
         station: Some(station),
         replaces: None,
     };
-    examine::begin(store, id, beginning, observer)
+    begin(store, id, beginning, observer)
 }
 
 /// The element by its name at the target: of the same kind, since what it holds is.
@@ -330,31 +251,6 @@ fn unfinished(store: &Store, name: &Name) -> Result<Option<Node>, CommandError> 
     Ok(unfinished.filter(|node| node.status == NodeStatus::Provisioning).find(|node| node.name == *name))
 }
 
-fn url_of(station: &Path) -> String {
-    format!("local:{}", station.display())
-}
-
-fn gone(node: &Node) -> CommandError {
-    CommandError::Failed(format!("node {} is gone from the store", node.name))
-}
-
-/// The target of the node is settled: what was sent there goes to no other.
-pub(super) fn is_elsewhere(node: &Node) -> CommandError {
-    CommandError::Usage(format!(
-        "the state of node {name} is at {} already, or on its way there: go on there, or give it up (akm node remove \
-         {name})",
-        node.target,
-        name = node.name
-    ))
-}
-
 fn no_station(node: &Node) -> CommandError {
     CommandError::Failed(format!("the store does not say where the element of node {} is filled", node.name))
 }
-
-fn unusable(error: PrivateError) -> CommandError {
-    CommandError::Failed(error.to_string())
-}
-
-/// Steps at the station need no address of their own: nothing runs there.
-pub(super) const NO_ADDRESS: &str = "127.0.0.1:47100";

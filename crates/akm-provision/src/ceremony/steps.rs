@@ -1,6 +1,7 @@
 //! Steps 3, 4 and 5.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use akm_core::element::Description;
 use akm_core::enrolment::{Envelope, Preparation, StackFile, integrity_code};
@@ -10,18 +11,103 @@ use akm_core::management::Install;
 use akm_core::sds::SynchronizedDataSet;
 use akm_core::secret::Secret;
 use akm_element::{ElementSpec, WrapKeys, wrap};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use akm_target::{Release, Stack, Target};
 use zeroize::Zeroizing;
 
-use super::examine::check_element;
-use super::removal::forget_card;
-use super::{station, verification, wrap_keys};
+use super::cards::{forget_card, wrap_keys};
+use super::checks::check_element;
+use super::luggage::{self, NO_ADDRESS};
+use super::preparation::{read_preparation, tagged_line, target_of};
+use super::{FIRST_AT_TARGET, Observer, STEP_NAMES, StepReport, verification};
 use crate::error::CommandError;
 use crate::link::Link;
 use crate::names::Timestamp;
-use crate::store::{MemberState, Node, STEPS, Store};
-use akm_target::{Release, Stack, Target};
+use crate::store::{JournalEntry, MemberState, Node, STEPS, Store};
+
+/// The steps at the target. They are all done again when a ceremony goes on: what is there already is
+/// found there, and what was lost meanwhile is put there again.
+pub(super) fn run_from(
+    store: &Store,
+    node: &Node,
+    card_keys: Option<&Path>,
+    observer: &mut dyn Observer,
+) -> Result<Node, CommandError> {
+    if store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
+        return Err(CommandError::Failed("the store lost the first two steps of this ceremony".to_owned()));
+    }
+    let target = target_of(node)?;
+    let hint = format!("when that is mended: akm provision --resume {}", node.name);
+    let mut steps = Steps::new(store, node.id, &target, card_keys);
+    catch_up_journal(store, node)?;
+    for number in FIRST_AT_TARGET..=STEPS {
+        let result = timed(store, node, number, || match number {
+            FIRST_AT_TARGET => steps.install(),
+            STEPS => steps.verify(),
+            _ => steps.store(),
+        });
+        // In this order: a step that counts is in the journal.
+        let concluded = result.and_then(|report| steps.conclude(number).map(|()| observer.step(&report)));
+        if let Err(error) = concluded {
+            // The store may be what failed: the error of the step counts.
+            let _ = store.fail_step(node.id, &error.to_string());
+            return Err(error.resumable(&hint));
+        }
+    }
+    for note in steps.notes() {
+        observer.note(note);
+    }
+    store
+        .node_by_id(node.id)?
+        .ok_or_else(|| CommandError::Failed(format!("node {} is gone from the store", node.name)))
+}
+
+/// Runs a step and writes it into the journal.
+pub(super) fn timed(
+    store: &Store,
+    node: &Node,
+    number: u8,
+    step: impl FnOnce() -> Result<String, CommandError>,
+) -> Result<StepReport, CommandError> {
+    let started_at = Timestamp::now();
+    let started = Instant::now();
+    let result = step();
+    let duration = started.elapsed();
+    let name = STEP_NAMES[usize::from(number) - 1];
+    let outcome = match &result {
+        Ok(outcome) => outcome.clone(),
+        Err(error) => format!("failed: {error}"),
+    };
+    let entry = JournalEntry {
+        node: node.id,
+        step: number,
+        name: name.to_owned(),
+        started_at,
+        duration,
+        outcome: outcome.clone(),
+    };
+    let journalled = store.journal(&entry);
+    result?;
+    journalled?;
+    Ok(StepReport { number, name, duration, outcome })
+}
+
+/// Enters steps 1 and 2 if the ceremony was cut off between their transaction and the journal.
+fn catch_up_journal(store: &Store, node: &Node) -> Result<(), CommandError> {
+    let journal = store.journal_of(node.id)?;
+    for (number, name) in (1..=2).zip(STEP_NAMES) {
+        if journal.iter().all(|entry| entry.step != number) {
+            store.journal(&JournalEntry {
+                node: node.id,
+                step: number,
+                name: name.to_owned(),
+                started_at: node.created_at,
+                duration: Duration::ZERO,
+                outcome: "done; cut off before its duration was noted".to_owned(),
+            })?;
+        }
+    }
+    Ok(())
+}
 
 /// Works on one node, step by step.
 pub(super) struct Steps<'a> {
@@ -61,7 +147,7 @@ impl<'a> Steps<'a> {
         self.target.stop()?;
         self.target.switch(&staged)?;
         // Before the element is asked for anything there: what it needs beside itself comes along.
-        station::deliver(self.store, &node, self.target)?;
+        luggage::deliver(self.store, &node, self.target)?;
         if let Some(stack) = &node.stack {
             self.store.save_stack(self.id, stack, staged.version())?;
         }
@@ -120,7 +206,7 @@ impl<'a> Steps<'a> {
             .ok_or_else(|| CommandError::Failed("nothing was installed in step 3".to_owned()))?;
         let code = expected_integrity(release, element);
         let holds_it = preparation.node.is_some_and(|existing| existing.relationship == node.relationship);
-        let arrived = station::is_filled(self.store, &node)? && !station::is_at_station(&node);
+        let arrived = luggage::is_filled(self.store, &node)? && !luggage::is_at_station(&node);
         if arrived {
             check_arrived(&node, element, holds_it)?;
         }
@@ -196,7 +282,7 @@ impl<'a> Steps<'a> {
     fn activate(&mut self) -> Result<(), CommandError> {
         let node = self.node()?;
         // It has proved to be at its target.
-        station::clear(&node)?;
+        luggage::clear(&node)?;
         // First: once the node is active no command comes back to this.
         self.store.erase_secrets(node.relationship)?;
         let now = Timestamp::now();
@@ -271,7 +357,7 @@ pub(super) fn release_of(node: &Node, target: &Target) -> Result<Release, Comman
         .element_spec
         .parse()
         .map_err(|error| CommandError::Failed(format!("the element of node {}: {error}", node.name)))?;
-    let config = configuration(node.listen.as_deref().unwrap_or(station::NO_ADDRESS), &spec);
+    let config = configuration(node.listen.as_deref().unwrap_or(NO_ADDRESS), &spec);
     Ok(stack.release(&config, target.dir()))
 }
 
@@ -314,22 +400,6 @@ fn expected_integrity(release: &Release, element: &Description) -> [u8; 32] {
         .map(|file| StackFile { path: file.path.to_owned(), mode: file.mode, sha256: file.sha256 })
         .collect();
     integrity_code(&files, &element.identity())
-}
-
-/// What the stack at a target says before enrolment, out of all that was printed there.
-pub fn read_preparation(stdout: &[u8]) -> Result<Preparation, CommandError> {
-    let bytes = tagged_line(stdout, "akm-prepare:")?;
-    Preparation::parse(&bytes).map_err(|_| {
-        CommandError::Failed("the stack at the target and this akm do not fit together".to_owned())
-    })
-}
-
-/// The Base64 behind a tag at the begin of a line; a target's shell may print lines of its own.
-fn tagged_line(stdout: &[u8], tag: &str) -> Result<Vec<u8>, CommandError> {
-    String::from_utf8_lossy(stdout)
-        .lines()
-        .find_map(|line| STANDARD.decode(line.strip_prefix(tag)?.trim()).ok())
-        .ok_or_else(|| CommandError::Failed(format!("the stack at the target did not say {tag}")))
 }
 
 #[cfg(test)]

@@ -1,0 +1,85 @@
+//! Where a node listens and where it is reached: chosen once, and no two nodes alike.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use akm_core::id::AkmId;
+use akm_target::Target;
+
+use super::{DEFAULT_PORT, Order};
+use crate::error::CommandError;
+use crate::lock::{Lock, LockKey};
+use crate::store::{Node, Store};
+
+/// How long to wait for another command that is choosing addresses.
+const ADDRESSES_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Held from the choice of an address until that is in the store: no two nodes are given the same.
+pub(super) fn choosing_addresses(store: &Store) -> Result<Lock, CommandError> {
+    Ok(Lock::acquire(store.home(), LockKey::Addresses, ADDRESSES_PATIENCE)?)
+}
+
+/// Ports are chosen once and recorded; a device that becomes a new node keeps its address.
+pub(super) fn addresses(
+    store: &Store,
+    order: &Order,
+    active: Option<&Node>,
+    target: &Target,
+) -> Result<(SocketAddr, String), CommandError> {
+    let kept = active.and_then(|active| active.listen.as_ref()?.parse::<SocketAddr>().ok());
+    let listen = match (order.listen, kept) {
+        (Some(listen), _) if listen.port() == 0 => {
+            return Err(CommandError::Usage("--listen needs a port that is not 0".to_owned()));
+        }
+        (Some(listen), _) | (None, Some(listen)) => listen,
+        (None, None) if order.target.is_local() => free_address(store, IpAddr::V4(Ipv4Addr::LOCALHOST))?,
+        (None, None) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT),
+    };
+    let kept = active.and_then(|active| active.endpoint.clone()).filter(|_| order.listen.is_none());
+    let endpoint = match (&order.endpoint, kept) {
+        (Some(endpoint), _) => endpoint.clone(),
+        (None, Some(endpoint)) => endpoint,
+        (None, None) => endpoint_of(listen, target)?,
+    };
+    check_endpoint_is_free(store, active.map(|active| active.id).as_slice(), &endpoint)?;
+    Ok((listen, endpoint))
+}
+
+/// No two nodes are reached at the same place; `own` are the nodes that may be there.
+pub(super) fn check_endpoint_is_free(
+    store: &Store,
+    own: &[AkmId],
+    endpoint: &str,
+) -> Result<(), CommandError> {
+    let mut others = store.nodes()?.into_iter().filter(|node| !own.contains(&node.id));
+    match others.find(|node| node.endpoint.as_deref() == Some(endpoint)) {
+        None => Ok(()),
+        Some(other) => Err(CommandError::Usage(format!(
+            "{endpoint} is where node {} is reached: give this one another port with --listen",
+            other.name
+        ))),
+    }
+}
+
+/// Where a node that listens there is reached, unless the operator says otherwise.
+pub(super) fn endpoint_of(listen: SocketAddr, target: &Target) -> Result<String, CommandError> {
+    if !listen.ip().is_unspecified() {
+        return Ok(listen.to_string());
+    }
+    let host = target.network_host()?;
+    let port = listen.port();
+    Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+/// A port that is free now and that no node of this module was given, running or not.
+fn free_address(store: &Store, ip: IpAddr) -> Result<SocketAddr, CommandError> {
+    let given: Vec<String> = store.nodes()?.into_iter().filter_map(|node| node.listen).collect();
+    loop {
+        let port = akm_transport::pick_port(ip)
+            .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
+        let address = SocketAddr::new(ip, port);
+        if !given.contains(&address.to_string()) {
+            return Ok(address);
+        }
+    }
+}

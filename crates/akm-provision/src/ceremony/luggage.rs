@@ -1,0 +1,119 @@
+//! What travels after an element that was filled here: the state of its node, from the station to the target.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use akm_target::Target;
+
+use super::FIRST_AT_TARGET;
+use crate::error::CommandError;
+use crate::private::{self, PrivateError};
+use crate::store::{MemberState, Node, Store};
+
+/// The state of a node in its station, and the file that makes it one.
+const STATE: &str = "state";
+const IDENTITY: &str = "state/identity";
+
+/// Steps at the station need no address of their own: nothing runs there.
+pub(super) const NO_ADDRESS: &str = "127.0.0.1:47100";
+
+/// Whether this node's element was filled here, and its target has not proved yet that it is there.
+pub fn is_filled(store: &Store, node: &Node) -> Result<bool, CommandError> {
+    let relationship = store.relationship(node.relationship)?;
+    let mut members = relationship.iter().flat_map(|relationship| &relationship.members);
+    Ok(node.station.is_some()
+        && members.any(|member| member.node == node.id && member.state == MemberState::Installed))
+}
+
+/// Whether the ceremony has not come to its target yet.
+pub(super) fn is_at_station(node: &Node) -> bool {
+    node.station.as_deref().is_some_and(|station| node.target == url_of(station))
+}
+
+/// Sends the state after its element, where it has not arrived: the stack at the target must not run.
+///
+/// From here on no other target gets it: whatever becomes of this command, it may be at this one.
+pub(super) fn deliver(store: &Store, node: &Node, target: &Target) -> Result<(), CommandError> {
+    if is_at_station(node) {
+        return Ok(());
+    }
+    let Some(luggage) = pack(node)? else { return Ok(()) };
+    store.complete_step(node.id, FIRST_AT_TARGET)?;
+    let node = store.node_by_id(node.id)?.ok_or_else(|| gone(node))?;
+    // Another command may have chosen another target just before.
+    if node.target != target.url().to_string() {
+        return Err(is_elsewhere(&node));
+    }
+    Ok(target.deliver_state(&luggage)?)
+}
+
+/// The state that travels with the element, as a tar archive; `None` if it has arrived and none is left here.
+fn pack(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
+    let Some(station) = &node.station else { return Ok(None) };
+    let state = station.join(STATE);
+    let failed = |error: io::Error| {
+        CommandError::Failed(format!(
+            "cannot pack {}: {error}{}",
+            state.display(),
+            akm_element::advice(&error)
+        ))
+    };
+    if !station.join(IDENTITY).try_exists().map_err(failed)? {
+        return Ok(None);
+    }
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.follow_symlinks(false);
+    archive.append_dir_all(".", &state).map_err(failed)?;
+    archive.into_inner().map(|bytes| Some(Zeroizing::new(bytes))).map_err(failed)
+}
+
+/// Removes what is here of a node that has proved to be at its target, or that is given up. Repeating changes nothing:
+/// the node keeps its station until that is so in the store too.
+pub(super) fn clear(node: &Node) -> Result<(), CommandError> {
+    let Some(station) = &node.station else { return Ok(()) };
+    let gone = |path: &Path, removed: io::Result<()>| match removed {
+        // Durably: once the store has forgotten it nobody looks for it here.
+        Ok(()) => private::sync_directory_of(path).map_err(unusable),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(unusable(PrivateError::Unavailable { path: station.clone(), source })),
+    };
+    // First: what is left of a state if this is cut off is none that could travel.
+    let identity = station.join(IDENTITY);
+    gone(&identity, fs::remove_file(&identity))?;
+    gone(station, fs::remove_dir_all(station))
+}
+
+/// The node as it was before its target was chosen, if its state has never left the station.
+pub(super) fn not_sent(store: &Store, node: &Node) -> Result<Option<Node>, CommandError> {
+    let Some(station) = node.station.as_deref().filter(|station| station.join(IDENTITY).exists()) else {
+        return Ok(None);
+    };
+    let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
+    let is_here = completed < FIRST_AT_TARGET && !is_at_station(node);
+    Ok(is_here.then(|| Node { target: url_of(station), ssh_config: None, ..node.clone() }))
+}
+
+/// The target of the node is settled: what was sent there goes to no other.
+pub(super) fn is_elsewhere(node: &Node) -> CommandError {
+    CommandError::Usage(format!(
+        "the state of node {name} is at {} already, or on its way there: go on there, or give it up (akm node remove \
+         {name})",
+        node.target,
+        name = node.name
+    ))
+}
+
+pub(super) fn url_of(station: &Path) -> String {
+    format!("local:{}", station.display())
+}
+
+pub(super) fn gone(node: &Node) -> CommandError {
+    CommandError::Failed(format!("node {} is gone from the store", node.name))
+}
+
+pub(super) fn unusable(error: PrivateError) -> CommandError {
+    CommandError::Failed(error.to_string())
+}
