@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use zeroize::Zeroizing;
 
 use crate::cbor::{Malformed, read_array, read_map, read_map_from, write, write_sized};
+use crate::crypto::hash::sha256;
 use crate::element::Description;
 use crate::id::{AkmId, RelationshipId};
-use crate::keys::sha256;
 use crate::management::{LABEL_MAX, read_description, write_description};
 
 /// The version of both messages.

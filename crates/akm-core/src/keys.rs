@@ -1,10 +1,6 @@
 //! The key schedule (protocol, sections 1, 4 and 6): from the element function to sender keys.
 
-use hkdf::Hkdf;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
-
+use crate::crypto::hash::{expand, hmac_sha256, sha256};
 use crate::crypto::{AeadKey, CryptoProvider, NONCE_LENGTH, NotAuthentic, Suite, TAG_LENGTH};
 use crate::element::{ElementError, Label, Root, SecureElement};
 use crate::id::{AkmId, RelationshipId};
@@ -25,41 +21,6 @@ pub const SEALED_PLACE_PREFIX: usize = 24;
 pub fn element_function(key: &[u8; 32], label: &[u8], context: &[u8]) -> Secret<32> {
     debug_assert!((1..=32).contains(&label.len()) && !label.contains(&0) && context.len() <= CONTEXT_LENGTH);
     hmac_sha256(key, &[&1u32.to_be_bytes(), label, &[0], context, &8192u32.to_be_bytes()])
-}
-
-/// SHA-256 over the parts, joined.
-pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-    }
-    hash.finalize().into()
-}
-
-/// HMAC-SHA-256 over the parts, joined.
-pub(crate) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> Secret<32> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    for part in parts {
-        mac.update(part);
-    }
-    let mut out = mac.finalize().into_bytes();
-    let secret = Secret::fill(|bytes| bytes.copy_from_slice(&out));
-    out.as_mut_slice().zeroize();
-    secret
-}
-
-/// HKDF-Extract (RFC 5869) with SHA-256. The salt is `parts`, joined.
-pub(crate) fn extract(salt: &[u8], input: &[u8]) -> Secret<32> {
-    let (mut key, _) = Hkdf::<Sha256>::extract(Some(salt), input);
-    let secret = Secret::fill(|bytes| bytes.copy_from_slice(&key));
-    key.as_mut_slice().zeroize();
-    secret
-}
-
-/// HKDF-Expand (RFC 5869) with SHA-256 of at most 32 bytes.
-pub(crate) fn expand<const N: usize>(key: &Secret<32>, info: &[&[u8]]) -> Secret<N> {
-    let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).expect("32 bytes are long enough for a PRK");
-    Secret::fill(|out| hkdf.expand_multi_info(info, out).expect("N is at most 255 blocks"))
 }
 
 /// The key material of one epoch, from which the sender keys follow. It closes with the epoch.

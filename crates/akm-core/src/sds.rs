@@ -6,9 +6,9 @@ use core::fmt;
 use zeroize::Zeroizing;
 
 use crate::crypto::Suite;
+use crate::crypto::hash::{expand, extract, sha256};
 use crate::element::Root;
 use crate::id::{AkmId, RelationshipId};
-use crate::keys::{expand, extract, sha256};
 use crate::secret::Secret;
 
 const MAGIC: &[u8; 4] = b"AKM1";

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use crate::keys::hmac_sha256;
+use crate::crypto::hash::hmac_sha256;
 use crate::sds::TreeRoot;
 use crate::secret::Secret;
 use zeroize::Zeroizing;

@@ -8,9 +8,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use akm_core::crypto::hash::sha256;
 use akm_core::element::{Description, Protection, Root};
 use akm_core::id::RelationshipId;
-use akm_core::keys::sha256;
 use akm_core::secret::Secret;
 use akm_element::card::CardKeys;
 use akm_element::{WrapKeys, wrap};

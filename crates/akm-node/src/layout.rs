@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use akm_core::crypto::hash::sha256;
 use akm_core::enrolment::{StackFile, integrity_code};
-use akm_core::keys::sha256;
 
 use crate::error::NodeError;
 use crate::storage::make_private_dir;

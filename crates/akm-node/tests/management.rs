@@ -4,8 +4,9 @@ mod support;
 
 use std::fs;
 
+use akm_core::crypto::hash::sha256;
 use akm_core::frame::FrameKind;
-use akm_core::keys::{element_function, expected_receipt, sha256};
+use akm_core::keys::{element_function, expected_receipt};
 use akm_core::management::{
     IdentifyRequest, Opaque, Operation, Outcome, PrepareRequest, Request, Response, SetEndpoints,
 };

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use akm_core::crypto::hash::sha256;
 use akm_core::id::AkmId;
-use akm_core::keys::sha256;
 
 use crate::names::Name;
 use crate::private::{self, PrivateError};

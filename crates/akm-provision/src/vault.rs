@@ -23,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use akm_core::crypto::hash::{expand, extract};
 use akm_core::element::ElementError;
 use akm_core::secret::Secret;
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -30,9 +31,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::private::{self, PrivateError};
@@ -204,13 +203,11 @@ impl Vault {
     }
 
     fn from_key(key: &Secret<KEY_LENGTH>) -> Self {
-        let hkdf = Hkdf::<Sha256>::new(None, key.expose());
-        let expand = |info: &[u8]| {
-            Secret::fill(|out: &mut [u8; KEY_LENGTH]| {
-                hkdf.expand(info, out).expect("32 bytes are less than 255 blocks");
-            })
-        };
-        Self(Arc::new(Keys { sealing: expand(b"akm vault seal"), device: expand(b"akm vault device") }))
+        let key = extract(&[], key.expose());
+        Self(Arc::new(Keys {
+            sealing: expand(&key, &[b"akm vault seal"]),
+            device: expand(&key, &[b"akm vault device"]),
+        }))
     }
 
     /// Seals bytes for one place: `u8 1 || nonce (24) || XChaCha20-Poly1305`, with the context as

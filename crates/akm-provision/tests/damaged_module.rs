@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use akm_core::keys::sha256;
+use akm_core::crypto::hash::sha256;
 use support::damage::{
     Damage, OF_A_DIRECTORY, OF_A_FILE, bound_by_permissions, copy, differences, inventory, listing, remove,
     set_mode,

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use akm_core::crypto::hash::sha256;
 use akm_core::element::{ProvisionableElement, Root};
 use akm_core::id::RelationshipId;
-use akm_core::keys::sha256;
 use akm_core::secret::Secret;
 use akm_element::software::{SoftwareElement, wrap_for_software};
 use support::plant::{AKM, Done, Plant, akmd_program, run, run_with_input};

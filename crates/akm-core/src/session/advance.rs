@@ -3,9 +3,9 @@ use super::{
     Cause, Event, Instant, Pending, Phase, Queued, RETRY, Record, Session, SessionError, Step, Surroundings,
 };
 use crate::crypto::TAG_LENGTH;
+use crate::crypto::hash::sha256;
 use crate::element::ElementError;
 use crate::frame::{Class, FrameKind, HEADER_LENGTH, Header, OVERHEAD};
-use crate::keys::sha256;
 use crate::tree::{LAST_EPOCH, Place};
 
 /// Closed epochs that stay open for receiving.

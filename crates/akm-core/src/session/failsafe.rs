@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use super::event::Way;
 use super::{Event, Instant, Rejection, Session, SessionError, Surroundings};
-use crate::keys::sha256;
+use crate::crypto::hash::sha256;
 use crate::resync::{NONCE, Request};
 use crate::secret::Secret;
 use crate::tree::Place;

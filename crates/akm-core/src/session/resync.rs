@@ -9,9 +9,10 @@ use super::failsafe::Initiated;
 use super::{
     Event, Instant, Pending, Phase, Queued, Record, Rejection, Session, SessionError, Step, Surroundings,
 };
+use crate::crypto::hash::sha256;
 use crate::element::ElementError;
 use crate::frame::{Header, is_signed};
-use crate::keys::{self, ResyncPair, ResyncRequestRoot, sha256};
+use crate::keys::{self, ResyncPair, ResyncRequestRoot};
 use crate::resync::{NONCE, Outside, Request, Response, ResponseFrame};
 use crate::sds::Tag;
 use crate::tree::{NO_EPOCH, Place, rank};

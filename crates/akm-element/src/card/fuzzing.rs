@@ -1,6 +1,6 @@
 //! Doors for the fuzz targets into the readers of what travels between a card's host and its module.
 
-use akm_core::keys::sha256;
+use akm_core::crypto::hash::sha256;
 use akm_core::secret::Secret;
 
 use super::applet::KEY_INFORMATION;

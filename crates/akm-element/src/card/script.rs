@@ -1,8 +1,9 @@
 //! What goes between a card's host and its module: what wrapping needs, and the script that brings a root in
 //! (`docs/card.md`, section 7).
 
+use akm_core::crypto::hash::sha256;
 use akm_core::element::{Description, Root};
-use akm_core::keys::{element_function, sha256};
+use akm_core::keys::element_function;
 use akm_core::secret::Secret;
 use zeroize::Zeroizing;
 

@@ -9,7 +9,7 @@
 //! The checksum recognises accidents. Against intent there is only the seal, which covers the header.
 
 use akm_core::cbor::{Malformed, read_array, read_bytes, read_map_from};
-use akm_core::keys::sha256;
+use akm_core::crypto::hash::sha256;
 use akm_core::secret::Secret;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};

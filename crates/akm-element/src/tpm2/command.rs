@@ -1,7 +1,7 @@
 //! The commands that AKM gives to a TPM (TPM 2.0 Library Specification, part 3).
 
+use akm_core::crypto::hash::sha256;
 use akm_core::element::ElementError;
-use akm_core::keys::sha256;
 use akm_core::secret::Secret;
 use zeroize::Zeroizing;
 

@@ -1,16 +1,13 @@
 //! The compositions of TPM 2.0 (Library Specification, part 1, sections 11.4 and C.6), from the primitives of
 //! libraries: key derivation, AES-128-CFB, and secrets shared with a key of the TPM.
 
-use akm_core::keys::sha256;
+use akm_core::crypto::hash::{hmac_sha256, sha256};
 use akm_core::secret::Secret;
 use aws_lc_rs::agreement::{self, ECDH_P256, PrivateKey, UnparsedPublicKey};
 use aws_lc_rs::cipher::{
     AES_128, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey,
 };
 use aws_lc_rs::iv::FixedLength;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-use zeroize::Zeroize;
 
 use super::wire::Writer;
 
@@ -25,22 +22,10 @@ pub(super) struct Point {
 #[derive(Debug)]
 pub(super) struct NoPoint;
 
-/// HMAC-SHA-256 over the parts, joined.
-pub(super) fn hmac(key: &[u8], parts: &[&[u8]]) -> Secret<32> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    for part in parts {
-        mac.update(part);
-    }
-    let mut out = mac.finalize().into_bytes();
-    let secret = Secret::fill(|bytes| bytes.copy_from_slice(&out));
-    out.as_mut_slice().zeroize();
-    secret
-}
-
 /// `KDFa` with HMAC-SHA-256 (NIST SP 800-108, counter mode) for at most 256 bits.
 pub(super) fn kdf_a<const N: usize>(key: &[u8], label: &[u8], u: &[u8], v: &[u8]) -> Secret<N> {
     const { assert!(N <= 32) };
-    let block = hmac(key, &[&1u32.to_be_bytes(), label, &[0], u, v, &(N as u32 * 8).to_be_bytes()]);
+    let block = hmac_sha256(key, &[&1u32.to_be_bytes(), label, &[0], u, v, &(N as u32 * 8).to_be_bytes()]);
     Secret::fill(|out| out.copy_from_slice(&block.expose()[..N]))
 }
 

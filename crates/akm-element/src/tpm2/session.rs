@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use akm_core::crypto::hash::{hmac_sha256, sha256};
 use akm_core::element::ElementError;
-use akm_core::keys::sha256;
 use akm_core::secret::Secret;
 use zeroize::Zeroizing;
 
@@ -239,8 +239,7 @@ impl Tpm {
                     Auth::Session(session, authorisation, after) => {
                         let attributes = attributes(command, cipher == Some(at), *after);
                         let key = session.key_with(*authorisation);
-                        let mac =
-                            crypto::hmac(&key, &[&hash, &nonces[at], &session.nonce_tpm, &[attributes]]);
+                        let mac = hmac_sha256(&key, &[&hash, &nonces[at], &session.nonce_tpm, &[attributes]]);
                         area.u32(session.handle).sized(&nonces[at]).u8(attributes).sized(mac.expose());
                     }
                 }
@@ -311,7 +310,7 @@ impl Tpm {
             };
             let nonce_tpm: [u8; 32] = nonce_tpm.try_into().map_err(|_| Failure::Malformed)?;
             let key = session.key_with(*authorisation);
-            let expected = crypto::hmac(&key, &[&hash, &nonce_tpm, &nonces[at], &[attributes]]);
+            let expected = hmac_sha256(&key, &[&hash, &nonce_tpm, &nonces[at], &[attributes]]);
             if !expected.equals(mac) {
                 return Err(Failure::NotAuthentic);
             }

@@ -14,9 +14,9 @@
 use std::collections::BTreeMap;
 
 use akm_core::cbor::{Malformed, WriteResult, read_array, read_bytes, read_map_from, write_sized};
+use akm_core::crypto::hash::sha256;
 use akm_core::element::Root;
 use akm_core::id::RelationshipId;
-use akm_core::keys::sha256;
 use akm_core::secret::Secret;
 use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;

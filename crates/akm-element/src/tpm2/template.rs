@@ -1,6 +1,6 @@
 //! The public areas of what AKM has in a TPM, byte for byte: whatever differs is not it.
 
-use akm_core::keys::sha256;
+use akm_core::crypto::hash::sha256;
 
 use super::crypto::Point;
 use super::spec::Pcrs;

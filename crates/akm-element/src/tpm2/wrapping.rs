@@ -14,9 +14,9 @@
 //! The host sees the authorisation, which opens nothing without that TPM, and ciphertext.
 
 use akm_core::cbor::{Malformed, WriteResult, read_array, read_bytes, read_map, write, write_sized};
+use akm_core::crypto::hash::{hmac_sha256, sha256};
 use akm_core::element::{Description, Root};
 use akm_core::id::RelationshipId;
-use akm_core::keys::sha256;
 use akm_core::secret::Secret;
 use minicbor::Encoder;
 use zeroize::Zeroizing;
@@ -225,7 +225,7 @@ pub(super) fn wrap_outside(seed: &Secret<32>, mut plain: Zeroizing<Vec<u8>>, nam
     let key = kdf_a(seed.expose(), b"STORAGE", &name.0, &[]);
     crypto::encrypt(&key, [0; 16], &mut plain);
     let mac_key: Secret<32> = kdf_a(seed.expose(), b"INTEGRITY", &[], &[]);
-    let mac = crypto::hmac(mac_key.expose(), &[&plain, &name.0]);
+    let mac = hmac_sha256(mac_key.expose(), &[&plain, &name.0]);
     let mut wrapped = Writer::new();
     wrapped.sized(mac.expose()).bytes(&plain);
     wrapped.into_public()

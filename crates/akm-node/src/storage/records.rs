@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write, write_sized};
+use akm_core::crypto::hash::sha256;
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::keys::sha256;
 use akm_core::management::Install;
 use akm_core::sds::{HeaderKey, MEMBERS_MAX, SynchronizedDataSet, Tag, TreeRoot};
 use akm_core::secret::Secret;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt,
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use akm_core::keys::sha256;
+use akm_core::crypto::hash::sha256;
 
 /// A kind of damage. Another owner, a full disk and a read-only one have tests of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use akm_core::keys::sha256;
+use akm_core::crypto::hash::sha256;
 use serde_json::Value;
 
 use super::plant::{Done, Plant, run};

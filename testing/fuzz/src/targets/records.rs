@@ -2,9 +2,9 @@
 //! input is what the SHA-256 covers, and the target appends a right one; the bytes as they are must be refused
 //! unless their last 32 happen to be right.
 
+use akm_core::crypto::hash::sha256;
 use akm_core::element::{Description, Protection};
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::keys::sha256;
 use akm_core::policy::Policy;
 use akm_core::sds::{Kind, SynchronizedDataSet};
 use akm_element::software::fuzzing::{Read, open_file, reread_content, reread_file, seal_file};

@@ -264,7 +264,7 @@ pub fn stack(bytes: &[u8]) -> bool {
     assert_eq!(contents.len(), release.files().len());
     for ((path, mode, content), file) in contents.iter().zip(release.files()) {
         assert_eq!((path.as_str(), *mode), (file.path, file.mode));
-        assert_eq!(akm_core::keys::sha256(&[content]), file.sha256);
+        assert_eq!(akm_core::crypto::hash::sha256(&[content]), file.sha256);
     }
     check_unit(&text("akmd.service"), url.dir());
     true

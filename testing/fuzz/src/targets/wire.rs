@@ -1,9 +1,9 @@
 //! What is not CBOR: frames, places, public parts; and the policy.
 
 use akm_core::crypto::Suite;
+use akm_core::crypto::hash::sha256;
 use akm_core::frame::{Class, HEADER_LENGTH, Header, OVERHEAD, is_signed};
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::keys::sha256;
 use akm_core::policy::{DATAGRAM_MIN, Policy};
 use akm_core::sds::{Generation, HeaderKey, Kind, MEMBERS_MAX, SynchronizedDataSet, Tag};
 use akm_core::secret::Secret;

@@ -10,11 +10,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::crypto::hash::sha256;
 use crate::crypto::{Suite, provider};
 use crate::element::{ElementError, Label, Root, SecureElement};
 use crate::frame::{Class, FrameKind, Header};
 use crate::id::{AkmId, RelationshipId};
-use crate::keys::{self, EpochSecret, element_function, sha256};
+use crate::keys::{self, EpochSecret, element_function};
 use crate::policy::Policy;
 use crate::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
 use crate::secret::Secret;

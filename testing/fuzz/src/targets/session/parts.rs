@@ -1,7 +1,8 @@
 //! What a session needs from the world, in memory: element, generators, disk.
 
+use akm_core::crypto::hash::sha256;
 use akm_core::element::{ElementError, Label, Root, SecureElement};
-use akm_core::keys::{element_function, sha256};
+use akm_core::keys::element_function;
 use akm_core::secret::Secret;
 use akm_core::session::{RandomSource, Standing};
 use akm_core::tree::{NO_EPOCH, Place};
