@@ -17,8 +17,6 @@
 //! What it does not do: decide anything about the protocol, or keep a second program away from the
 //! same element. The caller holds a lock for that.
 
-#[cfg(feature = "software")]
-mod advice;
 #[cfg(feature = "card")]
 pub mod card;
 #[cfg(any(test, feature = "conformance"))]
@@ -36,8 +34,6 @@ pub mod tpm2;
 #[cfg(feature = "software")]
 mod wrap;
 
-#[cfg(feature = "software")]
-pub use advice::advice;
 pub use akm_core::element::ProvisionableElement;
 #[cfg(feature = "software")]
 pub use list::{Identity, Listed, list};

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use akm_core::element::ElementError;
-use akm_element::advice;
+use akm_disk::{DiskError, advice};
 
 /// Exit code: something failed.
 pub const FAILED: u8 = 1;
@@ -81,6 +81,33 @@ impl NodeError {
     pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }
+    }
+}
+
+impl From<DiskError> for NodeError {
+    fn from(error: DiskError) -> Self {
+        let (path, what) = match error {
+            DiskError::System { action, path, source } => return Self::File { action, path, source },
+            DiskError::Foreign { path, owner, user } => {
+                let what = format!(
+                    "it belongs to user {owner}, and this program runs as user {user}: use that user, or give all of \
+                     it back (chown -R {user} {})",
+                    path.display()
+                );
+                (path, what)
+            }
+            DiskError::Exposed { path, is_directory, .. } => {
+                let mode = if is_directory { 700 } else { 600 };
+                let what = format!("open to other users: chmod {mode} {}", path.display());
+                (path, what)
+            }
+            DiskError::Misplaced { path, wanted } => {
+                (path, format!("not a {wanted}: move away what is in its place"))
+            }
+            DiskError::TooLong { path, most } => (path, format!("longer than {most} bytes")),
+            DiskError::Exists { path } => (path, "exists already".to_owned()),
+        };
+        Self::Damaged { path, what }
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use akm_core::crypto::hash::sha256;
 use akm_core::enrolment::{StackFile, integrity_code};
+use akm_disk::private::{Links, make_directory};
 
 use crate::error::NodeError;
-use crate::storage::make_private_dir;
 
 /// The directory of one node: stack, state and socket.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Layout {
 
     /// Makes the directory of socket and log, closed to others, or checks that it is. Repeating changes nothing.
     pub fn make_run(&self) -> Result<(), NodeError> {
-        make_private_dir(&self.run())
+        Ok(make_directory(&self.run(), Links::Refused)?)
     }
 
     /// The socket for applications.

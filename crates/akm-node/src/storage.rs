@@ -16,21 +16,21 @@
 //! Every write is atomic and durable: a temporary file, `fsync`, `rename`, `fsync` of the directory.
 //! `identity` and the installed copies end in a SHA-256, so that damage is recognised.
 
-mod durable;
 mod records;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use akm_core::element::{ElementError, ProvisionableElement, Root};
 use akm_core::id::{AkmId, RelationshipId};
+use akm_disk::Lock;
+use akm_disk::durable::{self, remove_directory, rename, replace};
+use akm_disk::private::{Links, make_directory};
 
 use crate::error::NodeError;
 use crate::layout::Layout;
-use durable::{remove_dir, rename, write};
 
 pub use records::{Identity, Installed, emit_endpoints, parse_endpoints};
 
@@ -42,7 +42,7 @@ const ERASED: &str = ".erased-";
 pub struct Storage {
     state: PathBuf,
     /// Held as long as this exists; the kernel lets go of it when the process ends.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// A generation of a relationship as it was found on the disk.
@@ -68,43 +68,15 @@ impl Storage {
     /// Like [`Storage::open`]; `None` if another process holds the state.
     pub fn try_open(layout: &Layout) -> Result<Option<Self>, NodeError> {
         let state = layout.state();
-        make_private_dir(&state)?;
-        let path = state.join("lock");
-        let lock = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            // A lock elsewhere would be another lock.
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-            .open(&path)
-            .map_err(NodeError::file("cannot open", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(fs::TryLockError::Error(source)) => {
-                return Err(NodeError::File { action: "cannot lock", path, source });
-            }
-        }
-        make_private_dir(&state.join("nodes"))?;
+        make_directory(&state, Links::Refused)?;
+        let Some(lock) = Lock::try_acquire(&state.join("lock"))? else { return Ok(None) };
+        make_directory(&state.join("nodes"), Links::Refused)?;
         Ok(Some(Self { state, _lock: lock }))
     }
 
     /// Whether an `akmd` works on the state at this moment.
     pub fn is_held(layout: &Layout) -> Result<bool, NodeError> {
-        let path = layout.state().join("lock");
-        let lock = match fs::OpenOptions::new().write(true).open(&path) {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(source) => return Err(NodeError::File { action: "cannot open", path, source }),
-        };
-        match lock.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(fs::TryLockError::WouldBlock) => Ok(true),
-            Err(fs::TryLockError::Error(source)) => {
-                Err(NodeError::File { action: "cannot lock", path, source })
-            }
-        }
+        Ok(Lock::is_held(&layout.state().join("lock"))?)
     }
 
     /// The directory of the element, if the element keeps files.
@@ -129,14 +101,14 @@ impl Storage {
 
     /// Makes this the node's identity, in one step. What belongs to another is erased by `tidy`.
     pub fn adopt(&self, identity: &Identity) -> Result<(), NodeError> {
-        write(&self.identity_path(), &identity.emit())
+        Ok(replace(&self.identity_path(), &identity.emit())?)
     }
 
     /// Gives the identity up; the rest is erased by `tidy`. Repeating changes nothing.
     pub fn disown(&self) -> Result<(), NodeError> {
         // In this order: an element with roots, and neither identity nor mark, would be a stranger's.
-        write(&self.state.join("disowned"), b"")?;
-        durable::remove_file(&self.identity_path())
+        replace(&self.state.join("disowned"), b"")?;
+        Ok(durable::remove_file(&self.identity_path())?)
     }
 
     /// All generations of all relationships of a node. A copy of what was installed that is damaged is written anew
@@ -162,22 +134,22 @@ impl Storage {
     /// whole or not at all.
     pub fn install(&self, node: AkmId, installed: &Installed, sealed_place: &[u8]) -> Result<(), NodeError> {
         let node_dir = self.node_dir(node);
-        make_private_dir(&node_dir)?;
+        make_directory(&node_dir, Links::Refused)?;
         let relationship = installed.sds.relationship();
         let staging = node_dir.join(format!("{STAGING}{relationship}"));
-        remove_dir(&staging)?;
-        make_private_dir(&staging)?;
+        remove_directory(&staging)?;
+        make_directory(&staging, Links::Refused)?;
         write_generation(&staging, installed, sealed_place)?;
         // Left by a write that failed after it had been done.
         let place = self.relationship_dir(node, relationship);
         let erased = node_dir.join(format!("{ERASED}{relationship}"));
         if place.exists() {
-            remove_dir(&erased)?;
+            remove_directory(&erased)?;
             rename(&place, &erased)?;
         }
         rename(&staging, &place)?;
         // It is installed: what cannot be removed is by the next start.
-        let _ = remove_dir(&erased);
+        let _ = remove_directory(&erased);
         Ok(())
     }
 
@@ -211,7 +183,10 @@ impl Storage {
                 }
             }
         }
-        if removed { durable::sync_parent(&dir.join("any")) } else { Ok(()) }
+        if removed {
+            durable::sync_directory_of(&dir.join("any"))?;
+        }
+        Ok(())
     }
 
     /// Whether the disk holds something under this relationship.
@@ -221,7 +196,7 @@ impl Storage {
 
     /// Removes what an enrolment that was cut off left of a node that is not the identity.
     pub fn forget(&self, node: AkmId) -> Result<(), NodeError> {
-        remove_dir(&self.node_dir(node))
+        Ok(remove_directory(&self.node_dir(node))?)
     }
 
     /// Where the sealed place of a generation is.
@@ -252,7 +227,7 @@ impl Storage {
         generation: u32,
         sealed: &[u8],
     ) -> Result<(), NodeError> {
-        write(&self.place_path(node, relationship, generation), sealed)
+        Ok(replace(&self.place_path(node, relationship, generation), sealed)?)
     }
 
     /// Remembers that a generation is active.
@@ -262,7 +237,7 @@ impl Storage {
         relationship: RelationshipId,
         generation: u32,
     ) -> Result<(), NodeError> {
-        write(&self.relationship_dir(node, relationship).join(format!("g{generation}.active")), b"")
+        Ok(replace(&self.relationship_dir(node, relationship).join(format!("g{generation}.active")), b"")?)
     }
 
     /// Remembers that this node found back once more in a generation, so that its module hears of it.
@@ -274,7 +249,7 @@ impl Storage {
     ) -> Result<(), NodeError> {
         let count = self.found_back(node, relationship, generation).saturating_add(1);
         let path = self.relationship_dir(node, relationship).join(format!("g{generation}.found"));
-        write(&path, &count.to_be_bytes())
+        Ok(replace(&path, &count.to_be_bytes())?)
     }
 
     /// How often this node found back in a generation.
@@ -295,7 +270,7 @@ impl Storage {
         endpoints: &[String],
     ) -> Result<(), NodeError> {
         let path = self.relationship_dir(node, relationship).join(endpoints_file(generation));
-        write(&path, &emit_endpoints(labels, endpoints))
+        Ok(replace(&path, &emit_endpoints(labels, endpoints))?)
     }
 
     /// Labels and endpoints as last saved; `None` if never saved or damaged: the installed ones
@@ -322,11 +297,11 @@ impl Storage {
         let dir = self.relationship_dir(node, relationship);
         if dir.exists() {
             // Left where the relationship was erased, or replaced, once before in this start.
-            remove_dir(&erased)?;
+            remove_directory(&erased)?;
             rename(&dir, &erased)?;
         }
         erase_roots(element, relationship)?;
-        remove_dir(&erased)
+        Ok(remove_directory(&erased)?)
     }
 
     /// Finishes or undoes what a crash cut off: what was staged goes, what was being erased is
@@ -365,7 +340,7 @@ impl Storage {
             // It ends with the identity and never before; its directory may come back.
             kept.insert(identity.relationship);
             for (_, path) in held.iter().filter(|(name, path)| name.starts_with(STAGING) && path.is_dir()) {
-                remove_dir(path)?;
+                remove_directory(path)?;
             }
         }
         let roots = element.roots()?;
@@ -395,16 +370,16 @@ impl Storage {
                 continue;
             }
             if identity.is_none_or(|identity| name != identity.node.to_string()) {
-                remove_dir(&path)?;
+                remove_directory(&path)?;
                 continue;
             }
             for (name, path) in entries(&path)? {
                 if name.starts_with(ERASED) && path.is_dir() {
-                    remove_dir(&path)?;
+                    remove_directory(&path)?;
                 }
             }
         }
-        durable::remove_file(&disowned)
+        Ok(durable::remove_file(&disowned)?)
     }
 
     /// Whether the node gave its identity up, and may still hold what belonged to it.
@@ -425,12 +400,12 @@ impl Storage {
 fn write_generation(dir: &Path, installed: &Installed, sealed_place: &[u8]) -> Result<(), NodeError> {
     let generation = installed.sds.generation();
     let bytes = installed.emit();
-    write(&dir.join(format!("g{generation}.place")), sealed_place)?;
+    replace(&dir.join(format!("g{generation}.place")), sealed_place)?;
     if installed.active {
-        write(&dir.join(format!("g{generation}.active")), b"")?;
+        replace(&dir.join(format!("g{generation}.active")), b"")?;
     }
-    write(&dir.join(format!("g{generation}.copy")), &bytes)?;
-    write(&dir.join(format!("g{generation}.installed")), &bytes)
+    replace(&dir.join(format!("g{generation}.copy")), &bytes)?;
+    Ok(replace(&dir.join(format!("g{generation}.installed")), &bytes)?)
 }
 
 /// The generation that a file in a relationship's directory belongs to, by its name.
@@ -481,37 +456,6 @@ pub(crate) fn keep_roots(
         }
     }
     Ok(())
-}
-
-/// Makes a directory that only its owner may enter, or checks that an existing one is.
-pub(crate) fn make_private_dir(path: &Path) -> Result<(), NodeError> {
-    let damaged = |what: String| Err(NodeError::Damaged { path: path.to_owned(), what });
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            let user = rustix::process::geteuid().as_raw();
-            if metadata.uid() != user {
-                return damaged(format!(
-                    "it belongs to user {}, and this program runs as user {user}: use that user, or give all of it \
-                     back (chown -R {user} {})",
-                    metadata.uid(),
-                    path.display()
-                ));
-            }
-            if metadata.permissions().mode() & 0o077 != 0 {
-                return damaged(format!("open to other users: chmod 700 {}", path.display()));
-            }
-            Ok(())
-        }
-        Ok(_) => damaged("not a directory: move away what is in its place".to_owned()),
-        Err(_) => {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(path)
-                .map_err(NodeError::file("cannot make", path))?;
-            durable::sync_parent(path)
-        }
-    }
 }
 
 /// The entries of a directory, of whatever kind; none if it does not exist.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use akm_core::id::AkmId;
 use akm_core::management::RelationshipStatus;
 use akm_core::policy::Policy;
+use akm_disk::private;
 use clap::Parser;
 use zeroize::Zeroizing;
 
@@ -19,7 +20,6 @@ use crate::diagnosis::{self, Cause};
 use crate::error::CommandError;
 use crate::link::random;
 use crate::names::{Name, Timestamp};
-use crate::private;
 use crate::relationship::{self, Change, Wish};
 use crate::store::{Module, Node, NodeStatus, Relationship, Store, StoreError};
 use crate::vault::{Custody, Vault, VaultError};
@@ -501,7 +501,7 @@ fn open_vault(arguments: &Arguments, home: &Path) -> Result<Vault, CommandError>
 fn read_passphrase(arguments: &Arguments, twice: bool) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     if let Some(path) = &arguments.passphrase_file {
         let unreadable = |error| {
-            let advice = akm_element::advice(&error);
+            let advice = akm_disk::advice(&error);
             CommandError::Failed(format!(
                 "cannot read the passphrase from {}: {error}{advice}",
                 path.display()
@@ -513,7 +513,8 @@ fn read_passphrase(arguments: &Arguments, twice: bool) -> Result<Zeroizing<Vec<u
         let metadata = file.metadata().map_err(unreadable)?;
         // A pipe or terminal is private by other means.
         if metadata.is_file() {
-            private::check(path, &metadata).map_err(|error| CommandError::Failed(error.to_string()))?;
+            private::check(path, &metadata, private::OWNER_ONLY)
+                .map_err(|error| CommandError::Failed(error.to_string()))?;
         }
         file.take(PASSPHRASE_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
         while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {

@@ -24,7 +24,6 @@ pub mod fuzzing;
 pub mod link;
 pub mod lock;
 pub mod names;
-mod private;
 pub mod relationship;
 pub mod serve;
 pub mod store;

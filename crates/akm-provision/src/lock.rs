@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use akm_core::crypto::hash::sha256;
 use akm_core::id::AkmId;
+use akm_disk::DiskError;
+use akm_disk::private::{self, Links, make_directory};
 
 use crate::names::Name;
-use crate::private::{self, PrivateError};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -76,7 +77,7 @@ pub enum LockError {
     },
     /// The lock file cannot be made or read.
     #[error(transparent)]
-    File(#[from] PrivateError),
+    File(#[from] DiskError),
 }
 
 /// A lock that is held until it is dropped or the process ends.
@@ -93,9 +94,9 @@ impl Lock {
     /// it is held by "another".
     pub fn acquire(home: &Path, key: LockKey, patience: Duration) -> Result<Self, LockError> {
         let directory = home.join("locks");
-        private::create_directory(&directory)?;
+        make_directory(&directory, Links::Followed)?;
         let path = directory.join(key.file_name());
-        let unavailable = |source| PrivateError::Unavailable { path: path.clone(), source };
+        let unavailable = |source| DiskError::system("cannot use", &path)(source);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

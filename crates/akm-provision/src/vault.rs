@@ -26,6 +26,8 @@ use std::sync::Arc;
 use akm_core::crypto::hash::{expand, extract};
 use akm_core::element::ElementError;
 use akm_core::secret::Secret;
+use akm_disk::private::Links;
+use akm_disk::{DiskError, durable, private};
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -33,8 +35,6 @@ use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
-
-use crate::private::{self, PrivateError};
 
 const KEY_FILE: &str = "vault.key";
 const PASSPHRASE_FILE: &str = "vault.json";
@@ -51,6 +51,9 @@ const FORM: u8 = 1;
 const MEMORY_KIB_MAX: u32 = 4 * 1024 * 1024;
 const PASSES_MAX: u32 = 100;
 const LANES_MAX: u32 = 16;
+
+/// Longest file of the vault that is read.
+const FILE_LENGTH_MAX: usize = 64 * 1024;
 
 /// The module's vault key, ready for use.
 ///
@@ -125,7 +128,7 @@ pub enum VaultError {
     NoRandomness(#[source] io::Error),
     /// A file of the vault cannot be used.
     #[error(transparent)]
-    File(#[from] PrivateError),
+    File(#[from] DiskError),
 }
 
 impl Vault {
@@ -164,13 +167,13 @@ impl Vault {
             Some(Custody::Element) => Self::open_in_element(home),
             Some(Custody::KeyFile) => {
                 let path = home.join(KEY_FILE);
-                let key = Secret::copy_from(&private::read(&path)?)
+                let key = Secret::copy_from(&read_private(&path)?)
                     .ok_or(VaultError::Damaged { path, why: "it does not have 32 bytes" })?;
                 Ok(Self::from_key(&key))
             }
             Some(Custody::Passphrase) => {
                 let path = home.join(PASSPHRASE_FILE);
-                let file: PassphraseFile = serde_json::from_slice(&private::read(&path)?)
+                let file: PassphraseFile = serde_json::from_slice(&read_private(&path)?)
                     .map_err(|_| VaultError::Damaged { path: path.clone(), why: "it is not a vault file" })?;
                 let passphrase = passphrase().map_err(VaultError::NoPassphrase)?;
                 check_passphrase(&passphrase)?;
@@ -183,7 +186,7 @@ impl Vault {
     pub fn custody(home: &Path) -> Result<Option<Custody>, VaultError> {
         let there = |name: &str| {
             let path = home.join(name);
-            path.try_exists().map_err(|source| PrivateError::Unavailable { path, source })
+            path.try_exists().map_err(DiskError::system("cannot use", &path))
         };
         let kinds = [
             (KEY_FILE, Custody::KeyFile),
@@ -375,7 +378,7 @@ fn check_passphrase(passphrase: &[u8]) -> Result<(), VaultError> {
 }
 
 fn prepare_home(home: &Path) -> Result<(), VaultError> {
-    private::create_home(home)?;
+    private::make_home(home)?;
     match Vault::custody(home)? {
         None => Ok(()),
         Some(Custody::KeyFile) => Err(VaultError::Exists { path: home.join(KEY_FILE) }),
@@ -384,9 +387,14 @@ fn prepare_home(home: &Path) -> Result<(), VaultError> {
     }
 }
 
+/// Reads a file of the vault, if it is ours and closed to others.
+fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, DiskError> {
+    private::read(path, FILE_LENGTH_MAX, private::OWNER_ONLY, Links::Followed)
+}
+
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), VaultError> {
-    private::write_new(path, bytes).map_err(|error| match error {
-        PrivateError::Exists { path } => VaultError::Exists { path },
+    durable::create(path, bytes).map_err(|error| match error {
+        DiskError::Exists { path } => VaultError::Exists { path },
         other => other.into(),
     })
 }

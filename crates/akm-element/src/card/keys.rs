@@ -5,7 +5,7 @@ use std::path::Path;
 
 use akm_core::element::ElementError;
 use akm_core::secret::Secret;
-use rustix::fs::OFlags;
+use akm_disk::private::Links;
 use zeroize::Zeroizing;
 
 use crate::software::read_private;
@@ -65,7 +65,7 @@ impl CardKeys {
     /// hexadecimal, or begins with `#`, or is empty; `*` stands for every card that has no line of its own. All lines
     /// are checked, also those of other cards.
     pub fn load(path: &Path, serial: &str) -> Result<Option<Self>, InvalidCardKeys> {
-        let bytes = read_private(path, FILE_LENGTH_MAX, OFlags::empty()).map_err(InvalidCardKeys::File)?;
+        let bytes = read_private(path, FILE_LENGTH_MAX, Links::Followed).map_err(InvalidCardKeys::File)?;
         Self::find(&bytes, serial).map_err(|error| {
             let path = path.display().to_string();
             match error {

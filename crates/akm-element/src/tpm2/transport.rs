@@ -6,12 +6,12 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
+use akm_disk::advice;
 use rustix::io::Errno;
 
 use super::failure::Failure;
 use super::spec::Place;
 use super::wire::FRAME_LENGTH_MAX;
-use crate::advice;
 
 /// Tag, length and code.
 pub(super) const HEADER_LENGTH: usize = 10;

@@ -9,10 +9,10 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::Install;
 use akm_core::sds::{HeaderKey, MEMBERS_MAX, SynchronizedDataSet, Tag, TreeRoot};
 use akm_core::secret::Secret;
+use akm_disk::durable;
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
-use super::durable;
 use crate::error::NodeError;
 
 const FORMAT: u8 = 1;
@@ -226,7 +226,7 @@ fn mend(path: &Path, found: Result<Copy, String>, good: &[u8]) {
         Ok(_) => "has another content".to_owned(),
         Err(why) => why,
     };
-    match durable::write(path, good) {
+    match durable::replace(path, good) {
         Ok(()) => warn!(path = %path.display(), "{why}; written anew from the other copy"),
         Err(failed) => error!(path = %path.display(), "{why}, and cannot be written anew: {failed}"),
     }

@@ -4,13 +4,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use zeroize::Zeroizing;
-
+use akm_disk::{DiskError, durable};
 use akm_target::Target;
+use zeroize::Zeroizing;
 
 use super::FIRST_AT_TARGET;
 use crate::error::CommandError;
-use crate::private::{self, PrivateError};
 use crate::store::{MemberState, Node, Store};
 
 /// The state of a node in its station, and the file that makes it one.
@@ -55,11 +54,7 @@ fn pack(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
     let Some(station) = &node.station else { return Ok(None) };
     let state = station.join(STATE);
     let failed = |error: io::Error| {
-        CommandError::Failed(format!(
-            "cannot pack {}: {error}{}",
-            state.display(),
-            akm_element::advice(&error)
-        ))
+        CommandError::Failed(format!("cannot pack {}: {error}{}", state.display(), akm_disk::advice(&error)))
     };
     if !station.join(IDENTITY).try_exists().map_err(failed)? {
         return Ok(None);
@@ -76,9 +71,9 @@ pub(super) fn clear(node: &Node) -> Result<(), CommandError> {
     let Some(station) = &node.station else { return Ok(()) };
     let gone = |path: &Path, removed: io::Result<()>| match removed {
         // Durably: once the store has forgotten it nobody looks for it here.
-        Ok(()) => private::sync_directory_of(path).map_err(unusable),
+        Ok(()) => durable::sync_directory_of(path).map_err(unusable),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(unusable(PrivateError::Unavailable { path: station.clone(), source })),
+        Err(source) => Err(unusable(DiskError::system("cannot remove", station)(source))),
     };
     // First: what is left of a state if this is cut off is none that could travel.
     let identity = station.join(IDENTITY);
@@ -114,6 +109,6 @@ pub(super) fn gone(node: &Node) -> CommandError {
     CommandError::Failed(format!("node {} is gone from the store", node.name))
 }
 
-pub(super) fn unusable(error: PrivateError) -> CommandError {
+pub(super) fn unusable(error: DiskError) -> CommandError {
     CommandError::Failed(error.to_string())
 }

@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use akm_core::id::AkmId;
+use akm_disk::private::{Links, make_directory};
 use akm_element::ElementSpec;
 use akm_target::TargetUrl;
 
@@ -25,7 +26,6 @@ use crate::error::CommandError;
 use crate::link::random;
 use crate::lock::{Lock, LockKey};
 use crate::names::Name;
-use crate::private;
 use crate::store::{Node, NodeStatus, Settled, Store};
 
 /// Where the stations are, in the module's home.
@@ -95,7 +95,7 @@ pub(super) fn fill(
     let station = node.station.as_deref().ok_or_else(|| no_station(node))?;
     let hint = format!("when that is mended: akm provision --resume {}", node.name);
     if let Some(parent) = station.parent() {
-        private::create_directory(parent).map_err(unusable)?;
+        make_directory(parent, Links::Followed).map_err(unusable)?;
     }
     let target = target_of(node)?;
     let mut steps = Steps::new(store, node.id, &target, card_keys);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use akm_core::element::{Description, ElementError, Protection};
+use akm_disk::private::{Links, make_directory};
 use akm_element::card::CardKeys;
 use akm_element::{ElementSpec, InvalidElementSpec, WrapKeys, conformance, wrap};
 use serde_json::{Value, json};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use super::arguments::ElementCommand;
 use super::show;
 use crate::error::CommandError;
-use crate::private;
 
 /// The element that a text names.
 pub(super) fn spec(text: &str) -> Result<ElementSpec, CommandError> {
@@ -199,7 +199,7 @@ struct Place(PathBuf);
 impl Place {
     fn new() -> Result<Self, CommandError> {
         let path = std::env::temp_dir().join(format!("akm-element-test-{}", std::process::id()));
-        private::create_directory(&path).map_err(|error| CommandError::Failed(error.to_string()))?;
+        make_directory(&path, Links::Refused).map_err(|error| CommandError::Failed(error.to_string()))?;
         Ok(Self(path))
     }
 }

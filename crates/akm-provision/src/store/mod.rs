@@ -38,13 +38,12 @@ use std::thread;
 use std::time::Duration;
 
 use akm_core::id::AkmId;
-use akm_element::advice;
+use akm_disk::{DiskError, advice, durable, private};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
 use crate::lock::{Lock, LockError, LockKey};
 use crate::names::{Name, Timestamp};
-use crate::private::{self, PrivateError};
 use crate::vault::Vault;
 
 pub use ceremonies::{Ceremony, JournalEntry, STEPS};
@@ -123,7 +122,7 @@ pub enum StoreError {
     },
     /// The file or its directory cannot be used.
     #[error(transparent)]
-    File(#[from] PrivateError),
+    File(#[from] DiskError),
     /// The system failed: no space, no access, no random bytes.
     #[error("the store is not available")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
@@ -252,7 +251,7 @@ pub struct Store {
 impl Store {
     /// Makes the store of a module. Cut off half-way, it can be called again.
     pub fn create(home: &Path, vault: &Vault, module: &Module) -> Result<Self, StoreError> {
-        private::create_home(home)?;
+        private::make_home(home)?;
         let path = home.join(FILE);
         let sealed = seal(vault, VAULT_CHECK_CONTEXT, VAULT_CHECK)?;
 
@@ -263,8 +262,8 @@ impl Store {
             .truncate(false)
             .mode(private::FILE_MODE)
             .open(&path)
-            .map_err(|source| PrivateError::Unavailable { path: path.clone(), source })?;
-        private::sync_directory_of(&path)?;
+            .map_err(DiskError::system("cannot write", &path))?;
+        durable::sync_directory_of(&path)?;
         let made = make_tables(&path, module, &sealed).map_err(|error| error.in_file(&path))?;
         drop(held);
         if made == 0 {
@@ -418,12 +417,11 @@ fn check_files(home: &Path, path: &Path) -> Result<(), StoreError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::NoModule { home: home.to_owned() });
             }
-            Err(source) => return Err(PrivateError::Unavailable { path: checked.to_owned(), source }.into()),
+            Err(source) => return Err(DiskError::system("cannot use", checked)(source).into()),
         };
-        private::check(checked, &metadata)?;
+        private::check(checked, &metadata, private::OWNER_ONLY)?;
         if checked == path && !metadata.is_file() {
-            let source = io::ErrorKind::IsADirectory.into();
-            return Err(PrivateError::Unavailable { path: path.to_owned(), source }.into());
+            return Err(DiskError::Misplaced { path: path.to_owned(), wanted: "regular file" }.into());
         }
         // Nobody finished making it. SQLite would take it for its own, and the log beside it for a leftover.
         if checked == path && metadata.len() == 0 {
@@ -568,8 +566,8 @@ mod tests {
         let vault = fixture.store.vault().clone();
         let top = tempfile::tempdir().unwrap();
         let home = top.path().join("akm");
-        private::create_home(&home).unwrap();
-        private::write_new(&home.join(FILE), &[0x5a; 4096]).unwrap();
+        private::make_home(&home).unwrap();
+        durable::create(&home.join(FILE), &[0x5a; 4096]).unwrap();
         let opened = Store::open(&home, &vault);
         assert!(matches!(opened, Err(StoreError::Damaged { .. })), "{opened:?}");
     }

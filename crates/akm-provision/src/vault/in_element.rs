@@ -11,13 +11,15 @@ use std::path::Path;
 use akm_core::element::{Description, ElementError, Label, ProvisionableElement, Root};
 use akm_core::keys::CONTEXT_LENGTH;
 use akm_core::secret::Secret;
+use akm_disk::private::{Links, make_directory};
 use akm_element::ElementSpec;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use super::{ELEMENT_FILE, KEY_LENGTH, Vault, VaultError, fill_random, prepare_home, write_new};
-use crate::private;
+use super::{
+    ELEMENT_FILE, KEY_LENGTH, Vault, VaultError, fill_random, prepare_home, read_private, write_new,
+};
 
 /// What an element keeps beside itself.
 const STATE_DIR: &str = "element";
@@ -48,7 +50,7 @@ impl Vault {
     pub fn create_in_element(home: &Path, spec: &ElementSpec) -> Result<(Self, Description), VaultError> {
         prepare_home(home)?;
         let state = home.join(STATE_DIR);
-        private::create_directory(&state)?;
+        make_directory(&state, Links::Followed)?;
         let mut element = spec.create(&state).map_err(VaultError::Element)?;
         // One that was cut off here has a device key, and no root.
         if element.roots().map_err(VaultError::Element)?.iter().any(|root| *root != Root::Device) {
@@ -76,7 +78,7 @@ impl Vault {
     pub(super) fn open_in_element(home: &Path) -> Result<Self, VaultError> {
         let path = home.join(ELEMENT_FILE);
         let damaged = |why| VaultError::Damaged { path: path.clone(), why };
-        let file: ElementFile = serde_json::from_slice(&private::read(&path)?)
+        let file: ElementFile = serde_json::from_slice(&read_private(&path)?)
             .map_err(|_| damaged("it is not a file of a vault in an element"))?;
         if file.version != ElementFile::VERSION {
             return Err(damaged("it was written by a later version of this program"));
@@ -96,7 +98,7 @@ impl Vault {
 
     /// The identity of the element that makes the vault key of this module (protocol, section 2), if one does.
     pub fn element_identity(home: &Path) -> Option<Vec<u8>> {
-        let bytes = private::read(&home.join(ELEMENT_FILE)).ok()?;
+        let bytes = read_private(&home.join(ELEMENT_FILE)).ok()?;
         let file: ElementFile = serde_json::from_slice(&bytes).ok()?;
         Some([file.manufacturer.as_bytes(), &[0], file.serial.as_bytes()].concat())
     }

@@ -1,3 +1,5 @@
+//! What a person can do about an error of the system on a file.
+
 use std::io::{Error, ErrorKind};
 
 use rustix::io::Errno;
