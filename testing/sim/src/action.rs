@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use akm_core::frame::FrameKind;
+
 use crate::line::{Malformed, milliseconds, number};
 
 /// One thing that is done to a world. Nodes and relationships are named by their numbers; what makes
@@ -65,6 +67,9 @@ pub enum Action {
     Noise { length: usize, to: usize },
     /// The intruder sends random bytes behind the right version and tag.
     Tagged { relationship: usize, length: usize, to: usize },
+    /// A bad member, who has all keys of an issue, sends what it likes to one node. The issue is counted back from the
+    /// latest of the relationship.
+    Betray { relationship: usize, back: usize, deed: Deed, to: usize },
     /// The place of a relationship at a node is lost, and its process has ended.
     Lose { node: usize, relationship: usize },
     /// All places at a node are lost, and its process has ended. Its element keeps its roots.
@@ -93,6 +98,18 @@ pub enum Change {
     Add { node: usize },
     /// Without one.
     Remove { node: usize },
+}
+
+/// What a bad member sends. Epochs are so far ahead of the node that it goes to, or behind it.
+#[expect(missing_docs, reason = "the words of each variant name its fields")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// A frame in a member's name, under this salt or the one that was last heard of that member.
+    Frame { kind: FrameKind, sender: u16, ahead: i64, salt: Option<u64>, counter: u32 },
+    /// A request to find back, in a member's name; with a place or without.
+    Request { sender: u16, run: u32, ahead: Option<i64> },
+    /// An answer in a member's name to a recorded request, counted from the latest frame.
+    Answer { frame: usize, responder: u16, run: u32, ahead: Option<i64> },
 }
 
 impl std::str::FromStr for Action {
@@ -164,6 +181,12 @@ impl std::str::FromStr for Action {
             ["tagged", relationship, "noise", length, "to", to] => {
                 Self::Tagged { relationship: number(relationship)?, length: number(length)?, to: number(to)? }
             }
+            ["betray", relationship, "back", back, ref deed @ .., "to", to] => Self::Betray {
+                relationship: number(relationship)?,
+                back: number(back)?,
+                deed: Deed::read(deed)?,
+                to: number(to)?,
+            },
             ["lose", node, relationship] => {
                 Self::Lose { node: number(node)?, relationship: number(relationship)? }
             }
@@ -239,6 +262,9 @@ impl fmt::Display for Action {
             Self::Tagged { relationship, length, to } => {
                 write!(f, "tagged {relationship} noise {length} to {to}")
             }
+            Self::Betray { relationship, back, deed, to } => {
+                write!(f, "betray {relationship} back {back} {deed} to {to}")
+            }
             Self::Lose { node, relationship } => write!(f, "lose {node} {relationship}"),
             Self::Wipe { node } => write!(f, "wipe {node}"),
             Self::Change { relationship, change } => match change {
@@ -255,3 +281,54 @@ impl fmt::Display for Action {
         }
     }
 }
+
+impl Deed {
+    fn read(words: &[&str]) -> Result<Self, Malformed> {
+        let optional = |word: &str| if word == "none" { Ok(None) } else { number(word).map(Some) };
+        Ok(match *words {
+            ["frame", kind, "sender", sender, "ahead", ahead, "salt", salt, "counter", counter] => {
+                Self::Frame {
+                    kind: KINDS.iter().find(|(_, name)| *name == kind).ok_or(Malformed)?.0,
+                    sender: number(sender)?,
+                    ahead: number(ahead)?,
+                    salt: if salt == "heard" { None } else { Some(number(salt)?) },
+                    counter: number(counter)?,
+                }
+            }
+            ["request", "sender", sender, "run", run, "ahead", ahead] => {
+                Self::Request { sender: number(sender)?, run: number(run)?, ahead: optional(ahead)? }
+            }
+            ["answer", frame, "sender", sender, "run", run, "ahead", ahead] => Self::Answer {
+                frame: number(frame)?,
+                responder: number(sender)?,
+                run: number(run)?,
+                ahead: optional(ahead)?,
+            },
+            _ => return Err(Malformed),
+        })
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let optional =
+            |ahead: Option<i64>| ahead.map_or_else(|| "none".to_owned(), |ahead| ahead.to_string());
+        match *self {
+            Self::Frame { kind, sender, ahead, salt, counter } => {
+                let kind = KINDS.iter().find(|(other, _)| *other == kind).map_or("data", |(_, name)| name);
+                let salt = salt.map_or_else(|| "heard".to_owned(), |salt| salt.to_string());
+                write!(f, "frame {kind} sender {sender} ahead {ahead} salt {salt} counter {counter}")
+            }
+            Self::Request { sender, run, ahead } => {
+                write!(f, "request sender {sender} run {run} ahead {}", optional(ahead))
+            }
+            Self::Answer { frame, responder, run, ahead } => {
+                write!(f, "answer {frame} sender {responder} run {run} ahead {}", optional(ahead))
+            }
+        }
+    }
+}
+
+/// Kinds of frames, by their names in a trace.
+const KINDS: [(FrameKind, &str); 3] =
+    [(FrameKind::Hello, "hello"), (FrameKind::Management, "management"), (FrameKind::Data, "data")];

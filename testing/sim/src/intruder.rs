@@ -31,6 +31,14 @@ impl Intruder {
         Some(self.recorded[last - back % self.recorded.len()].clone())
     }
 
+    /// The salt of the latest recorded frame of a session in the name of this member.
+    pub fn last_salt_of(&self, issue: usize, sender: u16) -> Option<u64> {
+        let of_issue = self.recorded.iter().rev().filter(|(of, _)| *of == issue);
+        let mut headers = of_issue.filter_map(|(_, frame)| Header::parse(frame).ok());
+        let found = headers.find(|header| header.class == Class::Session && header.sender == sender)?;
+        Some(found.salt)
+    }
+
     /// A recorded frame with some bits of one byte flipped.
     pub fn alter(&self, back: usize, byte: usize, bits: u8) -> Option<Vec<u8>> {
         let (_, mut frame) = self.recorded(back)?;

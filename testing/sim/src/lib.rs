@@ -18,6 +18,7 @@
 //! the programs do that.
 
 mod action;
+mod bad_member;
 pub mod bound;
 mod disk;
 mod drive;
@@ -44,7 +45,7 @@ mod trace;
 mod watch;
 mod world;
 
-pub use action::{Action, Change};
+pub use action::{Action, Change, Deed};
 pub use flaw::Flaw;
 pub use invariant::{Invariant, Violation};
 pub use line::Malformed;

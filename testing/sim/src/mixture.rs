@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::action::{Action, Change};
+use akm_core::frame::FrameKind;
+
+use crate::action::{Action, Change, Deed};
 use crate::random::Random;
 use crate::setup::Setup;
 
@@ -45,6 +47,8 @@ pub(crate) enum Kind {
     Change,
     /// The module works, dies, and is restored.
     Module,
+    /// A bad member sends.
+    Betrayal,
 }
 
 impl Mixture {
@@ -73,6 +77,12 @@ impl Mixture {
         self.0.retain(|(other, _)| *other != kind);
         self.0.push((kind, weight));
         self
+    }
+
+    /// Something that a bad member does.
+    pub(crate) fn betrayal(random: &mut Random, setup: &Setup) -> Action {
+        let to = random.below(setup.nodes.len());
+        betrayal(random, setup, 0, to)
     }
 
     /// Something of one of the kinds.
@@ -151,6 +161,7 @@ impl Kind {
                     _ => Change::Renew { suspect: false },
                 },
             }],
+            Self::Betrayal => vec![betrayal(random, setup, relationship, to)],
             Self::Module => match random.below(6) {
                 0 => vec![Action::ModuleBackup],
                 1 => vec![Action::ModuleRestore],
@@ -180,4 +191,24 @@ fn intrusion(random: &mut Random, setup: &Setup, relationship: usize, to: usize)
         10 => Action::Noise { length: random.below(200), to },
         _ => Action::Tagged { relationship, length: random.pick(&[45, 60, 200, 1452, 1453]), to },
     }
+}
+
+fn betrayal(random: &mut Random, setup: &Setup, relationship: usize, to: usize) -> Action {
+    let members = setup.relationships[relationship].members.len();
+    let sender = random.below(members + 1) as u16;
+    let run = random.pick(&[0, 0, 1, 2, u32::MAX]);
+    let ahead = random.pick(&[-1000, -5, -2, -1, 0, 0, 1, 1, 2, 5, 1000, 1_000_000_000, i64::from(u32::MAX)]);
+    let place = Some(ahead).filter(|_| random.chance(600));
+    let deed = match random.below(8) {
+        0..=4 => Deed::Frame {
+            kind: random.pick(&[FrameKind::Data, FrameKind::Data, FrameKind::Hello, FrameKind::Management]),
+            sender,
+            ahead,
+            salt: Some(random.pick(&[0, 1, u64::MAX])).filter(|_| random.chance(600)),
+            counter: random.pick(&[0, 0, 1, 2, 1023, 1024, 5000, u32::MAX]),
+        },
+        5 => Deed::Request { sender, run, ahead: place },
+        _ => Deed::Answer { frame: random.below(10), responder: sender, run, ahead: place },
+    };
+    Action::Betray { relationship, back: random.pick(&[0, 0, 1, 2]), deed, to }
 }

@@ -87,4 +87,6 @@ pub enum Part {
     Settling,
     /// What a scenario chooses.
     Scenario,
+    /// The bad member.
+    BadMember,
 }

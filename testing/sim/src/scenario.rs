@@ -6,7 +6,7 @@ use akm_core::crypto::Suite;
 use akm_core::policy::Policy;
 use akm_core::tree::LAST_EPOCH;
 
-use crate::action::Action;
+use crate::action::{Action, Change};
 use crate::mixture::{Kind, Mixture};
 use crate::random::{Part, Random};
 use crate::setup::{NodeSetup, RelationshipSetup, Setup};
@@ -36,7 +36,7 @@ impl Scenario {
     }
 
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self { name: "anything", about: "every fault there is, mixed", tell: anything },
         Self {
             name: "bad-network",
@@ -116,6 +116,16 @@ impl Scenario {
             name: "generations-and-faults",
             about: "the same while processes die, disks fill up and links are cut",
             tell: generations_and_faults,
+        },
+        Self {
+            name: "bad-member",
+            about: "a member sends what it likes with all keys, and is removed",
+            tell: bad_member,
+        },
+        Self {
+            name: "bad-member-and-faults",
+            about: "the same while processes die, places are lost and links are cut",
+            tell: bad_member_and_faults,
         },
         Self {
             name: "module-restored",
@@ -549,6 +559,45 @@ fn generations_and_faults(story: &mut Story) {
     let mixture = Mixture::everything().with(Kind::Change, 3).with(Kind::Module, 4).with(Kind::Loss, 2);
     for _ in 0..2 {
         story.happens(20, 60, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn bad_member(story: &mut Story) {
+    story.all_active();
+    if story.random.chance(500) {
+        add_relationships(story);
+    }
+    story.talk(4, 10);
+    story.happens(40, 90, &Mixture::peace().with(Kind::Betrayal, 20).with(Kind::Advance, 2));
+    story.settles_somehow();
+    // Removed it still has the keys that it had.
+    let node = story.member();
+    story.does(Action::Change { relationship: 0, change: Change::Remove { node } });
+    story.does(Action::Change { relationship: 0, change: Change::Renew { suspect: true } });
+    story.waits(0, 3000);
+    for _ in 0..story.random.between(5, 20) {
+        let Action::Betray { relationship, back, deed, to } =
+            Mixture::betrayal(&mut story.random, &story.trace.setup)
+        else {
+            continue;
+        };
+        story.does(Action::Betray { relationship, back: back + 1, deed, to });
+        story.talk(0, 2);
+    }
+    story.settles_somehow();
+}
+
+fn bad_member_and_faults(story: &mut Story) {
+    story.all_active();
+    add_nodes(story);
+    let mixture = Mixture::everything()
+        .with(Kind::Betrayal, 30)
+        .with(Kind::Change, 2)
+        .with(Kind::Module, 3)
+        .with(Kind::Loss, 4);
+    for _ in 0..2 {
+        story.happens(30, 80, &mixture);
         story.settles_somehow();
     }
 }

@@ -51,6 +51,10 @@ pub struct Tally {
     pub activated: u64,
     /// Generations that a member erased.
     pub erased: u64,
+    /// What bad members sent.
+    pub betrayals: u64,
+    /// Relationships that were not held to the bound as a bad member had acted in their latest generation.
+    pub betrayed: u64,
     /// Members without place that nobody could help, when a world settled.
     pub helpless: u64,
     /// The longest time until a member was heard that was not mute, as parts of a thousand of the bound.
@@ -128,6 +132,8 @@ impl Tally {
         self.activated += other.activated;
         self.erased += other.erased;
         self.helpless += other.helpless;
+        self.betrayals += other.betrayals;
+        self.betrayed += other.betrayed;
         self.slowest = self.slowest.max(other.slowest);
     }
 }
@@ -151,6 +157,11 @@ impl fmt::Display for Tally {
             f,
             "{} generations made after the first, {} activations, {} erased",
             self.changes, self.activated, self.erased
+        )?;
+        writeln!(
+            f,
+            "{} things sent by bad members, who spoiled {} times the latest generation",
+            self.betrayals, self.betrayed
         )?;
         f.write_str("dropped:")?;
         self.rejected.iter().try_for_each(|(reason, times)| write!(f, " {reason} {times}"))?;

@@ -37,6 +37,10 @@ pub struct Watch {
     /// Whether a host may take a place for lost that is there.
     mislays: bool,
     sent: HashMap<FrameName, Sent>,
+    /// What a bad member sent in the name of others, and itself.
+    forged: HashMap<FrameName, Vec<Sent>>,
+    /// Issues in which a bad member has sent something: there members may be deaf and mute.
+    betrayed: BTreeSet<usize>,
     salts: HashMap<(usize, [u8; 4], u16, u32), BTreeSet<u64>>,
     /// Relationship and sender: when it last made a frame in an epoch that knows it under two salts.
     second_salt: HashMap<(usize, u16), Duration>,
@@ -116,6 +120,8 @@ impl Watch {
             issues: Vec::new(),
             mislays,
             sent: HashMap::new(),
+            forged: HashMap::new(),
+            betrayed: BTreeSet::new(),
             salts: HashMap::new(),
             second_salt: HashMap::new(),
             nodes: Vec::new(),
@@ -142,6 +148,22 @@ impl Watch {
         if let Some(known) = self.nodes[node].disk.get_mut(&issue) {
             known.lost = true;
         }
+    }
+
+    /// A bad member sends a frame that opens with the keys of an issue.
+    pub fn forged(&mut self, now: Duration, issue: usize, header: &Header, kind: FrameKind, body: Vec<u8>) {
+        self.forged.entry(name(issue, header)).or_default().push(Sent { at: now, kind, body });
+    }
+
+    /// A bad member acts in an issue.
+    pub fn betrayed(&mut self, issue: usize) {
+        self.betrayed.insert(issue);
+        self.tally.betrayals += 1;
+    }
+
+    /// Whether a bad member has acted in an issue.
+    pub fn is_betrayed(&self, issue: usize) -> bool {
+        self.betrayed.contains(&issue)
     }
 
     /// A node was provisioned with these relationships, each active or staged.
@@ -479,10 +501,12 @@ impl Watch {
         let Delivered { from, index, kind, payload } = delivery;
         let name = name(issue, header);
         let sender = self.issues[issue].members.get(usize::from(header.sender)).copied();
-        let sent = self.sent.get(&name).filter(|sent| {
+        let fits = |sent: &&Sent| {
             sent.kind == *kind && sent.body == *payload && sender == Some(*from) && *index == header.sender
-        });
-        let Some(sent) = sent else {
+        };
+        let sent = self.sent.get(&name).filter(fits);
+        let is_forged = || self.forged.get(&name).is_some_and(|forged| forged.iter().any(|sent| fits(&sent)));
+        if sent.is_none() && !is_forged() {
             return violated(
                 Invariant::NothingDeliveredThatNoMemberSent,
                 format!(
@@ -490,8 +514,8 @@ impl Watch {
                     payload.escape_ascii()
                 ),
             );
-        };
-        let fresh = sent.at >= self.since;
+        }
+        let fresh = sent.is_some_and(|sent| sent.at >= self.since);
         if !self.known(node, issue).delivered.insert(name) {
             return violated(
                 Invariant::NothingDeliveredTwice,

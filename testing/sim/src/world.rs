@@ -12,6 +12,7 @@ use akm_core::frame::FrameKind;
 use akm_core::session::{Input, Phase, Session};
 use akm_core::tree::NO_EPOCH;
 
+use crate::bad_member::BadMember;
 use crate::disk::Disk;
 use crate::element::Element;
 use crate::flaw::Flaw;
@@ -44,6 +45,7 @@ pub struct World {
     pub(crate) module: Module,
     backup: Module,
     intruder: Intruder,
+    bad_member: BadMember,
     images: Vec<Vec<Disk>>,
     messages: u64,
     /// How often a session was served at this time.
@@ -101,6 +103,7 @@ impl World {
             watch,
             settling: Random::stream(setup.seed, Part::Settling, 0),
             intruder: Intruder::new(Random::stream(setup.seed, Part::Intruder, 0)),
+            bad_member: BadMember::new(Random::stream(setup.seed, Part::BadMember, 0)),
             messages: 0,
             served: (Duration::ZERO, 0),
             log: None,

@@ -14,9 +14,8 @@ const RUNS_WITH_THE_SAME_SEEDS: u64 = 25_000;
 const RUNS_WITH_OTHER_SEEDS: u64 = 7_500;
 const SEED: u64 = 20_260_101;
 
-/// What frames are dropped for in these worlds. Host and engine have no way to the others here: no window
-/// is 1,024 frames behind, and no member speaks another language.
-const REASONS: [Rejection; 12] = [
+/// What frames are dropped for in these worlds.
+const REASONS: [Rejection; 14] = [
     Rejection::Malformed,
     Rejection::NotAMember,
     Rejection::OwnFrame,
@@ -25,6 +24,8 @@ const REASONS: [Rejection; 12] = [
     Rejection::HeaderSignature,
     Rejection::Budget,
     Rejection::Duplicate,
+    Rejection::CounterTooOld,
+    Rejection::UnexpectedKind,
     Rejection::NotAuthentic,
     Rejection::PossibleClone,
     Rejection::UnknownTag,
@@ -78,6 +79,8 @@ fn reaches_what_it_is_to_test(tally: &Tally, runs: u64) {
         (tally.changes, "change of generation"),
         (tally.activated, "activation"),
         (tally.erased, "generation erased"),
+        (tally.betrayals, "thing that a bad member sent"),
+        (tally.betrayed, "generation spoilt by a bad member"),
     ] {
         assert!(times > 0, "no {what}");
     }

@@ -384,6 +384,46 @@ fn a_removed_member_that_keeps_element_disk_and_a_recording_opens_nothing() {
 }
 
 #[test]
+fn a_bad_member_uses_the_epochs_up_and_is_removed_and_the_others_go_on() {
+    let mut tale = Tale::of(3, "with");
+    let last = LAST_EPOCH - tale.epoch(1);
+    tale.goes_on(&format!("betray 0 back 0 frame data sender 0 ahead {last} salt 7 counter 0 to 1; run 100"));
+    assert_eq!(tale.epoch(1), LAST_EPOCH);
+    tale.goes_on("remove 0 2; run 1000");
+    assert_eq!((tale.phase(0), tale.phase(1)), (Phase::Established, Phase::Established));
+    let before = tale.world.log().len();
+    tale.goes_on("betray 0 back 1 frame data sender 0 ahead 1 salt 8 counter 0 to 1; run 0");
+    assert!(
+        !tale.world.log()[before..].contains("accepts [member 0 epoch 1 "),
+        "its keys open nothing any more"
+    );
+    tale.goes_on("settle");
+    assert_eq!(tale.tally().betrayed, 0, "they are held to the bound");
+}
+
+#[test]
+fn a_bad_member_that_speaks_in_the_name_of_another_makes_it_mute_until_the_next_epoch() {
+    let mut tale = Tale::of(3, "with");
+    assert_eq!(tale.accepted("betray 0 back 0 frame data sender 0 ahead 1 salt 7 counter 0 to 1; run 0"), 1);
+    tale.goes_on("send 1 0; run 0");
+    assert_eq!(tale.epoch(0), tale.epoch(1), "the other follows");
+    assert_eq!(tale.dropped(Rejection::PossibleClone, "send 0 0; run 0"), 1);
+    assert!(tale.accepted("run 1000; advance 0 0; send 0 0; run 0") >= 2);
+}
+
+#[test]
+fn a_bad_member_costs_the_others_one_call_of_the_element_a_frame_and_no_nonce() {
+    let mut tale = Tale::of(2, "with");
+    for ahead in 1..50 {
+        tale.goes_on(&format!(
+            "betray 0 back 0 frame data sender 0 ahead {ahead} salt heard counter 0 to 1; run 10"
+        ));
+    }
+    tale.goes_on("send 1 0; run 1000");
+    assert_eq!(tale.phase(1), Phase::Established);
+}
+
+#[test]
 fn who_is_away_gets_its_generation_when_it_is_next_reached() {
     let mut tale = Tale::of(3, "with");
     tale.goes_on("crash 2; suspect 0; run 1000; send 0 0; run 100");

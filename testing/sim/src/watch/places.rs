@@ -36,7 +36,9 @@ impl Watch {
                 ),
             );
         }
-        if way == Way::Failsafe && self.index(issue, identity) == 0 {
+        // Who has all keys confirms in the name of others.
+        let honest = !self.is_betrayed(issue);
+        if honest && way == Way::Failsafe && self.index(issue, identity) == 0 {
             for member in self.issues[issue].members.clone() {
                 let lately = |other: &WatchedNode| {
                     let seen = other.without_place.get(&issue);

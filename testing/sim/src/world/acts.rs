@@ -1,11 +1,13 @@
 //! What an action does to a world.
 
+use akm_core::frame::{FrameKind, Header};
 use akm_core::lineage::Lineage;
 use akm_core::session::Input;
 use akm_core::tree::{LAST_EPOCH, NO_EPOCH};
 
 use super::World;
-use crate::action::{Action, Change};
+use crate::action::{Action, Change, Deed};
+use crate::bad_member::{Claim, Stance};
 use crate::invariant::Violation;
 use crate::process::Aftermath;
 use crate::random::{Part, Random};
@@ -80,6 +82,9 @@ impl World {
                 let frame = self.intruder.tagged(&self.issues[self.module.latest(*relationship)], *length);
                 self.intrude(*to, Some(frame))?;
             }
+            Action::Betray { relationship, back, deed, to } => {
+                self.betray(*relationship, *back, *deed, *to)?
+            }
             Action::Lose { node, relationship } => self.lose(*node, Some(*relationship))?,
             Action::Wipe { node } => self.lose(*node, None)?,
             Action::Change { relationship, change } => self.change(*relationship, *change)?,
@@ -104,6 +109,7 @@ impl World {
             | Action::Leap { node, relationship, .. }
             | Action::Forge { relationship, to: node, .. }
             | Action::Lose { node, relationship }
+            | Action::Betray { relationship, to: node, .. }
             | Action::Change { relationship, change: Change::Add { node } | Change::Remove { node } }
             | Action::Tagged { relationship, to: node, .. } => (&[*node], &[*relationship]),
             Action::Change { relationship, change: Change::Renew { .. } } => (&[], &[*relationship]),
@@ -142,6 +148,49 @@ impl World {
         let epoch = self.epoch(node, relationship);
         let next = if epoch == NO_EPOCH { 0 } else { epoch };
         next.saturating_add(ahead).min(LAST_EPOCH)
+    }
+
+    /// A bad member sends to one node. Who has no keys of the issue has none of its frames either.
+    fn betray(&mut self, relationship: usize, back: usize, deed: Deed, to: usize) -> Result<(), Violation> {
+        let of_relationship = |issue: &usize| self.issues[*issue].relationship == relationship;
+        let Some(issue) = (0..self.issues.len()).rev().filter(of_relationship).nth(back) else {
+            return Ok(());
+        };
+        let behind_or_ahead = |ahead: i64| {
+            let epoch = self.epoch(to, relationship);
+            let from = if epoch == NO_EPOCH { -1 } else { i64::from(epoch) };
+            (from + ahead).clamp(0, LAST_EPOCH.into()) as u32
+        };
+        let stance = |run, ahead: Option<i64>| Stance { run, epoch: ahead.map_or(NO_EPOCH, behind_or_ahead) };
+        let its = &self.issues[issue];
+        let frame = match deed {
+            Deed::Frame { kind, sender, ahead, salt, counter } => {
+                let salt = salt.or_else(|| self.intruder.last_salt_of(issue, sender)).unwrap_or(0);
+                let claim = Claim { sender, epoch: behind_or_ahead(ahead), salt, counter };
+                self.messages += 1;
+                let body = match kind {
+                    FrameKind::Hello => String::new(),
+                    _ => format!("message {} of a bad member", self.messages),
+                };
+                let frame = self.bad_member.frame(its, claim, kind, body.as_bytes());
+                if let Some(header) = frame.as_ref().and_then(|frame| Header::parse(frame).ok()) {
+                    self.watch.forged(self.now, issue, &header, kind, body.into_bytes());
+                }
+                frame
+            }
+            Deed::Request { sender, run, ahead } => {
+                let asked = its.members.iter().position(|member| *member == self.nodes[to].identity);
+                let stance = stance(run, ahead);
+                asked.and_then(|asked| self.bad_member.request(its, sender, asked as u16, stance))
+            }
+            Deed::Answer { frame, responder, run, ahead } => {
+                let heard = self.intruder.recorded(frame).filter(|(of, _)| *of == issue);
+                let stance = stance(run, ahead);
+                heard.and_then(|(_, heard)| self.bad_member.answer(its, &heard, responder, stance))
+            }
+        };
+        self.watch.betrayed(issue);
+        self.intrude(to, frame)
     }
 
     /// The highest generation of a relationship that is active on the disk of a node, or the highest.

@@ -151,6 +151,10 @@ impl World {
     fn all_find_back(&mut self, paces: &[Pace]) -> Result<(), Violation> {
         for (relationship, _) in paces.iter().enumerate() {
             let members = self.issues[self.module.latest(relationship)].members.len();
+            if self.is_betrayed(relationship) {
+                self.watch.tally.betrayed += 1;
+                continue;
+            }
             let Some(bound) = self.help(relationship, members) else {
                 self.watch.tally.helpless += self.without_place(relationship).len() as u64;
                 continue;
@@ -213,6 +217,9 @@ impl World {
     fn astray_come_back(&mut self) -> Result<(), Violation> {
         for relationship in 0..self.setup.relationships.len() {
             let end = self.now + bound::HINTED;
+            if self.is_betrayed(relationship) {
+                continue;
+            }
             while self.now < end && !self.astray(relationship).is_empty() {
                 let next = self.now + Duration::from_secs(1);
                 for node in 0..self.nodes.len() {
@@ -242,7 +249,7 @@ impl World {
             let astray = self.astray(relationship);
             let mut live = self.of_latest(relationship, |phase| phase == Phase::Established);
             live.retain(|node| !astray.contains(node));
-            if self.is_used_up(relationship) {
+            if self.is_used_up(relationship) || self.is_betrayed(relationship) {
                 continue;
             }
             for from in live.iter().copied().filter(|from| alone.is_none_or(|alone| alone == *from)) {
@@ -255,6 +262,11 @@ impl World {
             }
         }
         wanted
+    }
+
+    /// Whether a bad member has acted in the latest generation: it can make anybody deaf and mute there.
+    fn is_betrayed(&self, relationship: usize) -> bool {
+        self.watch.is_betrayed(self.module.latest(relationship))
     }
 
     fn is_used_up(&self, relationship: usize) -> bool {
