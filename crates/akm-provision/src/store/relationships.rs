@@ -1,58 +1,13 @@
-//! The module's own set of relationships: public parts, sealed secrets, members, places.
+//! The module's own set of relationships, as it stands.
 
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::sds::{ElementRoot, GenerationSecrets, HeaderKey, Kind, SynchronizedDataSet, Tag, TreeRoot};
-use akm_core::secret::Secret;
-use rusqlite::{Connection, Row, Transaction, params};
+use akm_core::sds::{GenerationSecrets, SynchronizedDataSet};
 
-use super::columns::{self, words};
-use super::{Store, StoreError, all, first, seal};
+use super::rows::{generation, member, secret};
+use super::sql::Sql;
+use super::{Leftover, Member, MemberState, RelationshipStatus, Store, StoreError};
 use crate::names::{Name, Timestamp};
 use crate::vault::Vault;
-
-const HEADER_LENGTH: usize = 20;
-
-const COLUMNS: &str = "r.id, r.name, r.status, r.created_at, g.generation, g.public, g.made_at, g.released
-    FROM relationships r JOIN generations g ON g.relationship = r.id AND g.generation = r.generation";
-
-words! {
-    /// How far a relationship has come.
-    RelationshipStatus {
-        /// Not every member has acknowledged it.
-        Creating = "creating",
-        /// Every member has acknowledged it.
-        Acknowledged = "acknowledged",
-        /// In use.
-        Active = "active",
-        /// Over; its secrets are erased.
-        Ended = "ended",
-    }
-}
-
-words! {
-    /// How far a relationship has come at one member.
-    MemberState {
-        /// The member has not acknowledged it.
-        Pending = "pending",
-        /// The member holds it.
-        Installed = "installed",
-        /// The member uses it.
-        Active = "active",
-        /// The member has erased it.
-        Erased = "erased",
-    }
-}
-
-/// One member of a relationship.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// The node; in a provisioning relationship member 0 is the root of the module.
-    pub node: AkmId,
-    /// Its place in the list of members.
-    pub index: u16,
-    /// How far the relationship has come there.
-    pub state: MemberState,
-}
 
 /// A relationship in the module's set, at its present generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,64 +43,25 @@ impl Relationship {
     }
 }
 
-/// The secrets of a generation that the module still holds. Wiped on drop.
-#[derive(Debug)]
-pub struct RelationshipSecrets {
-    /// The root that goes into the element of each member.
-    pub element_root: Option<ElementRoot>,
-    /// The root of the epoch tree.
-    pub tree_root: Option<TreeRoot>,
-    /// Header key and tag as installed.
-    pub header: Option<(HeaderKey, Tag)>,
-}
-
 impl Store {
-    /// Makes an ASR between nodes that are all active, with its members pending.
-    ///
-    /// [`StoreError::Exists`] if an ASR of that name is there; the caller then goes on with that.
-    pub fn create_asr(
-        &self,
-        name: &Name,
-        sds: &SynchronizedDataSet,
-        secrets: &GenerationSecrets,
-        created_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        if sds.kind() != Kind::Communication {
-            return Err(StoreError::refused("an ASR is a communication relationship"));
-        }
-        self.write(|transaction| {
-            if find_asr(transaction, name)?.is_some() {
-                return Err(StoreError::Exists { what: format!("ASR {name}") });
-            }
-            super::generations::check_active(transaction, sds.members())?;
-            insert(transaction, self.vault(), Some(name), sds, secrets, created_at)
-        })
-    }
-
     /// The ASR of that name, unless it has ended.
     pub fn asr_by_name(&self, name: &Name) -> Result<Option<Relationship>, StoreError> {
-        self.read(|connection| find_asr(connection, name))
+        self.read(|sql| find_asr(sql, name))
     }
 
     /// A relationship of either kind.
     pub fn relationship(&self, id: RelationshipId) -> Result<Option<Relationship>, StoreError> {
-        self.read(|connection| find(connection, id))
+        self.read(|sql| find(sql, id))
     }
 
     /// All ASRs that have not ended, by name.
     pub fn asrs(&self) -> Result<Vec<Relationship>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} WHERE r.kind = 2 AND r.status <> 'ended' ORDER BY r.name");
-        self.read(|connection| all(connection, &sql, [], |row| parse(connection, row)))
+        self.read(|sql| with_members(sql, generation::asrs(sql)?))
     }
 
     /// The ASRs that a node is a member of and that have not ended, by name.
     pub fn asrs_of_node(&self, node: AkmId) -> Result<Vec<Relationship>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} JOIN relationship_members m
-                 ON m.relationship = r.id AND m.generation = r.generation
-             WHERE m.node = ? AND r.kind = 2 AND r.status <> 'ended' ORDER BY r.name"
-        );
-        self.read(|connection| all(connection, &sql, [node.as_bytes()], |row| parse(connection, row)))
+        self.read(|sql| with_members(sql, generation::asrs_of_node(sql, node)?))
     }
 
     /// The names of the ASRs that a node is a member of and that have not ended, in their order.
@@ -154,264 +70,99 @@ impl Store {
         Ok(asrs.iter().filter_map(|asr| asr.name.as_ref()).map(ToString::to_string).collect())
     }
 
-    /// The secrets of a relationship's present generation, as far as they are not erased.
-    pub fn secrets(&self, id: RelationshipId) -> Result<RelationshipSecrets, StoreError> {
-        let sql = "SELECT g.generation, g.element_root, g.tree_root, g.header
-                   FROM relationships r
-                   JOIN generations g ON g.relationship = r.id AND g.generation = r.generation
-                   WHERE r.id = ?";
-        self.read(|connection| {
-            first(connection, sql, [id.as_bytes()], |row| {
-                let generation = row.get("generation")?;
-                let header = open_column::<HEADER_LENGTH>(self.vault(), row, id, generation, "header")?;
-                Ok(RelationshipSecrets {
-                    element_root: open_column(self.vault(), row, id, generation, "element_root")?,
-                    tree_root: open_column(self.vault(), row, id, generation, "tree_root")?,
-                    header: header.as_ref().map(split_header),
-                })
-            })?
-            .ok_or_else(|| unknown(id))
-        })
+    /// The ASRs that have not come to their end: not all members have their present generation in use.
+    pub fn unfinished_asrs(&self) -> Result<Vec<Relationship>, StoreError> {
+        Ok(self.asrs()?.into_iter().filter(|asr| asr.status != RelationshipStatus::Active).collect())
     }
 
-    /// The element root at one element version; `None` if the module does not hold it.
-    pub fn element_root(
+    /// Whether a node has acknowledged a generation with this element version: then it holds the root.
+    pub fn has_element_root(
         &self,
         id: RelationshipId,
         element_version: u32,
-    ) -> Result<Option<ElementRoot>, StoreError> {
-        let sql = "SELECT generation, element_root FROM generations
-                   WHERE relationship = ? AND element_version = ? AND element_root IS NOT NULL
-                   ORDER BY generation LIMIT 1";
-        self.read(|connection| {
-            first(connection, sql, params![id.as_bytes(), element_version], |row| {
-                open_column(self.vault(), row, id, row.get("generation")?, "element_root")
-            })
-            .map(Option::flatten)
-        })
-    }
-
-    /// Tells how far the relationship has come at one member.
-    pub fn set_member_state(
-        &self,
-        id: RelationshipId,
         node: AkmId,
-        state: MemberState,
-    ) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            let changed = transaction.execute(
-                "UPDATE relationship_members SET state = ?
-                 WHERE relationship = ? AND node = ?
-                   AND generation = (SELECT generation FROM relationships WHERE id = ?)",
-                params![state.as_str(), id.as_bytes(), node.as_bytes(), id.as_bytes()],
-            )?;
-            match changed {
-                0 => Err(StoreError::refused(format!("node {node} is not a member of relationship {id}"))),
-                _ => Ok(()),
-            }
-        })
+    ) -> Result<bool, StoreError> {
+        self.read(|sql| member::has_element_root(sql, id, element_version, node))
     }
 
-    /// Every member has acknowledged the relationship. Refused while one is pending; repeating it
-    /// changes nothing.
-    pub fn acknowledge_relationship(&self, id: RelationshipId) -> Result<(), StoreError> {
-        self.write(|transaction| advance(transaction, id, RelationshipStatus::Acknowledged))
+    /// Whether the present generation has an element root that none before it had.
+    pub fn has_new_root(&self, id: RelationshipId) -> Result<bool, StoreError> {
+        self.read(|sql| Ok(!generation::has_earlier_of_version(sql, id)?))
     }
 
-    /// The relationship is in use. Refused while a member is pending; repeating it changes nothing.
-    pub fn activate_relationship(&self, id: RelationshipId) -> Result<(), StoreError> {
-        self.write(|transaction| advance(transaction, id, RelationshipStatus::Active))
+    /// What active nodes may still hold of ASRs that ended, or that they have left.
+    pub fn leftovers(&self) -> Result<Vec<Leftover>, StoreError> {
+        self.read(member::leftovers)
     }
 
-    /// Ends a relationship: its secrets and place are erased, its name is free. Repeating it
-    /// changes nothing.
-    pub fn end_relationship(&self, id: RelationshipId) -> Result<(), StoreError> {
-        self.write(|transaction| end(transaction, id, Timestamp::now()))?;
-        self.forget_log()
+    /// The same, of one node.
+    pub fn leftovers_of_node(&self, node: AkmId) -> Result<Vec<Leftover>, StoreError> {
+        self.read(|sql| member::leftovers_of_node(sql, node))
     }
+}
 
-    /// Erases the secrets that the module need not keep once every member has acknowledged.
-    ///
-    /// The tree root, and of an ASR header key and tag too. The element root stays, sealed: members that join later
-    /// get it, and receipts are checked with it; without a tree root it opens nothing. Of a provisioning relationship,
-    /// where the module is a member, its place must be saved before.
-    pub fn erase_secrets(&self, id: RelationshipId) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            let relationship = find(transaction, id)?.ok_or_else(|| unknown(id))?;
-            let generation = relationship.sds.generation();
-            refuse_while_pending(&relationship)?;
-            let erased = match relationship.sds.kind() {
-                Kind::Communication => "tree_root = NULL, header = NULL",
-                Kind::Provisioning if find_place(transaction, id, generation)?.is_some() => {
-                    "tree_root = NULL"
-                }
-                Kind::Provisioning => {
-                    let why = format!("the module has no place in relationship {id}");
-                    return Err(StoreError::refused(why));
-                }
-            };
-            transaction.execute(
-                &format!("UPDATE generations SET {erased} WHERE relationship = ? AND generation = ?"),
-                params![id.as_bytes(), generation],
-            )?;
-            Ok(())
-        })?;
-        self.forget_log()
-    }
+/// A relationship of either kind, refused if it is not there.
+pub(super) fn require(sql: Sql<'_>, id: RelationshipId) -> Result<Relationship, StoreError> {
+    find(sql, id)?.ok_or_else(|| unknown(id))
+}
 
-    /// Keeps the module's place in a relationship, as the core sealed it. The place before it is
-    /// overwritten.
-    pub fn save_place(&self, id: RelationshipId, generation: u32, place: &[u8]) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            let sql = "SELECT 1 FROM generations g JOIN relationships r ON r.id = g.relationship
-                       WHERE r.id = ? AND g.generation = ? AND r.status <> 'ended'";
-            if first(transaction, sql, params![id.as_bytes(), generation], |_| Ok(()))?.is_none() {
-                return Err(unknown(id));
-            }
-            transaction.execute(
-                "INSERT INTO places (relationship, generation, place) VALUES (?, ?, ?)
-                 ON CONFLICT (relationship, generation) DO UPDATE SET place = excluded.place",
-                params![id.as_bytes(), generation, place],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// The module's place in a relationship, as the core sealed it; `None` before the first.
-    pub fn load_place(&self, id: RelationshipId, generation: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        self.read(|connection| find_place(connection, id, generation))
-    }
+pub(super) fn find_asr(sql: Sql<'_>, name: &Name) -> Result<Option<Relationship>, StoreError> {
+    generation::find_asr(sql, name)?.map(|present| with_its_members(sql, present)).transpose()
 }
 
 /// Adds a relationship at its first generation, with all members pending.
 pub(super) fn insert(
-    transaction: &Transaction<'_>,
+    sql: Sql<'_>,
     vault: &Vault,
     name: Option<&Name>,
     sds: &SynchronizedDataSet,
     secrets: &GenerationSecrets,
     created_at: Timestamp,
 ) -> Result<(), StoreError> {
-    let (id, generation) = (sds.relationship(), sds.generation());
-    transaction.execute(
-        "INSERT INTO relationships (id, kind, name, generation, status, created_at)
-         VALUES (?, ?, ?, ?, 'creating', ?)",
-        params![
-            id.as_bytes(),
-            sds.kind() as u8,
-            name.map(Name::as_str),
-            generation,
-            created_at.as_unix_millis()
-        ],
-    )?;
-    insert_generation(transaction, vault, sds, secrets, true, created_at)
+    generation::insert_relationship(sql, name, sds, created_at)?;
+    insert_generation(sql, vault, sds, secrets, true, created_at)
 }
 
-/// Adds a generation with all its members pending; with its element root, if that is a new one.
+/// Adds a generation with all its members pending; with its element root, if that is one of its own.
 pub(super) fn insert_generation(
-    transaction: &Transaction<'_>,
+    sql: Sql<'_>,
     vault: &Vault,
     sds: &SynchronizedDataSet,
     secrets: &GenerationSecrets,
     with_element_root: bool,
     made_at: Timestamp,
 ) -> Result<(), StoreError> {
-    let (id, generation) = (sds.relationship(), sds.generation());
-    let header: Secret<HEADER_LENGTH> = Secret::fill(|out| {
-        out[..16].copy_from_slice(secrets.header_key.expose());
-        out[16..].copy_from_slice(&secrets.tag.0);
-    });
-    let sealed = |column: &str, plain: &[u8]| seal(vault, &context(id, generation, column), plain);
-    let element_root =
-        with_element_root.then(|| sealed("element_root", secrets.element_root.expose())).transpose()?;
-    transaction.execute(
-        "INSERT INTO generations
-             (relationship, generation, element_version, public, element_root, tree_root, header, made_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        params![
-            id.as_bytes(),
-            generation,
-            sds.element_version(),
-            sds.emit(),
-            element_root,
-            sealed("tree_root", secrets.tree_root.expose())?,
-            sealed("header", header.expose())?,
-            made_at.as_unix_millis(),
-        ],
-    )?;
-    let mut member = transaction.prepare_cached(
-        "INSERT INTO relationship_members (relationship, generation, node, member_index, state)
-         VALUES (?, ?, ?, ?, 'pending')",
-    )?;
-    for (index, node) in sds.members().iter().enumerate() {
-        member.execute(params![id.as_bytes(), generation, node.as_bytes(), index as u16])?;
-    }
-    Ok(())
+    generation::insert(sql, sds, made_at)?;
+    secret::save(sql, vault, sds, secrets, with_element_root)?;
+    member::insert(sql, sds.relationship(), sds.generation(), sds.members())
 }
 
 /// Moves the status forward, never back.
 pub(super) fn advance(
-    transaction: &Transaction<'_>,
+    sql: Sql<'_>,
     id: RelationshipId,
     status: RelationshipStatus,
 ) -> Result<(), StoreError> {
-    let relationship = find(transaction, id)?.ok_or_else(|| unknown(id))?;
+    let relationship = require(sql, id)?;
     if relationship.status == RelationshipStatus::Ended {
         return Err(StoreError::refused(format!("relationship {id} has ended")));
     }
     refuse_while_pending(&relationship)?;
     if relationship.status < status {
-        transaction.execute(
-            "UPDATE relationships SET status = ? WHERE id = ?",
-            params![status.as_str(), id.as_bytes()],
-        )?;
+        generation::set_status(sql, id, status)?;
     }
     Ok(())
 }
 
 /// Ends a relationship and erases what the module holds of it.
-pub(super) fn end(
-    transaction: &Transaction<'_>,
-    id: RelationshipId,
-    at: Timestamp,
-) -> Result<(), StoreError> {
-    let changed = transaction.execute(
-        "UPDATE relationships SET status = 'ended', ended_at = COALESCE(ended_at, ?) WHERE id = ?",
-        params![at.as_unix_millis(), id.as_bytes()],
-    )?;
-    if changed == 0 {
+pub(super) fn end(sql: Sql<'_>, id: RelationshipId, at: Timestamp) -> Result<(), StoreError> {
+    if !generation::end(sql, id, at)? {
         return Err(unknown(id));
     }
-    transaction.execute(
-        "UPDATE generations SET element_root = NULL, tree_root = NULL, header = NULL WHERE relationship = ?",
-        [id.as_bytes()],
-    )?;
-    transaction.execute("DELETE FROM places WHERE relationship = ?", [id.as_bytes()])?;
-    Ok(())
+    secret::erase_all(sql, id)
 }
 
-/// Whether a node is a member of an ASR that has not ended.
-pub(super) fn is_in_asr(transaction: &Transaction<'_>, node: AkmId) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM relationship_members m JOIN relationships r
-                   ON r.id = m.relationship AND r.generation = m.generation
-               WHERE m.node = ? AND r.kind = 2 AND r.status <> 'ended'";
-    Ok(first(transaction, sql, [node.as_bytes()], |_| Ok(()))?.is_some())
-}
-
-/// Sets the state of every member.
-pub(super) fn set_all_members(
-    transaction: &Transaction<'_>,
-    id: RelationshipId,
-    state: MemberState,
-) -> Result<(), StoreError> {
-    transaction.execute(
-        "UPDATE relationship_members SET state = ? WHERE relationship = ?",
-        params![state.as_str(), id.as_bytes()],
-    )?;
-    Ok(())
-}
-
-fn refuse_while_pending(relationship: &Relationship) -> Result<(), StoreError> {
+pub(super) fn refuse_while_pending(relationship: &Relationship) -> Result<(), StoreError> {
     match relationship.members.iter().find(|member| member.state == MemberState::Pending) {
         Some(member) => Err(StoreError::refused(format!(
             "node {} has not acknowledged relationship {}",
@@ -422,90 +173,28 @@ fn refuse_while_pending(relationship: &Relationship) -> Result<(), StoreError> {
     }
 }
 
-pub(super) fn find(connection: &Connection, id: RelationshipId) -> Result<Option<Relationship>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} WHERE r.id = ?");
-    first(connection, &sql, [id.as_bytes()], |row| parse(connection, row))
-}
-
-fn find_asr(connection: &Connection, name: &Name) -> Result<Option<Relationship>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} WHERE r.kind = 2 AND r.status <> 'ended' AND r.name = ?");
-    first(connection, &sql, [name.as_str()], |row| parse(connection, row))
-}
-
-fn find_place(
-    connection: &Connection,
-    id: RelationshipId,
-    generation: u32,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    let sql = "SELECT place FROM places WHERE relationship = ? AND generation = ?";
-    first(connection, sql, params![id.as_bytes(), generation], |row| Ok(row.get("place")?))
-}
-
-fn parse(connection: &Connection, row: &Row<'_>) -> Result<Relationship, StoreError> {
-    let id = columns::relationship_id(row, "id")?;
-    let generation: u32 = row.get("generation")?;
-    let public: Vec<u8> = row.get("public")?;
-    let sds = SynchronizedDataSet::parse(&public).map_err(|_| StoreError::damaged("public"))?;
-    if sds.relationship() != id || sds.generation() != generation {
-        return Err(StoreError::damaged("public"));
-    }
-    let members = all(
-        connection,
-        "SELECT node, member_index, state FROM relationship_members
-         WHERE relationship = ? AND generation = ? ORDER BY member_index",
-        params![id.as_bytes(), generation],
-        |row| {
-            Ok(Member {
-                node: columns::akm_id(row, "node")?,
-                index: row.get("member_index")?,
-                state: MemberState::from_column(row, "state")?,
-            })
-        },
-    )?;
-    Ok(Relationship {
-        name: columns::optional_name(row, "name")?,
-        sds,
-        status: RelationshipStatus::from_column(row, "status")?,
-        members,
-        created_at: columns::timestamp(row, "created_at")?,
-        made_at: match columns::optional_timestamp(row, "made_at")? {
-            Some(made_at) => made_at,
-            None => columns::timestamp(row, "created_at")?,
-        },
-        released: row.get("released")?,
-    })
-}
-
-/// Where a sealed column stands; it opens nowhere else.
-fn context(id: RelationshipId, generation: u32, column: &str) -> String {
-    format!("generations/{id}/{generation}/{column}")
-}
-
-fn open_column<const N: usize>(
-    vault: &Vault,
-    row: &Row<'_>,
-    id: RelationshipId,
-    generation: u32,
-    column: &str,
-) -> Result<Option<Secret<N>>, StoreError> {
-    let sealed: Option<Vec<u8>> = row.get(column)?;
-    let Some(sealed) = sealed else { return Ok(None) };
-    let context = context(id, generation, column);
-    let plain = vault.open_sealed(&context, &sealed).map_err(|_| StoreError::damaged(&context))?;
-    Secret::copy_from(&plain).map(Some).ok_or_else(|| StoreError::damaged(&context))
-}
-
-fn split_header(header: &Secret<HEADER_LENGTH>) -> (HeaderKey, Tag) {
-    let (key, tag) = header.expose().split_at(16);
-    (HeaderKey::copy_from(key).expect("16 bytes"), Tag(tag.try_into().expect("4 bytes")))
-}
-
 pub(super) fn unknown(id: RelationshipId) -> StoreError {
     StoreError::refused(format!("there is no relationship {id} in this module's set"))
 }
 
+fn find(sql: Sql<'_>, id: RelationshipId) -> Result<Option<Relationship>, StoreError> {
+    generation::find(sql, id)?.map(|present| with_its_members(sql, present)).transpose()
+}
+
+fn with_members(sql: Sql<'_>, all: Vec<generation::Present>) -> Result<Vec<Relationship>, StoreError> {
+    all.into_iter().map(|present| with_its_members(sql, present)).collect()
+}
+
+fn with_its_members(sql: Sql<'_>, present: generation::Present) -> Result<Relationship, StoreError> {
+    let generation::Present { name, sds, status, created_at, made_at, released } = present;
+    let members = member::of_generation(sql, sds.relationship(), sds.generation())?;
+    Ok(Relationship { name, sds, status, members, created_at, made_at, released })
+}
+
 #[cfg(test)]
 mod tests {
+    use akm_core::sds::Kind;
+
     use super::*;
     use crate::store::fixture::{AT, Fixture};
 

@@ -165,6 +165,12 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     })
 }
 
+/// The statements that make an earlier form.
+#[cfg(test)]
+pub(super) fn up_to(version: i64) -> String {
+    STEPS[..version as usize].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
