@@ -30,7 +30,7 @@ test:
 	$(CARGO) test --locked --workspace --all-features
 	$(CARGO) test --locked --package akm-core
 
-# Its processor is software, so that it runs anywhere: a start of it takes most of a minute.
+# Its processor is one of this machine where there is KVM; else it is software, and a start takes most of a minute.
 test-machine:
 	scripts/setup machine
 	scripts/test-machine-image
@@ -59,7 +59,9 @@ bench:
 	$(CARGO) run --release --locked --package akm-bench -- $(PARTS) --seconds $(SECONDS) --json $(JSON)
 
 check:
+	scripts/setup check
 	$(CARGO) fmt --all --check
+	scripts/check-dependencies
 	scripts/core-dependencies --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --locked --package akm-provision --test machine -- -D warnings
