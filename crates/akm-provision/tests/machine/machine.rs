@@ -17,7 +17,7 @@ const MAKE_IMAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/tes
 /// The program of the stack, as it is installed where the URL names no directory.
 const AKMD: &str = "/opt/akm/current/akmd";
 
-/// Without hardware support a machine takes most of a minute to start.
+/// Where the kernel gives no processor to it, a machine takes most of a minute to start.
 const STARTED_WITHIN: Duration = Duration::from_secs(300);
 
 /// The name of the machine in `known_hosts`.
@@ -249,7 +249,8 @@ impl Machine {
         let (ssh, node) = (self.ssh_port, self.node_port);
         let said = fs::File::create(self.place.path().join("processor")).expect("a file for what qemu says");
         bound("qemu-system-x86_64")
-            .args(["-machine", "q35,accel=tcg", "-cpu", "qemu64", "-m", "512"])
+            // A processor of this computer, where the kernel and who runs this allow it; else one that is software.
+            .args(["-machine", "q35,accel=kvm:tcg", "-cpu", "qemu64", "-m", "512"])
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .args(["-kernel", &made("kernel"), "-initrd", &made("initrd")])
             .args(["-append", "root=/dev/vda rw console=ttyS0 panic=-1"])
