@@ -13,7 +13,7 @@ help:
 	@echo "make bench         what it costs, as ratios; SECONDS=300 long, and making ready comes on top"
 	@echo "make check         format, lints and documentation, as CI does beside the tests"
 	@echo "make fuzz TARGET=session MINUTES=60     one fuzz target under libFuzzer (testing/fuzz/README.md)"
-	@echo "make dependencies  write the list of what akm-core depends on"
+	@echo "make dependencies  write the lists of what akm-core and akm-host depend on"
 
 demo: build
 	target/release/akm demo

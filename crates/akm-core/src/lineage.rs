@@ -346,6 +346,26 @@ impl<T> Lineage<T> {
         self.held.values().filter_map(due).chain(tells).min()
     }
 
+    /// When [`Lineage::expire`] has something to do: the part of [`Lineage::timeout`] in which this member does not act.
+    pub fn expiry(&self) -> Option<Instant> {
+        self.held.values().filter_map(|held| held.session.expiry()).min()
+    }
+
+    /// Closes epochs whose overlap is over, and wipes what is left of them; for a host whose sessions cannot act for the
+    /// time being.
+    pub fn expire(&mut self, now: Instant) {
+        for held in self.held.values_mut() {
+            held.session.expire(now);
+        }
+    }
+
+    /// Tells the sessions that frames are heard that belong to nobody: see [`Session::hint`].
+    pub fn hint(&mut self, now: Instant) {
+        for held in self.held.values_mut() {
+            held.session.hint(now);
+        }
+    }
+
     /// The tags of the frames of all generations, those by which members find back, and that of the one that is gone.
     pub fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
         let of_session = |session: &Session| [Some(session.tag()), session.resync_tag()];

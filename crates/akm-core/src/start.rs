@@ -87,6 +87,12 @@ impl Start {
         &self.seals[1]
     }
 
+    /// The seal of this start, for whoever has seen the counter come to [`PlaceSeal::start`] of it.
+    pub fn into_seal(self) -> PlaceSeal {
+        let [_, seal] = self.seals;
+        seal
+    }
+
     /// Counts up, after which the good places that were written may be used. One that was not written
     /// must not be used: it will count as rolled back.
     pub fn count_up(self, element: &mut dyn ProvisionableElement) -> Result<PlaceSeal, StartError> {

@@ -140,7 +140,7 @@ impl Place {
     }
 
     /// A second copy, for a member that has none.
-    pub(crate) fn duplicate(&self) -> Self {
+    pub fn duplicate(&self) -> Self {
         Self { run: self.run, epoch: self.epoch, cover: self.cover.iter().map(TreeNode::duplicate).collect() }
     }
 

@@ -1,0 +1,22 @@
+//! How much a node keeps of what comes from outside, and does at once.
+
+/// Frames of one relationship that wait for an answer or a write; one more is dropped.
+pub const FRAMES_WAITING: usize = 64;
+
+/// Wishes of applications for one relationship that wait; one more is refused.
+pub const WISHES_WAITING: usize = 64;
+
+/// Bytes of all that waits, in all relationships together.
+pub const BYTES_WAITING: usize = 2 * 1024 * 1024;
+
+/// Questions of one relationship that are out at the same time.
+pub const QUESTIONS_OUT: usize = 8;
+
+/// Requests of modules that are under way at the same time.
+pub const REQUESTS_AT_ONCE: usize = 16;
+
+/// Relationships that act, each with a write to the disk, before what comes from outside gets its turn.
+pub const DUE_AT_ONCE: usize = 16;
+
+/// Relationships that are told of a frame that belongs to none, in turn.
+pub const HINTED_AT_ONCE: usize = 8;

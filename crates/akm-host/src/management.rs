@@ -1,0 +1,410 @@
+//! Answers to the modules, over the provisioning relationships (protocol, section 11).
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use akm_core::element::{Root, SecureElement};
+use akm_core::id::RelationshipId;
+use akm_core::keys::{identify_proof, install_receipt};
+use akm_core::lineage::{Arrival, Lineage};
+use akm_core::management::{
+    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Install, Opaque, Operation,
+    Outcome, PAGE_MAX, PrepareRequest, ReportRequest, Request, Response, SetEndpoints, StatusAnswer,
+    StatusRequest,
+};
+use akm_core::policy::Policy;
+use akm_core::sds::{Kind, SynchronizedDataSet};
+use akm_core::session::{
+    Membership, Options, Phase, RandomSource, Session, Standing, Surroundings as Around,
+};
+use akm_core::tree::Place;
+
+use crate::Endpoint;
+use crate::ask::{Answer, Question, astray};
+use crate::door::{Refused, Stream, Surroundings};
+use crate::event::Event;
+use crate::installed::Installed;
+use crate::limits::REQUESTS_AT_ONCE;
+use crate::node::Node;
+use crate::outbox::Buffer;
+use crate::persist::Write;
+use crate::relationship::{Given, Known, Origin, Relationship};
+use crate::task::{Hand, Stop, Work};
+
+fn malformed<E>(_: E) -> Stop {
+    Stop::Refused(Outcome::Malformed, "the request cannot be read".to_string())
+}
+
+fn conflict(why: String) -> Stop {
+    Stop::Refused(Outcome::Conflict, why)
+}
+
+fn not_held(relationship: RelationshipId) -> Stop {
+    Stop::Refused(Outcome::NotHeld, format!("no relationship {relationship} here"))
+}
+
+impl Node {
+    /// Takes a request of the module of this relationship.
+    pub(crate) fn take_request(
+        &mut self,
+        through: RelationshipId,
+        stream: Stream,
+        request: Buffer,
+        surroundings: &mut Surroundings<'_>,
+    ) {
+        if self.tasks.requests() < REQUESTS_AT_ONCE {
+            self.begin_task(Work::Request { through, stream, request });
+            return;
+        }
+        let id = Request::parse(&request).map_or(0, |request| request.id);
+        let reason = "too many requests are under way: ask again".to_string();
+        let response = Response { id, outcome: Outcome::Storage, body: Vec::new(), reason }.emit();
+        let kind = akm_core::frame::FrameKind::Management;
+        let given = Given::Send { to: None, kind, body: &response };
+        self.give(through, &given, Origin::Response(stream), surroundings);
+    }
+
+    /// Whether a request may change what the node holds.
+    pub(crate) fn changes_something(request: &[u8]) -> bool {
+        let operation =
+            Request::parse(request).ok().and_then(|request| Operation::from_number(request.operation));
+        use Operation::{Activate, Erase, Install, SetEndpoints};
+        matches!(operation, Some(Install | Activate | Erase | SetEndpoints))
+    }
+
+    /// Carries out a request of a module; `None`: it waits. Repeating one does no harm.
+    pub(crate) fn answer(
+        &mut self,
+        hand: &mut Hand,
+        through: RelationshipId,
+        request: &[u8],
+        surroundings: &mut Surroundings<'_>,
+    ) -> Option<Response> {
+        let refused = |id, outcome, reason| Some(Response { id, outcome, body: Vec::new(), reason });
+        let Ok(Request { id, operation, body }) = Request::parse(request) else {
+            return refused(0, Outcome::Malformed, "the request cannot be read".to_string());
+        };
+        let result = match Operation::from_number(operation) {
+            Some(Operation::Identify) => self.identify(hand, through, body),
+            Some(Operation::Prepare) => prepare(hand, body),
+            Some(Operation::Install) => self.install(hand, body, surroundings),
+            Some(Operation::Activate) => self.activate(hand, body),
+            Some(Operation::Erase) => self.erase(hand, body),
+            Some(Operation::Status) => self.status_page(body),
+            Some(Operation::SetEndpoints) => self.set_endpoints(hand, body),
+            Some(Operation::Report) => self.report_on(body, surroundings),
+            None => {
+                Err(Stop::Refused(Outcome::Unsupported, format!("no operation {operation} in this stack")))
+            }
+        };
+        match result {
+            Ok(body) => Some(Response { id, outcome: Outcome::Done, body, reason: String::new() }),
+            Err(Stop::Refused(outcome, reason)) => refused(id, outcome, reason),
+            Err(Stop::Waits) => None,
+        }
+    }
+
+    fn identify(&mut self, hand: &mut Hand, through: RelationshipId, body: &[u8]) -> Result<Vec<u8>, Stop> {
+        let IdentifyRequest { challenge } = IdentifyRequest::parse(body).map_err(malformed)?;
+        let integrity = match hand.ask(Question::Integrity)? {
+            Answer::Integrity(Ok(integrity)) => *integrity,
+            Answer::Integrity(Err(why)) => return Err(Stop::Refused(Outcome::Storage, why.clone())),
+            _ => return Err(Stop::element(&astray())),
+        };
+        let node = self.identity.node();
+        if hand.composed.is_none() {
+            let (relationships, more) = self.page(None, PAGE_MAX);
+            let element = self.description.clone().ok_or_else(|| Stop::element(&astray()))?;
+            let stack_version = self.stack_version.clone();
+            let identity = Identity {
+                node,
+                relationship: through,
+                element,
+                stack_version,
+                integrity,
+                relationships,
+                more,
+            };
+            hand.composed = Some(identity.emit());
+        }
+        let identity = hand.composed.clone().unwrap_or_default();
+        let root = self.root_in_force(through).ok_or_else(|| not_held(through))?;
+        let proof =
+            hand.compute(|element| identify_proof(element, root, &challenge, node, through, &identity))?;
+        Ok(IdentifyAnswer { identity, proof: *proof.expose() }.emit())
+    }
+
+    fn root_in_force(&self, relationship: RelationshipId) -> Option<Root> {
+        let (session, _) = self.lineage(relationship)?.in_force()?;
+        Some(session.membership().root())
+    }
+
+    fn install(
+        &mut self,
+        hand: &mut Hand,
+        body: &[u8],
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<Vec<u8>, Stop> {
+        let install = Install::parse(body).map_err(malformed)?;
+        let sds = SynchronizedDataSet::parse(&install.public_part).map_err(malformed)?;
+        let id = sds.relationship();
+        let unsupported = |why: &str| Stop::Refused(Outcome::Unsupported, why.to_string());
+        if sds.kind() != Kind::Communication {
+            return Err(unsupported("a provisioning relationship comes by enrolment"));
+        }
+        if sds.index_of(self.identity.node()).is_none() {
+            return Err(conflict("this node is not a member".to_string()));
+        }
+        if Policy::parse(sds.policy()).is_err() {
+            return Err(unsupported(
+                "the policy is not understood by this version of the stack: update the stack first",
+            ));
+        }
+        if let Some(why) = self.set_aside.get(&(id, sds.generation())) {
+            return Err(conflict(format!("held, but damaged: {why}")));
+        }
+        let root = sds.root();
+        match self.lineage(id).map_or(Ok(Arrival::Above), |lineage| lineage.examine(&sds)) {
+            Ok(Arrival::Held) => {}
+            // What is damaged stood there too.
+            Ok(Arrival::Above) if sds.generation() <= self.highest(id) => {
+                return Err(conflict("a later generation is held, but damaged".to_string()));
+            }
+            Ok(Arrival::Above) => self.install_above(hand, install, sds, body, surroundings)?,
+            Err(not_taken) => return Err(conflict(not_taken.to_string())),
+        }
+        let receipt = hand.compute(|element| install_receipt(element, root, body))?;
+        Ok(Opaque(receipt.expose().to_vec()).emit())
+    }
+
+    /// Keeps a generation that is above all that are held of its relationship.
+    fn install_above(
+        &mut self,
+        hand: &mut Hand,
+        install: Install,
+        sds: SynchronizedDataSet,
+        body: &[u8],
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<(), Stop> {
+        let (id, root) = (sds.relationship(), sds.root());
+        let is_known = self.highest(id) > 0;
+        let had_root = hand.roots()?.contains(&root);
+        match &install.wrapped_root {
+            Some(wrapped) => {
+                hand.ask(Question::Install { root, wrapped: wrapped.clone() })?;
+            }
+            None if had_root => {}
+            None if !is_known => return Err(malformed(())),
+            None => {
+                let why = format!("no element root of version {} here", sds.element_version());
+                return Err(Stop::Refused(Outcome::NotHeld, why));
+            }
+        }
+        let (mut installed, tree_root) = Installed::of(install, sds, false);
+        self.keep_what_was_learnt(&mut installed);
+        let place = Place::before_first(0, tree_root);
+        let mut random = [0; 16];
+        hand.tape.over(surroundings.random).fill(&mut random);
+        let seal = self.seal.as_ref().ok_or(Stop::Waits)?;
+        let (suite, digest) = (installed.sds.suite(), installed.sds.digest());
+        let sealed = seal.seal(self.provider, suite, digest, &random, &place.emit());
+        let installed = Box::new(installed);
+        if let Err(failed) = hand.write_anyway(Write::Install { installed, sealed, beside: is_known })? {
+            // Best effort: what stays behind alone is erased at the next start.
+            if is_known {
+                self.tidy(id);
+            } else if !had_root {
+                let _ = hand.ask_anyway(Question::Erase(root))?;
+            }
+            return Err(Stop::storage(&failed));
+        }
+        self.take_on(hand, body, place, surroundings)
+    }
+
+    /// Where this node has heard members of an earlier generation counts more than what the module knows.
+    fn keep_what_was_learnt(&self, installed: &mut Installed) {
+        let Some((before, known)) = self.lineage(installed.sds.relationship()).and_then(Lineage::in_force)
+        else {
+            return;
+        };
+        installed.endpoints.resize(installed.sds.members().len(), String::new());
+        let members = before.membership().sds().members();
+        for (member, (endpoint, heard)) in members.iter().zip(known.endpoints.iter().zip(&known.heard)) {
+            if let (Some(at), Some(endpoint), Some(_)) = (installed.sds.index_of(*member), endpoint, heard) {
+                installed.endpoints[usize::from(at)] = endpoint.to_string();
+            }
+        }
+    }
+
+    /// Starts the session of a generation that was written, and puts it among the others.
+    fn take_on(
+        &mut self,
+        hand: &mut Hand,
+        body: &[u8],
+        place: Place,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<(), Stop> {
+        // What was made of it before went into the record.
+        let install = Install::parse(body).map_err(malformed)?;
+        let sds = SynchronizedDataSet::parse(&install.public_part).map_err(malformed)?;
+        let of = (sds.relationship(), sds.generation());
+        let (mut installed, _) = Installed::of(install, sds, false);
+        self.keep_what_was_learnt(&mut installed);
+        let Installed { sds, header_key, tag, label, member_labels, endpoints, .. } = installed;
+        let membership = Membership::new(sds, self.identity.node(), header_key, tag)
+            .map_err(|error| Stop::Refused(Outcome::Storage, error.to_string()))?;
+        let (provider, standing) = (self.provider, Standing::Staged(place));
+        let options = options_of(Kind::Communication);
+        let (now, random) = (surroundings.now, &mut *surroundings.random);
+        let session = hand.compute(|element: &mut dyn SecureElement| {
+            Session::start(provider, membership, standing, options, &mut Around { now, element, random })
+        })?;
+        let known = Known::new(&session, label, member_labels, &endpoints);
+        let relationship = self
+            .relationships
+            .entry(of.0)
+            .or_insert_with(|| Relationship::new(Kind::Communication, Lineage::default()));
+        let taken = relationship.lineage.install(session, known);
+        taken.map_err(|not_taken| conflict(not_taken.to_string()))?;
+        self.tell(of, Event::Installed);
+        self.list_tags(of.0);
+        self.schedule(of.0);
+        Ok(())
+    }
+
+    fn activate(&mut self, hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
+        let ActivateRequest { relationship, generation } = ActivateRequest::parse(body).map_err(malformed)?;
+        let phase_of = |node: &Self| {
+            let (session, _) = node.lineage(relationship)?.entry(generation)?;
+            Some(session.phase())
+        };
+        if phase_of(self).is_none() {
+            return Err(not_held(relationship));
+        }
+        match hand.activate(relationship, generation)? {
+            Ok(()) | Err(Refused::NotRecorded(_)) => {}
+            Err(refused) => return Err(Stop::Refused(Outcome::Storage, refused.to_string())),
+        }
+        let is_followed = self
+            .lineage(relationship)
+            .and_then(Lineage::active)
+            .is_some_and(|active| active.membership().sds().generation() > generation);
+        match phase_of(self) {
+            Some(Phase::Established | Phase::UsedUp) => Ok(Vec::new()),
+            Some(Phase::Staged) if is_followed => Ok(Vec::new()),
+            Some(Phase::Staged) => {
+                let why = "the node could not record that it is active";
+                Err(Stop::Refused(Outcome::Storage, why.to_string()))
+            }
+            phase => Err(conflict(format!("the relationship rests here ({phase:?})"))),
+        }
+    }
+
+    fn erase(&mut self, hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
+        let EraseRequest { relationship } = EraseRequest::parse(body).map_err(malformed)?;
+        if self.identity.is_provisioned_by(relationship) {
+            // The answer still goes out under this relationship; the rest follows after it.
+            hand.write(Write::Disown)?;
+            self.disowned = true;
+            self.tell((relationship, 0), Event::Disowned);
+            return Ok(Vec::new());
+        }
+        if let Some(held) = self.relationships.get_mut(&relationship) {
+            held.leaves = true;
+        }
+        match erase_records_and_roots(hand, relationship) {
+            Ok(()) => {}
+            Err(Stop::Waits) => return Err(Stop::Waits),
+            Err(refused) => {
+                if let Some(held) = self.relationships.get_mut(&relationship) {
+                    held.leaves = false;
+                    self.stirred.insert(relationship);
+                }
+                return Err(refused);
+            }
+        }
+        self.set_aside.retain(|(id, _), _| *id != relationship);
+        self.tell((relationship, 0), Event::Erased);
+        self.schedule_at(relationship, None);
+        if let Some(mut erased) = self.relationships.remove(&relationship) {
+            self.unlist_tags(relationship, &erased);
+            for waiting in erased.waiting.drain(..) {
+                let given = waiting.kept.given();
+                self.kept -= given.bytes();
+                self.refuse(relationship, &given, waiting.origin, Refused::NotHeld);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn status_page(&mut self, body: &[u8]) -> Result<Vec<u8>, Stop> {
+        let StatusRequest { after, most } = StatusRequest::parse(body).map_err(malformed)?;
+        let (relationships, more) = self.page(after, usize::from(most));
+        Ok(StatusAnswer { relationships, more }.emit())
+    }
+
+    fn report_on(&self, body: &[u8], surroundings: &Surroundings<'_>) -> Result<Vec<u8>, Stop> {
+        let ReportRequest { relationship, member } = ReportRequest::parse(body).map_err(malformed)?;
+        let answer = self.report(relationship, member, surroundings).ok_or_else(|| not_held(relationship))?;
+        Ok(answer.emit())
+    }
+
+    fn set_endpoints(&mut self, hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
+        let SetEndpoints { relationship, entries } = SetEndpoints::parse(body).map_err(malformed)?;
+        // The module lists the members of the generation that it made last.
+        let latest = self.lineage(relationship).and_then(|lineage| lineage.entries().next_back());
+        let (session, known) = latest.ok_or_else(|| not_held(relationship))?;
+        let of = (relationship, session.membership().sds().generation());
+        let own = usize::from(session.membership().index());
+        let mut endpoints = known.endpoints.clone();
+        let mut labels = known.member_labels.clone();
+        labels.resize(endpoints.len(), String::new());
+        for (index, label, endpoint) in entries {
+            let at = usize::from(index);
+            let place: Option<Endpoint> = match &endpoint[..] {
+                "" => None,
+                text => Some(text.parse().map_err(malformed)?),
+            };
+            if at >= endpoints.len() {
+                return Err(malformed(()));
+            }
+            labels[at] = label;
+            if at != own {
+                endpoints[at] = place;
+            }
+        }
+        hand.write(Write::Endpoints { of, labels: labels.clone(), endpoints: endpoints.clone() })?;
+        let held = self.relationships.get_mut(&relationship);
+        let known =
+            held.and_then(|held| held.lineage.data_mut(of.1)).ok_or_else(|| not_held(relationship))?;
+        (known.member_labels, known.endpoints) = (labels, endpoints);
+        Ok(Vec::new())
+    }
+}
+
+fn prepare(hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
+    PrepareRequest::parse(body).map_err(malformed)?;
+    match hand.ask(Question::Prepare)? {
+        Answer::Bytes(material) => Ok(Opaque(material.to_vec()).emit()),
+        _ => Err(Stop::element(&astray())),
+    }
+}
+
+fn erase_records_and_roots(hand: &mut Hand, relationship: RelationshipId) -> Result<(), Stop> {
+    hand.write(Write::Erase { relationship })?;
+    for root in hand.roots()? {
+        if matches!(root, Root::Relationship { id, .. } if id == relationship) {
+            hand.ask(Question::Erase(root))?;
+        }
+    }
+    hand.write(Write::Forget { relationship })
+}
+
+/// How a session of this kind behaves at a node. In a provisioning relationship nobody is there to hear a hello until the
+/// module calls.
+pub(crate) fn options_of(kind: Kind) -> Options {
+    let is_asr = kind == Kind::Communication;
+    Options { hello_at_start: is_asr, find_back: is_asr }
+}

@@ -1,0 +1,144 @@
+//! What a module asks, and what the node answers.
+
+use alloc::vec::Vec;
+
+use akm_core::crypto::hash::sha256;
+use akm_core::id::AkmId;
+use akm_core::keys::expected_receipt;
+use akm_core::management::{
+    EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Opaque, Operation, Outcome, ReportAnswer,
+    ReportRequest, SetEndpoints, StatusAnswer, StatusRequest,
+};
+
+use super::fixture::*;
+use super::routing::pair;
+use crate::limits::REQUESTS_AT_ONCE;
+use crate::{Event, Question, Refused, Stream, Wish};
+
+#[test]
+fn a_node_says_who_it_is_with_a_proof_of_its_element() {
+    let (_, [mut a, _]) = pair();
+    let response = a.manage(Operation::Identify, &IdentifyRequest { challenge: [4; 32] }.emit());
+    let answer = IdentifyAnswer::parse(&response.body).unwrap();
+    let identity = Identity::parse(&answer.identity).unwrap();
+    assert_eq!((identity.node, identity.integrity), (node_id(0), [9; 32]));
+    assert_eq!(identity.relationships.len(), 2);
+    assert_ne!(answer.proof, [0; 32]);
+}
+
+#[test]
+fn an_installed_generation_is_receipted_and_the_same_again_changes_nothing() {
+    let (_, [mut a, _]) = pair();
+    let other = issue(0x44, 1, 1, &[0, 1], None);
+    for _ in 0..2 {
+        a.issued.push(other.clone());
+        let body = other.install(true);
+        let response = a.manage(Operation::Install, &body);
+        assert_eq!(response.outcome, Outcome::Done);
+        let receipt = Opaque::parse(&response.body).unwrap().0;
+        assert!(expected_receipt(&other.root(), &body).equals(&receipt));
+    }
+    assert_eq!(a.node.relationships().count(), 3);
+    a.start();
+    assert_eq!(a.node.relationships().count(), 3);
+}
+
+#[test]
+fn what_cannot_be_written_is_not_installed_and_leaves_no_root() {
+    let (_, [mut a, _]) = pair();
+    let other = issue(0x44, 1, 1, &[0, 1], None);
+    a.manage(Operation::Status, &StatusRequest { after: None, most: 1 }.emit());
+    a.disk_is_full = true;
+    assert_eq!(a.installs(&other, true), Outcome::Storage);
+    assert!(!a.element.roots.contains_key(&other.sds.root()));
+    a.disk_is_full = false;
+    assert_eq!(a.installs(&other, true), Outcome::Done);
+}
+
+#[test]
+fn an_erased_relationship_is_gone_from_disk_and_element_and_wishes_that_wait_are_refused() {
+    let (first, [mut a, _]) = pair();
+    a.manage(Operation::Status, &StatusRequest { after: None, most: 1 }.emit());
+    a.holds_answers = true;
+    a.request(1, 1, Operation::Erase, &EraseRequest { relationship: relationship(ASR) }.emit());
+    a.says(b"too late");
+    assert!(matches!(a.asked[0].1, Question::Roots));
+    a.holds_answers = false;
+    a.pump();
+    let came = a.take_came();
+    assert!(came.contains(&Came::Done(Wish(1), Err(Refused::NotHeld))), "{came:?}");
+    assert!(came.contains(&Came::Event(Event::Erased)));
+    assert!(a.disk.keys().all(|(id, _)| *id != relationship(ASR)));
+    assert!(!a.element.roots.contains_key(&first.sds.root()));
+    assert_eq!(a.node.bytes_waiting(), 0);
+}
+
+#[test]
+fn a_node_that_its_module_erases_still_answers_and_is_nobodys() {
+    let (_, [mut a, _]) = pair();
+    let response = a.manage(Operation::Erase, &EraseRequest { relationship: relationship(0x80) }.emit());
+    assert_eq!(response.outcome, Outcome::Done);
+    assert!(a.disowned && a.node.is_disowned());
+}
+
+#[test]
+fn endpoints_that_the_module_sets_are_durable_and_used() {
+    let (asr, [mut a, _]) = pair();
+    let entry = (1, "b".into(), "203.0.113.9:1".into());
+    let set = SetEndpoints { relationship: relationship(ASR), entries: Vec::from([entry]) };
+    assert_eq!(a.manage(Operation::SetEndpoints, &set.emit()).outcome, Outcome::Done);
+    let there = "203.0.113.9:1".parse().ok();
+    assert_eq!(a.disk[&(asr.sds.relationship(), 1)].endpoints[1], there);
+    let request = ReportRequest { relationship: relationship(ASR), member: node_id(1) };
+    let report = ReportAnswer::parse(&a.manage(Operation::Report, &request.emit()).body).unwrap();
+    assert_eq!((&report.endpoint[..], report.is_member), ("203.0.113.9:1", true));
+}
+
+#[test]
+fn pages_of_a_status_go_on_where_the_one_before_ended() {
+    let mut a = Plant::enrolled(0);
+    for number in 1..=5 {
+        a.put(&issue(number, 1, 1, &[0, 1], None), true);
+    }
+    a.start();
+    let (mut after, mut all) = (None, Vec::new());
+    loop {
+        let response = a.manage(Operation::Status, &StatusRequest { after, most: 2 }.emit());
+        let page = StatusAnswer::parse(&response.body).unwrap();
+        all.extend(page.relationships.iter().map(|status| status.relationship));
+        after = all.last().copied();
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(all.len(), 6);
+    assert!(all.is_sorted());
+}
+
+#[test]
+fn requests_that_wait_are_bounded_and_one_more_is_answered_at_once() {
+    let (_, [mut a, _]) = pair();
+    a.manage(Operation::Status, &StatusRequest { after: None, most: 1 }.emit());
+    a.holds_answers = true;
+    let challenge = |id: u64| {
+        let number = id.to_be_bytes();
+        IdentifyRequest { challenge: sha256(&[&number]) }.emit()
+    };
+    for id in 0..=REQUESTS_AT_ONCE as u64 {
+        a.request(id, id, Operation::Identify, &challenge(id));
+    }
+    let answered = a.responses();
+    assert_eq!(answered.len(), 1);
+    assert_eq!((answered[0].id, answered[0].outcome), (REQUESTS_AT_ONCE as u64, Outcome::Storage));
+    a.holds_answers = false;
+    a.pump();
+    assert_eq!(a.responses().len(), REQUESTS_AT_ONCE);
+}
+
+#[test]
+fn a_stranger_on_a_stream_is_handled_without_a_word() {
+    let (_, [mut a, _]) = pair();
+    a.input(crate::Input::StreamFrame { stream: Stream(3), frame: &[0; 64] });
+    assert_eq!(a.take_came(), [Came::Handled(Stream(3))]);
+    let _ = AkmId::from_bytes([MODULE; 16]);
+}

@@ -1,0 +1,8 @@
+//! Nodes on elements and disks in memory, told as facts.
+
+mod asking;
+mod fixture;
+mod generations;
+mod management;
+mod routing;
+mod writing;

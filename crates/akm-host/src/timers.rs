@@ -1,0 +1,72 @@
+//! When which relationship acts by itself.
+
+use alloc::collections::BTreeSet;
+use core::time::Duration;
+
+use akm_core::id::RelationshipId;
+use akm_core::session::Instant;
+
+use crate::door::Surroundings;
+use crate::limits::DUE_AT_ONCE;
+use crate::node::Node;
+use crate::relationship::{Given, Order, Origin};
+
+/// One whose time has not moved although it acted is asked again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The times of all relationships, the next first.
+#[derive(Debug, Default)]
+pub(crate) struct Timers(BTreeSet<(Instant, RelationshipId)>);
+
+impl Timers {
+    pub(crate) fn first(&self) -> Option<Instant> {
+        self.0.first().map(|(due, _)| *due)
+    }
+}
+
+impl Node {
+    /// Takes note of when a relationship acts next.
+    pub(crate) fn schedule(&mut self, id: RelationshipId) {
+        let Some(relationship) = self.relationships.get(&id) else { return };
+        // While it waits it does not act, but what is over is wiped.
+        let waits = relationship.is_held_up() || relationship.waits(Order::Timer);
+        let lineage = &relationship.lineage;
+        let due = if waits { lineage.expiry() } else { lineage.timeout() };
+        self.schedule_at(id, due);
+    }
+
+    pub(crate) fn schedule_at(&mut self, id: RelationshipId, due: Option<Instant>) {
+        let Some(relationship) = self.relationships.get_mut(&id) else { return };
+        if relationship.timer == due {
+            return;
+        }
+        if let Some(before) = core::mem::replace(&mut relationship.timer, due) {
+            self.timers.0.remove(&(before, id));
+        }
+        if let Some(due) = due {
+            self.timers.0.insert((due, id));
+        }
+    }
+
+    /// Lets relationships act whose time has come; not all where very many are due, such as at a start, so that others are
+    /// heard in between: then [`Node::timeout`] says that there is more to do at once.
+    pub(crate) fn fire(&mut self, surroundings: &mut Surroundings<'_>) {
+        let now = surroundings.now;
+        self.ask_element_again(now);
+        for _ in 0..DUE_AT_ONCE {
+            let Some((due, id)) = self.timers.0.first().copied().filter(|(due, _)| *due <= now) else {
+                return;
+            };
+            let Some(relationship) = self.relationships.get_mut(&id) else { return };
+            if relationship.is_held_up() || relationship.waits(Order::Timer) {
+                relationship.lineage.expire(now);
+                self.schedule(id);
+            } else {
+                self.give(id, &Given::Timeout, Origin::Itself, surroundings);
+            }
+            if self.timers.0.first() == Some(&(due, id)) {
+                self.schedule_at(id, Some(now + AGAIN));
+            }
+        }
+    }
+}
