@@ -220,8 +220,8 @@ impl<T> Lineage<T> {
     /// Takes one input. All outputs of the input before must have been carried out; an erasure that could
     /// not be is handed out again.
     ///
-    /// [`Input::Send`] and [`Input::Advance`] are for the generation in force; a frame finds its own, one of nobody is
-    /// counted by the one in force. After a frame of a generation that is gone [`Lineage::serving`] is `None`.
+    /// [`Input::Send`], [`Input::SendTo`] and [`Input::Advance`] are for the generation in force; a frame finds its own,
+    /// one of nobody is counted by the one in force. After a frame of a generation that is gone [`Lineage::serving`] is `None`.
     /// [`Input::Activate`] is for the highest that is staged: see [`Lineage::activate`].
     pub fn handle(
         &mut self,
@@ -280,7 +280,7 @@ impl<T> Lineage<T> {
                 Some(due) => Some(due),
                 None => return Ok(()),
             },
-            (Input::Activate | Input::Advance | Input::Send(..), None) => self.main(),
+            (Input::Activate | Input::Advance | Input::Send(..) | Input::SendTo(..), None) => self.main(),
         };
         self.serving = serving;
         match self.serving_mut() {

@@ -53,11 +53,11 @@ impl Hand<'_> {
             Input::Timeout => (Given::Timeout, 0),
             Input::Advance => (Given::Advance, 0),
             Input::Activate => (Given::Activate, 0),
-            Input::Send(..) => (Given::Send, 0),
+            Input::Send(..) | Input::SendTo(..) => (Given::Send, 0),
         };
         let arrived = if let Given::Frame(header) = what { Some(header) } else { None };
         let (kind, body) = match input {
-            Input::Send(kind, body) => (kind, body.to_vec()),
+            Input::Send(kind, body) | Input::SendTo(_, kind, body) => (kind, body.to_vec()),
             _ => (FrameKind::Hello, Vec::new()),
         };
         self.element.take_asked();

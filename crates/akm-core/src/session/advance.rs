@@ -1,6 +1,7 @@
 use super::epoch::{OpenEpoch, Sending};
 use super::{
-    Cause, Event, Instant, Pending, Phase, Queued, RETRY, Record, Session, SessionError, Step, Surroundings,
+    Cause, Event, Instant, Pending, Phase, Queued, RETRY, Recipients, Record, Session, SessionError, Step,
+    Surroundings,
 };
 use crate::crypto::TAG_LENGTH;
 use crate::crypto::hash::sha256;
@@ -21,9 +22,10 @@ const BYTES_PER_KEY: u64 = 1 << 38;
 const EPOCHS_LOW: u32 = 1 << 31;
 
 impl Session {
-    /// Seals a body for every other member; begins an epoch first where it must.
+    /// Seals a body for other members; begins an epoch first where it must.
     pub(super) fn send(
         &mut self,
+        to: Recipients,
         kind: FrameKind,
         body: &[u8],
         surroundings: &mut Surroundings<'_>,
@@ -32,6 +34,12 @@ impl Session {
             Phase::Established => {}
             Phase::UsedUp => return Err(SessionError::EpochsUsedUp),
             phase => return Err(SessionError::NotActive(phase)),
+        }
+        if let Recipients::One(index) = to
+            && (index == self.membership.index()
+                || usize::from(index) >= self.membership.sds().members().len())
+        {
+            return Err(SessionError::NoSuchMember { index });
         }
         if !self.carries(kind, body) {
             return Err(SessionError::WrongKind);
@@ -47,10 +55,10 @@ impl Session {
             self.fired(surroundings.now).filter(|_| self.may_advance(surroundings.now))
         };
         if let Some(cause) = cause {
-            return self.begin_epoch(cause, kind, body, surroundings);
+            return self.begin_epoch(cause, to, kind, body, surroundings);
         }
         let salt = if self.sending.is_none() { self.draw_salt(surroundings) } else { 0 };
-        self.seal(kind, body, salt);
+        self.seal(to, kind, body, salt);
         Ok(())
     }
 
@@ -62,7 +70,7 @@ impl Session {
             phase => return Err(SessionError::NotActive(phase)),
         }
         if self.may_advance(surroundings.now) {
-            return self.begin_epoch(Cause::Asked, FrameKind::Hello, &[], surroundings);
+            return self.begin_epoch(Cause::Asked, Recipients::Others, FrameKind::Hello, &[], surroundings);
         }
         self.wanted = Some(Cause::Asked);
         Ok(())
@@ -85,9 +93,9 @@ impl Session {
         } else if self.phase != Phase::Established {
             Ok(())
         } else if [self.hello_due, self.reply_due].into_iter().flatten().any(|due| due <= now) {
-            self.send(FrameKind::Hello, &[], surroundings)
+            self.send(Recipients::Others, FrameKind::Hello, &[], surroundings)
         } else if let Some(cause) = self.fired(now).filter(|_| self.may_advance(now)) {
-            self.begin_epoch(cause, FrameKind::Hello, &[], surroundings)
+            self.begin_epoch(cause, Recipients::Others, FrameKind::Hello, &[], surroundings)
         } else {
             Ok(())
         };
@@ -108,6 +116,7 @@ impl Session {
     fn begin_epoch(
         &mut self,
         cause: Cause,
+        to: Recipients,
         kind: FrameKind,
         body: &[u8],
         surroundings: &mut Surroundings<'_>,
@@ -125,7 +134,8 @@ impl Session {
         let salt = self.draw_salt(surroundings);
         let mut buffer = self.spare_buffer();
         buffer.extend_from_slice(body);
-        let step = Step::Begin { place, epoch: OpenEpoch::new(number, secret), cause, kind, buffer, salt };
+        let epoch = OpenEpoch::new(number, secret);
+        let step = Step::Begin { place, epoch, cause, kind, to, buffer, salt };
         self.pending = Some(Pending::new([record], step, surroundings.now));
         Ok(())
     }
@@ -136,11 +146,15 @@ impl Session {
         self.retry = None;
         match step {
             Step::Activate => self.become_active(now),
-            Step::Begin { place, epoch, cause, kind, buffer, salt } => {
+            Step::Begin { place, epoch, cause, kind, to, buffer, salt } => {
                 self.own_epoch = true;
                 self.advanced = Some(now);
                 self.enter(place, epoch, cause, now);
-                self.seal(kind, &buffer, salt);
+                self.seal(to, kind, &buffer, salt);
+                if !self.is_heard_by_all(to) {
+                    // The others hear of the epoch too.
+                    self.seal(Recipients::Others, FrameKind::Hello, &[], salt);
+                }
                 self.recycle(buffer);
             }
             Step::Adopt { place, epoch, header, buffer, activates } => {
@@ -237,7 +251,7 @@ impl Session {
     }
 
     /// Seals a frame in the current epoch and queues it.
-    fn seal(&mut self, kind: FrameKind, body: &[u8], salt: u64) {
+    fn seal(&mut self, to: Recipients, kind: FrameKind, body: &[u8], salt: u64) {
         let epoch = self.current.as_ref().expect("a sender has begun an epoch");
         let index = self.membership.index();
         let (provider, suite) = (self.provider, self.membership.sds().suite());
@@ -270,10 +284,22 @@ impl Session {
         if limit > 0 && sending.counter >= limit && kind != FrameKind::Hello && self.wanted.is_none() {
             self.wanted = Some(Cause::Frames);
         }
-        // Whoever needed to hear of this epoch hears of it by this frame.
-        self.hello_due = None;
-        self.reply_due = None;
-        self.queue.push_back(Queued::Transmit(frame));
+        if self.is_heard_by_all(to) {
+            // Whoever needed to hear of this epoch hears of it by this frame.
+            self.hello_due = None;
+            self.reply_due = None;
+        }
+        self.queue.push_back(match to {
+            Recipients::Others => Queued::Transmit(frame),
+            Recipients::One(member) => Queued::TransmitTo { member, buffer: frame },
+        });
+    }
+
+    fn is_heard_by_all(&self, recipients: Recipients) -> bool {
+        match recipients {
+            Recipients::Others => true,
+            Recipients::One(_) => self.membership.sds().members().len() == 2,
+        }
     }
 
     fn key_is_used_up(&self, next: usize) -> bool {

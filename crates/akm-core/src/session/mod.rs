@@ -96,6 +96,9 @@ pub enum Input<'a> {
     Activate,
     /// Seal these bytes for every other member.
     Send(FrameKind, &'a [u8]),
+    /// Seal these bytes once, for the member of this index. The others get no copy from here, but their
+    /// keys open it: whoever of them hears it can read it.
+    SendTo(u16, FrameKind, &'a [u8]),
 }
 
 /// Something the caller must do, in the order given.
@@ -159,6 +162,12 @@ pub enum SessionError {
     /// Management belongs into provisioning relationships, data into all others; a hello is empty.
     #[error("this relationship does not carry frames of this kind")]
     WrongKind,
+    /// A message for one member needs a member, and another than this one.
+    #[error("this relationship has no other member with index {index}")]
+    NoSuchMember {
+        /// Whom it was for.
+        index: u16,
+    },
     /// Epochs are used up: the relationship needs a generation.
     #[error("epochs used up: the relationship needs a new generation from its module")]
     EpochsUsedUp,
@@ -207,6 +216,13 @@ enum Queued {
     Event(Event),
 }
 
+/// Whom a frame is for.
+#[derive(Clone, Copy)]
+enum Recipients {
+    Others,
+    One(u16),
+}
+
 /// What happens once the records of a step are durable.
 enum Step {
     Activate,
@@ -215,6 +231,7 @@ enum Step {
         epoch: OpenEpoch,
         cause: Cause,
         kind: FrameKind,
+        to: Recipients,
         buffer: Buffer,
         /// Drawn with the input, since `persisted` has no surroundings.
         salt: u64,
@@ -383,7 +400,8 @@ impl Session {
                 self.on_activate(surroundings);
                 Ok(())
             }
-            Input::Send(kind, body) => self.send(kind, body, surroundings),
+            Input::Send(kind, body) => self.send(Recipients::Others, kind, body, surroundings),
+            Input::SendTo(index, kind, body) => self.send(Recipients::One(index), kind, body, surroundings),
         }
     }
 
@@ -609,6 +627,7 @@ impl fmt::Debug for Input<'_> {
             Self::Advance => f.write_str("Advance"),
             Self::Activate => f.write_str("Activate"),
             Self::Send(kind, body) => write!(f, "Send({kind:?}, {} bytes)", body.len()),
+            Self::SendTo(index, kind, body) => write!(f, "SendTo({index}, {kind:?}, {} bytes)", body.len()),
         }
     }
 }

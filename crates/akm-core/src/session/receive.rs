@@ -5,7 +5,8 @@ use core::time::Duration;
 use super::buffer::Buffer;
 use super::epoch::{OpenEpoch, Sender, Unproven};
 use super::{
-    Event, Instant, Pending, Phase, Queued, Record, Rejection, Session, SessionError, Step, Surroundings,
+    Event, Instant, Pending, Phase, Queued, Recipients, Record, Rejection, Session, SessionError, Step,
+    Surroundings,
 };
 use crate::crypto::{AeadKey, TAG_LENGTH};
 use crate::element::ElementError;
@@ -236,7 +237,7 @@ impl Session {
             return Ok(());
         }
         if self.membership.sds().kind() == Kind::Provisioning {
-            let result = self.send(FrameKind::Hello, &[], surroundings);
+            let result = self.send(Recipients::Others, FrameKind::Hello, &[], surroundings);
             if !matches!(result, Err(SessionError::Element(ElementError::Unanswered))) {
                 self.replied = Some(now);
             }

@@ -4,6 +4,7 @@ mod advance;
 mod behind;
 mod failure;
 mod fixture;
+mod one;
 mod receive;
 mod resync;
 mod schedules;

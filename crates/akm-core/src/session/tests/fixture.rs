@@ -158,6 +158,13 @@ impl Outcome {
         self.done.iter().filter_map(sent).collect()
     }
 
+    /// What is for one member only, and whom.
+    pub fn sent_to(&self) -> Vec<(u16, Vec<u8>)> {
+        let sent =
+            |done: &Done| if let Done::SentTo(to, frame) = done { Some((*to, frame.clone())) } else { None };
+        self.done.iter().filter_map(sent).collect()
+    }
+
     /// The one frame that this input made.
     pub fn frame(self) -> Vec<u8> {
         let frames = self.frames();
@@ -323,13 +330,15 @@ impl Network {
                     session.persist_failed();
                 }
                 Output::Transmit(frame) => {
-                    let header = Header::parse(frame).unwrap();
-                    assert_eq!(header.epoch, disk.epoch(), "sends in its durable epoch");
-                    let made = (header.sender, header.epoch, header.salt, header.counter);
-                    assert!(self.made.insert(made), "made twice: {made:?}");
+                    note_made(&mut self.made, disk, frame);
                     done.push(Done::Sent(frame.to_vec()));
                 }
-                Output::TransmitTo(member, frame) => done.push(Done::SentTo(member, frame.to_vec())),
+                Output::TransmitTo(member, frame) => {
+                    if Header::parse(frame).unwrap().class == Class::Session {
+                        note_made(&mut self.made, disk, frame);
+                    }
+                    done.push(Done::SentTo(member, frame.to_vec()));
+                }
                 Output::Deliver(delivery) => {
                     let epoch = arrived.expect("only a frame is delivered").epoch;
                     assert!(disk.epoch() != NO_EPOCH && epoch <= disk.epoch(), "delivers what is durable");
@@ -350,6 +359,13 @@ impl Network {
             }
         }
         Outcome { result, done }
+    }
+
+    /// Lets a member seal a body for one other.
+    pub fn send_to(&mut self, at: usize, to: u16, body: &[u8]) -> Outcome {
+        let outcome = self.input(at, Input::SendTo(to, FrameKind::Data, body));
+        assert_eq!(outcome.result, Ok(()));
+        outcome
     }
 
     pub fn try_send(&mut self, at: usize, body: &[u8]) -> Outcome {
@@ -533,6 +549,14 @@ impl Network {
         self.parties[at].disk.place = Some(place.emit().to_vec());
         self.restart(at);
     }
+}
+
+/// A frame of the sessions was made: in the durable epoch, and for the first time.
+fn note_made(made: &mut BTreeSet<(u16, u32, u64, u32)>, disk: &Disk, frame: &[u8]) {
+    let header = Header::parse(frame).unwrap();
+    assert_eq!(header.epoch, disk.epoch(), "sends in its durable epoch");
+    let made_here = (header.sender, header.epoch, header.salt, header.counter);
+    assert!(made.insert(made_here), "made twice: {made_here:?}");
 }
 
 /// Spoils the header signature.

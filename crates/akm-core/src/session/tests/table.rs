@@ -5,16 +5,17 @@
 use alloc::vec::Vec;
 
 use super::fixture::*;
-use crate::frame::FrameKind;
+use crate::frame::{Class, FrameKind};
 use crate::session::{Event, Input, Phase, Rejection, SessionError};
 use crate::tree::LAST_EPOCH;
 
 use Phase::{Established, Resyncing, RolledBack, Staged, UsedUp, WithoutPlace};
 use Rejection::{EpochTooOld, HeaderSignature, Malformed, NoPlace, NotAsked, NotAuthentic};
 use Stimulus::{
-    Activate, Advance, Answer, Asked, Authentic, Forged, Garbage, Send, SendTooMuch, Timeout, Unsigned,
+    Activate, Advance, Answer, Asked, Authentic, Forged, Garbage, Send, SendTo, SendTooMuch, Timeout,
+    Unsigned,
 };
-use Verdict::{Activates, Answers, Asks, Delivers, Drops, FindsBack, Nothing, Refuses, Sends};
+use Verdict::{Activates, Answers, Asks, Delivers, Drops, FindsBack, Nothing, Refuses, Sends, SendsTo};
 
 #[derive(Clone, Copy, Debug)]
 enum Stimulus {
@@ -34,6 +35,8 @@ enum Stimulus {
     Activate,
     Send,
     SendTooMuch,
+    /// A message for the member of this index alone.
+    SendTo(u16),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +44,7 @@ enum Verdict {
     Delivers,
     Drops(Rejection),
     Sends,
+    SendsTo(u16),
     Activates,
     Asks,
     Answers,
@@ -121,6 +125,7 @@ fn apply(network: &mut Network, own: Option<&Vec<u8>>, stimulus: Stimulus) -> Ou
         Activate => Input::Activate,
         Send => Input::Send(FrameKind::Data, b"x"),
         SendTooMuch => Input::Send(FrameKind::Data, &too_much),
+        SendTo(index) => Input::SendTo(index, FrameKind::Data, b"x"),
     };
     let mut outcome = network.input(1, input);
     if matches!(stimulus, Answer) && own.is_some() && outcome.result.is_ok() {
@@ -137,7 +142,10 @@ fn verdict(outcome: &Outcome) -> Verdict {
         Ok(()) if outcome.heard().is_some() => Delivers,
         Ok(()) if outcome.done.iter().any(|done| matches!(done, Done::Noted(_))) => FindsBack,
         Ok(()) if outcome.events().iter().any(|event| matches!(event, Event::Answered { .. })) => Answers,
-        Ok(()) if outcome.done.iter().any(|done| matches!(done, Done::SentTo(..))) => Asks,
+        Ok(()) if !outcome.sent_to().is_empty() => {
+            let (member, frame) = &outcome.sent_to()[0];
+            if header(frame).class == Class::Resync { Asks } else { SendsTo(*member) }
+        }
         Ok(()) if !outcome.frames().is_empty() => Sends,
         Ok(()) if outcome.done.contains(&Done::Activated) => Activates,
         Ok(()) => outcome.rejection().map_or(Nothing, Drops),
@@ -166,6 +174,8 @@ fn table() -> impl Iterator<Item = (Phase, Stimulus, Verdict, Phase)> {
             (phase, Activate, Nothing, phase),
             (phase, Send, inactive(phase), phase),
             (phase, SendTooMuch, inactive(phase), phase),
+            (phase, SendTo(0), inactive(phase), phase),
+            (phase, SendTo(1), inactive(phase), phase),
         ]
     };
     [
@@ -183,6 +193,8 @@ fn table() -> impl Iterator<Item = (Phase, Stimulus, Verdict, Phase)> {
         (Staged, Activate, Activates, Established),
         (Staged, Send, inactive(Staged), Staged),
         (Staged, SendTooMuch, inactive(Staged), Staged),
+        (Staged, SendTo(0), inactive(Staged), Staged),
+        (Staged, SendTo(1), inactive(Staged), Staged),
         (Established, Authentic(0), Drops(EpochTooOld), Established),
         (Established, Authentic(5), Delivers, Established),
         (Established, Authentic(6), Delivers, Established),
@@ -197,6 +209,9 @@ fn table() -> impl Iterator<Item = (Phase, Stimulus, Verdict, Phase)> {
         (Established, Activate, Nothing, Established),
         (Established, Send, Sends, Established),
         (Established, SendTooMuch, Refuses(SessionError::TooLong { most: MOST }), Established),
+        (Established, SendTo(0), SendsTo(0), Established),
+        (Established, SendTo(1), Refuses(SessionError::NoSuchMember { index: 1 }), Established),
+        (Established, SendTo(2), Refuses(SessionError::NoSuchMember { index: 2 }), Established),
         (UsedUp, Authentic(0), Drops(EpochTooOld), UsedUp),
         (UsedUp, Authentic(5), Drops(EpochTooOld), UsedUp),
         (UsedUp, Authentic(6), Drops(EpochTooOld), UsedUp),
@@ -211,6 +226,8 @@ fn table() -> impl Iterator<Item = (Phase, Stimulus, Verdict, Phase)> {
         (UsedUp, Activate, Nothing, UsedUp),
         (UsedUp, Send, used_up(), UsedUp),
         (UsedUp, SendTooMuch, used_up(), UsedUp),
+        (UsedUp, SendTo(0), used_up(), UsedUp),
+        (UsedUp, SendTo(1), used_up(), UsedUp),
     ]
     .into_iter()
     .chain(resting(WithoutPlace))

@@ -302,6 +302,7 @@ impl World {
                     Fault::NotActive => assert_ne!(phase, Phase::Established),
                     Fault::WrongKind => assert!(!fits),
                     Fault::TooLong => assert!(body.len() > most),
+                    Fault::NoSuchMember => panic!("it was for all"),
                     Fault::Element | Fault::UsedUp | Fault::OutputPending => {}
                 }
             }
@@ -508,6 +509,7 @@ enum Fault {
     NotActive,
     TooLong,
     WrongKind,
+    NoSuchMember,
     UsedUp,
     OutputPending,
     Element,
@@ -519,6 +521,7 @@ impl Fault {
             SessionError::NotActive(_) => Self::NotActive,
             SessionError::TooLong { .. } => Self::TooLong,
             SessionError::WrongKind => Self::WrongKind,
+            SessionError::NoSuchMember { .. } => Self::NoSuchMember,
             SessionError::EpochsUsedUp => Self::UsedUp,
             SessionError::OutputPending => Self::OutputPending,
             SessionError::Element(_) => Self::Element,
