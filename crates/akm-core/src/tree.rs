@@ -110,45 +110,35 @@ impl Place {
         epoch <= LAST_EPOCH && (self.epoch == NO_EPOCH || epoch > self.epoch)
     }
 
+    /// A later epoch, as it is seen from here; `None` if the epoch does not lie ahead.
+    pub fn ahead(&self, epoch: u32) -> Option<Ahead<'_>> {
+        if !self.is_ahead(epoch) {
+            return None;
+        }
+        let above = self.cover.iter().find(|node| node.covers(epoch))?;
+        Some(Ahead { place: self, above, epoch })
+    }
+
+    /// The first epoch that a member at this place may still begin, as it is seen from here.
+    pub fn next(&self) -> Option<Ahead<'_>> {
+        self.ahead(self.next_epoch()?)
+    }
+
     /// The leaf of a later epoch; `None` if the epoch does not lie ahead. At most 32 hashes.
     pub fn leaf(&self, epoch: u32) -> Option<Secret<32>> {
-        let mut node = self.above(epoch)?.duplicate();
-        while node.depth < DEPTH {
-            node = node.child((prefix(epoch, node.depth + 1) & 1) as u8);
-        }
-        Some(node.key)
+        self.ahead(epoch).map(|ahead| ahead.leaf())
     }
 
     /// The place at a later epoch; `None` if the epoch does not lie ahead. At most 64 hashes.
     ///
     /// This place stays as it is: drop it, which wipes what was passed, when the other is durable.
     pub fn at(&self, epoch: u32) -> Option<Self> {
-        let start = self.above(epoch)?;
-        let first_leaf = |node: &TreeNode| u64::from(node.index) << (DEPTH - node.depth);
-        let mut siblings = Vec::new();
-        let mut node = start.duplicate();
-        while node.depth < DEPTH {
-            let bit = (prefix(epoch, node.depth + 1) & 1) as u8;
-            if bit == 0 {
-                siblings.push(node.child(1));
-            }
-            node = node.child(bit);
-        }
-        let beyond = self.cover.iter().filter(|other| first_leaf(other) > first_leaf(start));
-        let cover = siblings.into_iter().rev().chain(beyond.map(TreeNode::duplicate)).collect();
-        Some(Self { run: self.run, epoch, cover })
+        self.ahead(epoch).map(|ahead| ahead.place())
     }
 
     /// A second copy, for a member that has none.
     pub fn duplicate(&self) -> Self {
         Self { run: self.run, epoch: self.epoch, cover: self.cover.iter().map(TreeNode::duplicate).collect() }
-    }
-
-    fn above(&self, epoch: u32) -> Option<&TreeNode> {
-        if !self.is_ahead(epoch) {
-            return None;
-        }
-        self.cover.iter().find(|node| node.covers(epoch))
     }
 
     /// The place as it is stored and sent: `u32 run || u32 epoch || u8 n || n x tree node`.
@@ -187,6 +177,49 @@ impl Place {
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { run, epoch, cover })
+    }
+}
+
+/// An epoch that lies ahead of a place: leaf and place of it can be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead<'p> {
+    place: &'p Place,
+    /// The tree node of the cover from which its leaf follows.
+    above: &'p TreeNode,
+    epoch: u32,
+}
+
+impl Ahead<'_> {
+    /// The number of the epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Its leaf. At most 32 hashes.
+    pub fn leaf(&self) -> Secret<32> {
+        let mut node = self.above.duplicate();
+        while node.depth < DEPTH {
+            node = node.child((prefix(self.epoch, node.depth + 1) & 1) as u8);
+        }
+        node.key
+    }
+
+    /// The place at it. At most 64 hashes.
+    pub fn place(&self) -> Place {
+        let first_leaf = |node: &TreeNode| u64::from(node.index) << (DEPTH - node.depth);
+        let mut siblings = Vec::new();
+        let mut node = self.above.duplicate();
+        while node.depth < DEPTH {
+            let bit = (prefix(self.epoch, node.depth + 1) & 1) as u8;
+            if bit == 0 {
+                siblings.push(node.child(1));
+            }
+            node = node.child(bit);
+        }
+        let start = first_leaf(self.above);
+        let beyond = self.place.cover.iter().filter(|other| first_leaf(other) > start);
+        let cover = siblings.into_iter().rev().chain(beyond.map(TreeNode::duplicate)).collect();
+        Place { run: self.place.run, epoch: self.epoch, cover }
     }
 }
 

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use super::{Event, Instant, Phase, Rejection, Session, SessionError, Surroundings};
+use super::{Event, Instant, Rejection, Session, SessionError, Surroundings};
 use crate::keys::{self, ResyncPair};
 use crate::resync::{InvalidResync, NONCE, RequestFrame, Response};
 
@@ -71,8 +71,7 @@ impl Session {
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Option<Rejection>, SessionError> {
         let now = surroundings.now;
-        let has_place = matches!(self.phase, Phase::Established | Phase::UsedUp);
-        if !has_place && !self.may_initiate() {
+        if self.stage.place_to_tell().is_none() && !self.may_initiate() {
             return Ok(Some(Rejection::NoPlace));
         }
         let nonce = frame.nonce();
@@ -99,20 +98,18 @@ impl Session {
         if request.asked != self.membership.index() {
             return Ok(Some(Rejection::NotAsked));
         }
-        if !has_place {
-            match self.initiate(sender, &request, surroundings) {
+        let Some(place) = self.stage.place_to_tell() else {
+            return match self.initiate(sender, &request, surroundings) {
                 Ok(None) => {
                     self.resync.as_mut().expect("it was there").answers.remember(nonce);
-                    return Ok(None);
+                    Ok(None)
                 }
                 Ok(Some(challenge)) => {
-                    let response = Response::Challenge(challenge);
-                    return self.answer(sender, nonce, &response, surroundings);
+                    self.answer(sender, nonce, &Response::Challenge(challenge), surroundings)
                 }
-                Err(reason) => return Ok(Some(reason)),
-            }
-        }
-        let place = self.place.as_ref().expect("a relationship in these phases has a place");
+                Err(reason) => Ok(Some(reason)),
+            };
+        };
         let response = if !request.has_place || request.run < place.run() {
             Response::Place(place.duplicate())
         } else {
@@ -136,7 +133,7 @@ impl Session {
         let tag = resync.tag;
         let responder = self.membership.index();
         let response_nonce = self.draw_nonce(surroundings);
-        let salt = self.draw_salt(surroundings);
+        let salt = self.epochs.draw_salt(surroundings.random);
         let pair = ResyncPair { requester, responder, request_nonce, response_nonce };
         let sds = self.membership.sds();
         let key =

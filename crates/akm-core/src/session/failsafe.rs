@@ -13,7 +13,6 @@ use core::time::Duration;
 
 use super::event::Way;
 use super::{Event, Instant, Rejection, Session, SessionError, Surroundings};
-use crate::crypto::hash::sha256;
 use crate::resync::{NONCE, Request};
 use crate::secret::Secret;
 use crate::tree::Place;
@@ -46,7 +45,7 @@ impl Session {
         let asked = self.resync.as_ref().is_some_and(|resync| {
             resync.rounds > 0 && resync.round.as_ref().is_none_or(|round| !round.has_answer())
         });
-        self.is_lost() && self.active && self.membership.index() == 0 && asked
+        self.stage.is_lost() && self.active && self.membership.index() == 0 && asked
     }
 
     /// A member asks member 0, which has no place: the challenge to answer with, or `None` if this
@@ -100,10 +99,8 @@ impl Session {
         if missing == 0
             && let Some(run) = initiated.run.checked_add(1)
         {
-            let mut system = zeroize::Zeroizing::new([0; 32]);
-            surroundings.random.fill(&mut system[..]);
-            let mut mixed = sha256(&[b"tree root", self.salt_seed.expose(), &system[..]]);
-            let place = Place::before_first(run, Secret::take(&mut mixed));
+            let mut root = self.epochs.draw(b"tree root", surroundings.random);
+            let place = Place::before_first(run, Secret::take(&mut root));
             return self.take_place(place, Way::Failsafe, surroundings);
         }
         resync.initiated = None;

@@ -1,3 +1,5 @@
+//! How much a session holds.
+
 use super::Session;
 
 /// How much a session holds, for whoever watches over memory. Every number is bounded by the number
@@ -29,19 +31,17 @@ pub struct Footprint {
 impl Session {
     /// How much this session holds.
     pub fn footprint(&self) -> Footprint {
-        let open = || self.current.iter().chain(&self.closed);
-        let buffers = || self.spare.iter().chain(&self.handed_out);
         Footprint {
-            open_epochs: open().count(),
-            senders: open().map(|epoch| epoch.senders.len()).sum(),
-            over: self.over.len(),
-            heard: self.heard.len(),
-            unproven: self.unproven.len(),
-            element_calls: self.budget.spent(),
+            open_epochs: self.epochs.open().count(),
+            senders: self.epochs.open().map(|epoch| epoch.senders.len()).sum(),
+            over: self.epochs.over(),
+            heard: self.epochs.heard(),
+            unproven: self.epochs.cached(),
+            element_calls: self.epochs.budget.spent(),
             resync: self.resync.as_ref().map_or(0, |resync| resync.kept()),
-            queued: self.queue.len() + usize::from(self.pending.is_some()),
-            buffers: buffers().count(),
-            buffer_bytes: buffers().map(|buffer| buffer.capacity()).sum(),
+            queued: self.outbox.len(),
+            buffers: self.outbox.buffers().count(),
+            buffer_bytes: self.outbox.buffers().map(|buffer| buffer.capacity()).sum(),
         }
     }
 }

@@ -22,13 +22,17 @@ mod advance;
 mod answer;
 mod budget;
 mod buffer;
-mod epoch;
+mod counts;
+mod due;
+mod epochs;
 mod event;
 mod failsafe;
 mod footprint;
 mod membership;
+mod outbox;
 mod receive;
 mod resync;
+mod stage;
 #[cfg(test)]
 mod tests;
 
@@ -36,12 +40,11 @@ pub use event::{Cause, Event, FoundBack, Phase, Rejection, Way};
 pub use footprint::Footprint;
 pub use membership::{Membership, NotAMember};
 
-use alloc::collections::{BTreeMap, VecDeque};
-use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use zeroize::{Zeroize, Zeroizing};
+use alloc::vec::Vec;
+use zeroize::Zeroizing;
 
 use crate::crypto::CryptoProvider;
 use crate::element::{ElementError, SecureElement};
@@ -51,10 +54,12 @@ use crate::sds::{HeaderKey, Kind, Tag};
 use crate::secret::Secret;
 use crate::tree::{NO_EPOCH, Place};
 
-use budget::Budget;
-use buffer::Buffer;
-use epoch::{OpenEpoch, Over, Sending, Unproven};
+use counts::Counts;
+use due::{Due, RETRY};
+use epochs::{Epochs, Unproven};
+use outbox::{Next, Outbox, Received, Recipients, Step};
 use resync::Resync;
+use stage::{Lost, Stage};
 
 /// Time on a clock that never goes back; what its zero means is up to the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,112 +214,22 @@ pub struct Options {
     pub find_back: bool,
 }
 
-enum Queued {
-    Transmit(Buffer),
-    TransmitTo { member: u16, buffer: Buffer },
-    Deliver { index: u16, epoch: u32, kind: FrameKind, newest: bool, buffer: Buffer },
-    Event(Event),
-}
-
-/// Whom a frame is for.
-#[derive(Clone, Copy)]
-enum Recipients {
-    Others,
-    One(u16),
-}
-
-/// What happens once the records of a step are durable.
-enum Step {
-    Activate,
-    Begin {
-        place: Place,
-        epoch: OpenEpoch,
-        cause: Cause,
-        kind: FrameKind,
-        to: Recipients,
-        buffer: Buffer,
-        /// Drawn with the input, since `persisted` has no surroundings.
-        salt: u64,
-    },
-    Adopt {
-        place: Place,
-        epoch: OpenEpoch,
-        header: Header,
-        buffer: Buffer,
-        activates: bool,
-    },
-    FindBack {
-        place: Place,
-        header_key: HeaderKey,
-        tag: Tag,
-        found: FoundBack,
-    },
-}
-
-struct Pending {
-    records: VecDeque<Record>,
-    /// Whether the first of the records was handed out.
-    offered: bool,
-    step: Step,
-    now: Instant,
-}
-
-impl Pending {
-    fn new(records: impl Into<VecDeque<Record>>, step: Step, now: Instant) -> Self {
-        Self { records: records.into(), offered: false, step, now }
-    }
-
-    fn offer(&mut self) -> Option<&Record> {
-        self.offered = true;
-        self.records.front()
-    }
-}
-
 /// The engine of one relationship at one member.
 pub struct Session {
     provider: &'static dyn CryptoProvider,
     membership: Membership,
     options: Options,
-    phase: Phase,
+    stage: Stage,
     /// Whether it is durable that the relationship is active.
     active: bool,
     /// Header key and tag of the run.
     header_key: HeaderKey,
     tag: Tag,
-    /// The durable place; `None` in the phases without one.
-    place: Option<Place>,
-    current: Option<OpenEpoch>,
-    sending: Option<Sending>,
-    closed: VecDeque<OpenEpoch>,
-    over: Over,
-    unproven: VecDeque<Unproven>,
-    budget: Budget,
+    epochs: Epochs,
+    due: Due,
     resync: Option<Resync>,
-    /// Epoch and counter of the latest frame of each member.
-    heard: BTreeMap<u16, (u32, u32)>,
-    /// Randomness of the element, mixed into every salt of this start.
-    salt_seed: Secret<32>,
-    /// Whether this start has made its first frame, in an epoch of its own.
-    own_epoch: bool,
-    began: Instant,
-    wanted: Option<Cause>,
-    advanced: Option<Instant>,
-    /// When to make this member heard after it started or became active.
-    hello_due: Option<Instant>,
-    /// When to tell a sender that is behind, unless another member does.
-    reply_due: Option<Instant>,
-    /// When the latest such hello was due, whoever sent it.
-    replied: Option<Instant>,
-    retry: Option<Instant>,
-    pending: Option<Pending>,
-    queue: VecDeque<Queued>,
-    handed_out: Option<Buffer>,
-    spare: Vec<Buffer>,
-    rejections: [u64; Rejection::ALL.len()],
-    /// Of them, frames that belong nowhere.
-    unplaced: u64,
-    delivered: u64,
-    transmitted: u64,
+    outbox: Outbox,
+    counts: Counts,
 }
 
 impl Session {
@@ -327,55 +242,34 @@ impl Session {
         options: Options,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Self, ElementError> {
-        let (phase, active, place) = match standing {
-            Standing::Staged(place) => (Phase::Staged, false, Some(place)),
-            Standing::Active(place) if place.next_epoch().is_none() => (Phase::UsedUp, true, Some(place)),
-            Standing::Active(place) => (Phase::Established, true, Some(place)),
-            Standing::WithoutPlace { active } => (Phase::WithoutPlace, active, None),
-            Standing::RolledBack { active } => (Phase::RolledBack, active, None),
+        let (stage, active) = match standing {
+            Standing::Staged(place) => (Stage::Staged(place), false),
+            Standing::Active(place) => (Stage::active(place), true),
+            Standing::WithoutPlace { active } => (Stage::Lost(Lost::WithoutPlace), active),
+            Standing::RolledBack { active } => (Stage::Lost(Lost::RolledBack), active),
         };
-        let salt_seed = Secret::try_fill(|seed| surroundings.element.random(seed))?;
-        let run = place.as_ref().map_or(0, Place::run);
+        let seed = Secret::try_fill(|seed| surroundings.element.random(seed))?;
+        let run = stage.place().map_or(0, Place::run);
         let (header_key, tag) = membership.run_header(run, surroundings.element)?;
         let sds = membership.sds();
         let resync = options
             .find_back
-            .then(|| Resync::new(sds.digest(), sds.members().len(), phase, surroundings.now));
-        let hello = options.hello_at_start && phase == Phase::Established;
+            .then(|| Resync::new(sds.digest(), sds.members().len(), &stage, surroundings.now));
+        let due = Due::new(surroundings.now, options.hello_at_start && stage.is_established());
+        let outbox = Outbox::new(sds.kind());
         Ok(Self {
             provider,
             membership,
             options,
-            phase,
+            stage,
             active,
             header_key,
             tag,
-            place,
-            current: None,
-            sending: None,
-            closed: VecDeque::new(),
-            over: Over::default(),
-            unproven: VecDeque::new(),
-            budget: Budget::default(),
+            epochs: Epochs::new(seed),
+            due,
             resync,
-            heard: BTreeMap::new(),
-            salt_seed,
-            own_epoch: false,
-            began: surroundings.now,
-            wanted: None,
-            advanced: None,
-            hello_due: hello.then_some(surroundings.now),
-            reply_due: None,
-            replied: None,
-            retry: None,
-            pending: None,
-            queue: VecDeque::new(),
-            handed_out: None,
-            spare: Vec::new(),
-            rejections: [0; Rejection::ALL.len()],
-            unplaced: 0,
-            delivered: 0,
-            transmitted: 0,
+            outbox,
+            counts: Counts::default(),
         })
     }
 
@@ -385,10 +279,10 @@ impl Session {
         input: Input<'_>,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
-        if self.pending.is_some() || !self.queue.is_empty() {
+        if !self.outbox.is_empty() {
             return Err(SessionError::OutputPending);
         }
-        self.close_expired(surroundings.now);
+        self.epochs.close_expired(surroundings.now);
         match input {
             Input::Frame(frame) => self.receive(frame, surroundings),
             Input::Timeout => {
@@ -407,41 +301,28 @@ impl Session {
 
     /// The next thing to do.
     pub fn poll(&mut self) -> Output<'_> {
-        if self.pending.is_some() {
-            let record = self.pending.as_mut().and_then(Pending::offer);
-            return Output::Persist(record.expect("a pending step has a record to write"));
-        }
-        match self.queue.pop_front() {
-            None => {
-                self.take_back();
-                Output::Idle
+        match self.outbox.next() {
+            Next::Idle => Output::Idle,
+            Next::Persist(record) => Output::Persist(record),
+            Next::Event(event) => Output::Event(event),
+            Next::Transmit(to, frame) => {
+                self.counts.transmitted += 1;
+                match to {
+                    Recipients::Others => Output::Transmit(frame),
+                    Recipients::One(member) => Output::TransmitTo(member, frame),
+                }
             }
-            Some(Queued::Event(event)) => Output::Event(event),
-            Some(Queued::Transmit(buffer)) => {
-                self.transmitted += 1;
-                Output::Transmit(self.hand_out(buffer))
-            }
-            Some(Queued::TransmitTo { member, buffer }) => {
-                self.transmitted += 1;
-                Output::TransmitTo(member, self.hand_out(buffer))
-            }
-            Some(Queued::Deliver { index, epoch, kind, newest, buffer }) => {
-                self.delivered += 1;
+            Next::Deliver(Received { index, epoch, kind, newest }, plaintext) => {
+                self.counts.delivered += 1;
                 let from = self.membership.sds().members()[usize::from(index)];
-                let payload = &self.hand_out(buffer)[1..];
-                Output::Deliver(Delivery { from, index, epoch, kind, newest, payload })
+                Output::Deliver(Delivery { from, index, epoch, kind, newest, payload: &plaintext[1..] })
             }
         }
     }
 
     /// The record of the last [`Output::Persist`] is durable. Called out of turn: no effect.
     pub fn persisted(&mut self) {
-        let Some(pending) = self.pending.as_mut().filter(|pending| pending.offered) else { return };
-        pending.records.pop_front();
-        pending.offered = false;
-        if pending.records.is_empty()
-            && let Some(pending) = self.pending.take()
-        {
+        if let Some(pending) = self.outbox.recorded() {
             self.commit(pending);
         }
     }
@@ -449,40 +330,41 @@ impl Session {
     /// The record of the last [`Output::Persist`] could not be written: the step is given up, and
     /// with it the frame that caused it. Called out of turn: no effect.
     pub fn persist_failed(&mut self) {
-        let Some(pending) = self.pending.take_if(|pending| pending.offered) else { return };
-        if let Step::FindBack { .. } = pending.step
-            && let Some(resync) = &mut self.resync
-        {
-            resync.look_again(pending.now + RETRY);
+        let Some(pending) = self.outbox.give_up() else { return };
+        match pending.step {
+            Step::Activate => {}
+            Step::FindBack { .. } => {
+                if let Some(resync) = &mut self.resync {
+                    resync.look_again(pending.now + RETRY);
+                }
+            }
+            Step::Begin { epoch, buffer, .. } | Step::Adopt { epoch, buffer, .. } => {
+                self.outbox.recycle(buffer);
+                // The same frame, or the next try, shall not cost another call of the element.
+                self.epochs.cache(Unproven { number: epoch.number, secret: epoch.secret, asked: None });
+            }
         }
-        if let Step::Begin { epoch, buffer, .. } | Step::Adopt { epoch, buffer, .. } = pending.step {
-            self.recycle(buffer);
-            // The same frame, or the next try, shall not cost another call of the element.
-            self.cache(Unproven { number: epoch.number, secret: epoch.secret, asked: None });
-        }
-        self.retry = Some(pending.now + RETRY);
+        self.due.fail(pending.now);
     }
 
     /// When to hand in [`Input::Timeout`]; `None`: only something else will move this session.
     pub fn timeout(&self) -> Option<Instant> {
         let looking = self.resync.as_ref().and_then(Resync::due);
-        let acting = [self.hello_due, self.reply_due, self.trigger_due(), looking];
-        let acting = acting.into_iter().flatten().min();
-        let acting = acting.map(|due| self.retry.map_or(due, |retry| due.max(retry)));
+        let acting = [self.due.hello(), self.trigger_due(), looking];
+        let acting = acting.into_iter().flatten().min().map(|due| self.due.held_back(due));
         [self.expiry(), acting].into_iter().flatten().min()
     }
 
     /// When [`Session::expire`] has something to do: the part of [`Session::timeout`] in which this member does not act.
     pub fn expiry(&self) -> Option<Instant> {
-        let closing = self.closed.iter().filter_map(|epoch| epoch.closes).min();
-        [closing, self.over.due()].into_iter().flatten().min()
+        self.epochs.expiry()
     }
 
     /// Closes epochs whose overlap is over, and wipes what is left of them. For a session that is not to act any more:
     /// [`Input::Timeout`] does it too.
     pub fn expire(&mut self, now: Instant) {
-        self.close_expired(now);
-        self.over.go_on(now);
+        self.epochs.close_expired(now);
+        self.epochs.wipe_some(now);
     }
 
     /// Whether a frame bears a right header signature of this relationship. Decides between
@@ -523,12 +405,12 @@ impl Session {
 
     /// Whether an output is to be carried out.
     pub(crate) fn has_output(&self) -> bool {
-        self.pending.is_some() || !self.queue.is_empty()
+        !self.outbox.is_empty()
     }
 
     /// Whether the next output is a delivery.
     pub(crate) fn is_about_to_deliver(&self) -> bool {
-        self.pending.is_none() && matches!(self.queue.front(), Some(Queued::Deliver { .. }))
+        self.outbox.is_about_to_deliver()
     }
 
     /// Whether it is durable that the relationship is active, in whatever phase it is.
@@ -543,7 +425,7 @@ impl Session {
 
     /// Where the relationship stands.
     pub fn phase(&self) -> Phase {
-        self.phase
+        self.stage.phase()
     }
 
     /// The tag that its frames bear in this run.
@@ -553,27 +435,27 @@ impl Session {
 
     /// The durable epoch, or [`NO_EPOCH`].
     pub fn epoch(&self) -> u32 {
-        self.place.as_ref().map_or(NO_EPOCH, Place::epoch)
+        self.stage.place().map_or(NO_EPOCH, Place::epoch)
     }
 
     /// Counts failsafes, from 0.
     pub fn run(&self) -> u32 {
-        self.place.as_ref().map_or(0, Place::run)
+        self.stage.place().map_or(0, Place::run)
     }
 
     /// How many frames were dropped for this reason since the start.
     pub fn rejected(&self, reason: Rejection) -> u64 {
-        self.rejections[reason as usize]
+        self.counts.rejections(reason)
     }
 
     /// How many frames were delivered since the start, hellos included.
     pub fn delivered(&self) -> u64 {
-        self.delivered
+        self.counts.delivered
     }
 
     /// How many frames were made since the start.
     pub fn transmitted(&self) -> u64 {
-        self.transmitted
+        self.counts.transmitted
     }
 
     /// Most bytes of a body that fit into a frame of this relationship.
@@ -588,34 +470,8 @@ impl Session {
         }
     }
 
-    fn hand_out(&mut self, buffer: Buffer) -> &[u8] {
-        self.take_back();
-        self.handed_out.insert(buffer)
-    }
-
-    fn take_back(&mut self) {
-        if let Some(used) = self.handed_out.take() {
-            self.recycle(used);
-        }
-    }
-
-    fn recycle(&mut self, mut buffer: Buffer) {
-        if self.membership.sds().kind() == Kind::Provisioning {
-            // Management messages carry roots.
-            buffer.zeroize();
-        }
-        buffer.clear();
-        if buffer.capacity() > 0 && self.spare.len() < SPARE_MAX {
-            self.spare.push(buffer);
-        }
-    }
-
-    fn spare_buffer(&mut self) -> Buffer {
-        self.spare.pop().unwrap_or_default()
-    }
-
     fn tell(&mut self, event: Event) {
-        self.queue.push_back(Queued::Event(event));
+        self.outbox.tell(event);
     }
 }
 
@@ -658,13 +514,8 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("relationship", &self.membership.sds().relationship())
-            .field("phase", &self.phase)
+            .field("phase", &self.phase())
             .field("epoch", &self.epoch())
             .finish_non_exhaustive()
     }
 }
-
-/// After a failed write or element call the session tries by itself again after this long.
-const RETRY: Duration = Duration::from_secs(1);
-
-const SPARE_MAX: usize = 4;

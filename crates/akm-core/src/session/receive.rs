@@ -1,28 +1,16 @@
-use alloc::boxed::Box;
-use alloc::collections::VecDeque;
-use core::time::Duration;
+//! Receiving a frame of the sessions, in the order of checks of the protocol, section 7.
 
+use super::advance::epoch_secret;
 use super::buffer::Buffer;
-use super::epoch::{OpenEpoch, Sender, Unproven};
-use super::{
-    Event, Instant, Pending, Phase, Queued, Recipients, Record, Rejection, Session, SessionError, Step,
-    Surroundings,
-};
-use crate::crypto::{AeadKey, TAG_LENGTH};
+use super::epochs::{OpenEpoch, Sender, Unproven, open};
+use super::outbox::{Pending, Received, Step};
+use super::{Event, Record, Rejection, Session, SessionError, Surroundings};
 use crate::element::ElementError;
-use crate::frame::{Class, FrameKind, HEADER_LENGTH, Header, is_signed};
-use crate::keys::{self, EpochSecret};
-use crate::replay::{ReplayWindow, Replayed};
+use crate::frame::{Class, FrameKind, Header, is_signed};
 use crate::sds::Kind;
 
-/// Epochs whose keys are kept until a frame of them authenticates.
-const UNPROVEN_MAX: usize = 4;
-
-/// A sender that is behind is told so within this time, and at most once in it.
-const REPLY_WITHIN: Duration = Duration::from_secs(1);
-
 impl Session {
-    /// Takes bytes off a transport, in the order of checks of the protocol, section 5. The first
+    /// Takes bytes off a transport, in the order of checks of the protocol, section 7. The first
     /// miss drops the frame.
     pub(super) fn receive(
         &mut self,
@@ -37,10 +25,10 @@ impl Session {
         if frame.len() > self.frame_max() {
             return self.reject(Rejection::Malformed, sender);
         }
-        let before = self.unplaced;
+        let before = self.counts.unplaced();
         let result = self.receive_of_session(&header, frame, surroundings);
-        if self.unplaced > before
-            && self.phase == Phase::Established
+        if self.counts.unplaced() > before
+            && self.stage.is_established()
             && let Some(resync) = &mut self.resync
         {
             resync.heard_unplaced(surroundings.now);
@@ -64,137 +52,110 @@ impl Session {
         if header.sender == self.membership.index() {
             return self.reject(Rejection::OwnFrame, sender);
         }
-        if !matches!(self.phase, Phase::Staged | Phase::Established | Phase::UsedUp) {
+        if self.stage.is_lost() {
             return self.reject(Rejection::NoPlace, sender);
         }
-        if self.is_open(header.epoch) {
-            return self.receive_in_open_epoch(header, frame);
+        match self.open_in_open_epoch(header, frame) {
+            Some(opened) => self.take_in(header, opened),
+            None => self.receive_in_other_epoch(header, frame, surroundings),
         }
-        if self.place.as_ref().is_some_and(|place| place.is_ahead(header.epoch)) {
-            return self.receive_in_later_epoch(header, frame, surroundings);
-        }
-        if is_signed(frame, &self.header_key) {
-            self.answer_too_old(surroundings)?;
-        }
-        self.reject(Rejection::EpochTooOld, sender)
     }
 
-    fn is_open(&self, number: u32) -> bool {
-        self.current.as_ref().is_some_and(|current| current.number == number)
-            || self.closed.iter().any(|closed| closed.number == number)
-    }
-
-    fn receive_in_open_epoch(&mut self, header: &Header, frame: &[u8]) -> Result<(), SessionError> {
-        let sender = Some(header.sender);
-        let mut buffer = self.spare_buffer();
+    /// Opens a frame of an epoch that is open; `None` if this is not one.
+    fn open_in_open_epoch(&mut self, header: &Header, frame: &[u8]) -> Option<Result<Buffer, Rejection>> {
+        let epoch = self.epochs.open_mut(header.epoch)?;
         let (provider, suite) = (self.provider, self.membership.sds().suite());
-        let current = self.current.as_ref().map(|epoch| epoch.number);
-        let epoch = match &mut self.current {
-            Some(current) if current.number == header.epoch => current,
-            _ => self
-                .closed
-                .iter_mut()
-                .find(|closed| closed.number == header.epoch)
-                .expect("the caller found it open"),
-        };
-        let result = match epoch.senders.get_mut(&header.sender) {
-            Some(known) if known.salt == header.salt => match known.window.check(header.counter) {
-                Err(Replayed::Duplicate) => Err(Rejection::Duplicate),
-                Err(Replayed::TooOld) => Err(Rejection::CounterTooOld),
-                Ok(()) => open(&*known.key, header, frame, &mut buffer)
-                    .map(|()| known.window.update(header.counter)),
-            },
+        let mut buffer = self.outbox.spare();
+        let opened = match epoch.senders.get_mut(&header.sender) {
+            Some(known) if known.salt == header.salt => known.open(header, frame, &mut buffer),
             // Making a key costs work: strangers do not get that far.
             _ if !is_signed(frame, &self.header_key) => Err(Rejection::HeaderSignature),
-            Some(_) => {
+            known => {
+                let is_known = known.is_some();
                 let key = epoch.secret.sender_key(header.sender, header.salt);
                 let key = provider.aead(suite, key.expose());
-                open(&*key, header, frame, &mut buffer).and(Err(Rejection::PossibleClone))
-            }
-            None => {
-                let key = epoch.secret.sender_key(header.sender, header.salt);
-                let key = provider.aead(suite, key.expose());
-                open(&*key, header, frame, &mut buffer).map(|()| {
-                    epoch.senders.insert(header.sender, Sender::heard(header, key));
-                })
+                match open(&*key, header, frame, &mut buffer) {
+                    Ok(()) if is_known => Err(Rejection::PossibleClone),
+                    Ok(()) => {
+                        epoch.senders.insert(header.sender, Sender::heard(header, key));
+                        Ok(())
+                    }
+                    Err(reason) => Err(reason),
+                }
             }
         };
-        match result {
-            Ok(()) => {
-                if current == Some(header.epoch) {
-                    self.reply_due = None;
+        Some(match opened {
+            Ok(()) => Ok(buffer),
+            Err(reason) => {
+                self.outbox.recycle(buffer);
+                Err(reason)
+            }
+        })
+    }
+
+    fn take_in(&mut self, header: &Header, opened: Result<Buffer, Rejection>) -> Result<(), SessionError> {
+        match opened {
+            Ok(buffer) => {
+                if self.epochs.is_current(header.epoch) {
+                    self.due.hear_current();
                 }
                 self.accept(header, buffer);
                 Ok(())
             }
-            Err(reason) => {
-                self.recycle(buffer);
-                self.reject(reason, sender)
-            }
+            Err(reason) => self.reject(reason, Some(header.sender)),
         }
     }
 
-    fn receive_in_later_epoch(
+    /// Takes a frame of an epoch that is not open: one that lies ahead, or one that is over.
+    fn receive_in_other_epoch(
         &mut self,
         header: &Header,
         frame: &[u8],
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
         let sender = Some(header.sender);
-        if !is_signed(frame, &self.header_key) {
+        let is_signed = is_signed(frame, &self.header_key);
+        let Some(ahead) = self.stage.place().and_then(|place| place.ahead(header.epoch)) else {
+            if is_signed {
+                self.answer_too_old(surroundings)?;
+            }
+            return self.reject(Rejection::EpochTooOld, sender);
+        };
+        if !is_signed {
             return self.reject(Rejection::HeaderSignature, sender);
         }
-        if !self.unproven.iter().any(|unproven| unproven.number == header.epoch) {
-            let Some(asked) = self.budget.take_for(header.epoch, surroundings.now) else {
-                return self.reject(Rejection::Budget, sender);
-            };
-            let secret = self.epoch_secret(header.epoch, surroundings);
-            self.budget.settle(header.epoch, asked, &secret);
-            self.cache(Unproven { number: header.epoch, secret: secret?, asked: Some(asked) });
-        }
-        let at = self.unproven.iter().position(|unproven| unproven.number == header.epoch);
-        let at = at.expect("it was there or has just been put there");
-        let key = self.unproven[at].secret.sender_key(header.sender, header.salt);
+        let (at, unproven) = match self.epochs.take_unproven(header.epoch) {
+            Some(found) => found,
+            None => {
+                let Some(asked) = self.epochs.budget.take_for(header.epoch, surroundings.now) else {
+                    return self.reject(Rejection::Budget, sender);
+                };
+                let secret = epoch_secret(&self.membership, ahead, surroundings);
+                self.epochs.budget.settle(header.epoch, asked, &secret);
+                let unproven = Unproven { number: header.epoch, secret: secret?, asked: Some(asked) };
+                (self.epochs.make_room(), unproven)
+            }
+        };
+        let key = unproven.secret.sender_key(header.sender, header.salt);
         let key = self.provider.aead(self.membership.sds().suite(), key.expose());
-        let mut buffer = self.spare_buffer();
+        let mut buffer = self.outbox.spare();
         if let Err(reason) = open(&*key, header, frame, &mut buffer) {
-            self.recycle(buffer);
+            self.epochs.put_back(at, unproven);
+            self.outbox.recycle(buffer);
             return self.reject(reason, sender);
         }
-        let unproven = self.unproven.remove(at).expect("found above");
         if let Some(asked) = unproven.asked {
-            self.budget.give_back(asked);
+            self.epochs.budget.give_back(asked);
         }
-        let place = self.place.as_ref().and_then(|place| place.at(header.epoch)).expect("the epoch is ahead");
+        let place = ahead.place();
         let mut epoch = OpenEpoch::new(header.epoch, unproven.secret);
         epoch.senders.insert(header.sender, Sender::heard(header, key));
-        let activates = self.phase == Phase::Staged;
-        let records: VecDeque<_> =
-            activates.then_some(Record::Activated).into_iter().chain([Record::Place(place.emit())]).collect();
+        let activates = self.stage.is_staged();
+        let record = Record::Place(place.emit());
         let step = Step::Adopt { place, epoch, header: *header, buffer, activates };
-        self.pending = Some(Pending::new(records, step, surroundings.now));
+        let pending = Pending::new(record, step, surroundings.now);
+        self.outbox.hold(if activates { pending.after(Record::Activated) } else { pending });
         Ok(())
-    }
-
-    /// Keeps the secret of an epoch until a frame of it authenticates, or four others came after it.
-    pub(super) fn cache(&mut self, unproven: Unproven) {
-        if self.unproven.len() == UNPROVEN_MAX {
-            self.unproven.pop_front();
-        }
-        self.unproven.push_back(unproven);
-    }
-
-    /// The secret of an epoch that lies ahead: one element call.
-    pub(super) fn epoch_secret(
-        &self,
-        epoch: u32,
-        surroundings: &mut Surroundings<'_>,
-    ) -> Result<EpochSecret, ElementError> {
-        let sds = self.membership.sds();
-        let factor =
-            keys::epoch_factor(surroundings.element, self.membership.root(), sds.generation(), epoch)?;
-        let leaf = self.place.as_ref().and_then(|place| place.leaf(epoch)).expect("the epoch is ahead");
-        Ok(EpochSecret::derive(leaf, &factor, sds.digest()))
     }
 
     /// Queues what an authentic frame said, or drops it if its kind has no place here.
@@ -202,17 +163,12 @@ impl Session {
         if let Some(resync) = &mut self.resync {
             resync.heard_authentic();
         }
-        let (index, at) = (header.sender, (header.epoch, header.counter));
-        let latest = self.heard.entry(index).or_insert(at);
-        let newest = at >= *latest;
-        *latest = at.max(*latest);
+        let (index, epoch) = (header.sender, header.epoch);
+        let newest = self.epochs.hear(header);
         match FrameKind::from_number(buffer[0]).filter(|kind| self.carries(*kind, &buffer[1..])) {
-            Some(kind) => {
-                let epoch = header.epoch;
-                self.queue.push_back(Queued::Deliver { index, epoch, kind, newest, buffer });
-            }
+            Some(kind) => self.outbox.deliver(Received { index, epoch, kind, newest }, buffer),
             None => {
-                self.recycle(buffer);
+                self.outbox.recycle(buffer);
                 self.count(Rejection::UnexpectedKind, Some(index));
             }
         }
@@ -230,16 +186,13 @@ impl Session {
     /// Lets a sender that is behind learn of the current epoch.
     fn answer_too_old(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
         let now = surroundings.now;
-        if self.phase != Phase::Established
-            || self.reply_due.is_some()
-            || self.replied.is_some_and(|replied| now < replied + REPLY_WITHIN)
-        {
+        if !self.stage.is_established() || !self.due.may_reply(now) {
             return Ok(());
         }
         if self.membership.sds().kind() == Kind::Provisioning {
-            let result = self.send(Recipients::Others, FrameKind::Hello, &[], surroundings);
+            let result = self.say_hello(surroundings);
             if !matches!(result, Err(SessionError::Element(ElementError::Unanswered))) {
-                self.replied = Some(now);
+                self.due.reply_at_once(now);
             }
             return match result {
                 // Whoever sent this frame did nothing wrong, and this node cannot do better.
@@ -249,10 +202,7 @@ impl Session {
         }
         let mut random = [0; 2];
         surroundings.random.fill(&mut random);
-        let share = u32::from(u16::from_be_bytes(random));
-        let due = now + REPLY_WITHIN * share / u32::from(u16::MAX);
-        self.reply_due = Some(due);
-        self.replied = Some(due);
+        self.due.reply_after(u16::from_be_bytes(random), now);
         Ok(())
     }
 
@@ -262,41 +212,7 @@ impl Session {
     }
 
     fn count(&mut self, reason: Rejection, sender: Option<u16>) {
-        use Rejection::{Budget, HeaderSignature, NotAuthentic, UnknownTag};
-        // What somebody sends who has moved to where this node cannot follow looks like this.
-        if matches!(reason, UnknownTag | HeaderSignature | NotAuthentic | Budget) {
-            self.unplaced += 1;
-        }
-        self.rejections[reason as usize] += 1;
+        self.counts.reject(reason);
         self.tell(Event::Rejected { reason, sender });
     }
-
-    /// Forgets closed epochs whose overlap is over.
-    pub(super) fn close_expired(&mut self, now: Instant) {
-        // They close in the order in which they began.
-        let expired = |epoch: &OpenEpoch| epoch.closes.is_some_and(|closes| closes <= now);
-        while self.closed.front().is_some_and(expired) {
-            if let Some(epoch) = self.closed.pop_front() {
-                self.over.take(epoch, now);
-            }
-        }
-    }
-}
-
-impl Sender {
-    fn heard(header: &Header, key: Box<dyn AeadKey>) -> Self {
-        let mut window = ReplayWindow::default();
-        window.update(header.counter);
-        Self { salt: header.salt, key, window }
-    }
-}
-
-/// Opens a frame into `buffer`, which then holds kind and body.
-fn open(key: &dyn AeadKey, header: &Header, frame: &[u8], buffer: &mut Buffer) -> Result<(), Rejection> {
-    let (associated, sealed) = frame.split_at(HEADER_LENGTH);
-    let (ciphertext, tag) = sealed.split_at(sealed.len() - TAG_LENGTH);
-    buffer.clear();
-    buffer.extend_from_slice(ciphertext);
-    let tag = tag.try_into().expect("16 bytes");
-    key.open(&header.nonce(), associated, buffer, tag).map_err(|_| Rejection::NotAuthentic)
 }

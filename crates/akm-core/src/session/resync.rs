@@ -6,10 +6,9 @@ use core::time::Duration;
 use super::budget::Budget;
 use super::event::{FoundBack, Way};
 use super::failsafe::Initiated;
-use super::{
-    Event, Instant, Pending, Phase, Queued, Record, Rejection, Session, SessionError, Step, Surroundings,
-};
-use crate::crypto::hash::sha256;
+use super::outbox::{Pending, Recipients, Step};
+use super::stage::{Lost, Stage};
+use super::{Event, Instant, Record, Rejection, Session, SessionError, Surroundings};
 use crate::element::ElementError;
 use crate::frame::{Header, is_signed};
 use crate::keys::{self, ResyncPair, ResyncRequestRoot};
@@ -50,7 +49,7 @@ pub(super) struct Resync {
     /// How long a failsafe waits for the others, and they for it.
     pub(super) pace: Duration,
     /// The phase of a relationship without place when it does not look for one.
-    rests: Phase,
+    rests: Lost,
     pub(super) round: Option<Round>,
     /// When the next round begins.
     pub(super) next: Option<Instant>,
@@ -109,16 +108,19 @@ impl Round {
 }
 
 impl Resync {
-    pub(super) fn new(digest: &[u8; 32], members: usize, phase: Phase, now: Instant) -> Self {
-        let lost = matches!(phase, Phase::WithoutPlace | Phase::RolledBack);
+    pub(super) fn new(digest: &[u8; 32], members: usize, stage: &Stage, now: Instant) -> Self {
+        let (is_lost, rests) = match stage {
+            Stage::Lost(lost) => (true, *lost),
+            _ => (false, Lost::WithoutPlace),
+        };
         let pace = Duration::from_secs(60) * members.div_ceil(MEMBERS_A_MINUTE) as u32;
         Self {
             tag: keys::resync_tag(digest),
             requests: None,
             pace,
-            rests: phase,
+            rests,
             round: None,
-            next: lost.then_some(now),
+            next: is_lost.then_some(now),
             pause: FIRST_PAUSE,
             rounds: 0,
             told: false,
@@ -205,15 +207,10 @@ impl Resync {
 }
 
 impl Session {
-    /// Whether this node looks for the place of the relationship, or would.
-    pub(super) fn is_lost(&self) -> bool {
-        matches!(self.phase, Phase::WithoutPlace | Phase::RolledBack | Phase::Resyncing)
-    }
-
     /// Somewhere near this node frames are heard that belong to no relationship of it: a hint, like those that are dropped
     /// here, that the others may have moved to where this member cannot follow. They are counted elsewhere.
     pub fn hint(&mut self, now: Instant) {
-        if self.phase == Phase::Established
+        if self.stage.is_established()
             && let Some(resync) = &mut self.resync
         {
             resync.heard_unplaced(now);
@@ -272,7 +269,7 @@ impl Session {
         let (index, sds) = (self.membership.index(), self.membership.sds());
         let (suite, root) = (sds.suite(), self.membership.root());
         let members = sds.members().len();
-        let place = self.place.as_ref().map(|place| (place.run(), place.epoch()));
+        let place = self.stage.place().map(|place| (place.run(), place.epoch()));
         let resync = self.resync.as_mut().expect("the caller saw that something is due");
         resync.request_root(surroundings, root, sds.digest())?;
         resync.confirming.take_if(|confirming| confirming.until <= now);
@@ -290,7 +287,7 @@ impl Session {
             let nonce = self.draw_nonce(surroundings);
             let (run, epoch) = place.unwrap_or((0, NO_EPOCH));
             let request = Request { asked: member, has_place: place.is_some(), run, epoch, challenge };
-            let salt = self.draw_salt(surroundings);
+            let salt = self.epochs.draw_salt(surroundings.random);
             let resync = self.resync.as_ref().expect("it was there");
             let requests = resync.requests.as_ref().expect("it was made above");
             let key = self.provider.aead(suite, requests.request_key(index, &nonce).expose());
@@ -298,12 +295,11 @@ impl Session {
             self.queue_to(member, &frame);
             asked.push(Asked { member, nonce, answered: false });
         }
-        let lost = self.is_lost();
         let resync = self.resync.as_mut().expect("it was there");
         resync.next = None;
         resync.round = Some(Round { asked, ends, best: None, challenged: None });
-        if lost && !resync.told {
-            self.phase = Phase::Resyncing;
+        if self.stage.is_lost() && !resync.told {
+            self.stage = Stage::Lost(Lost::Resyncing);
         }
         Ok(())
     }
@@ -342,7 +338,7 @@ impl Session {
         }
         let (run, epoch, place) = match opened {
             Response::Challenge(challenge) => {
-                if sender == 0 && self.place.is_none() && self.active {
+                if sender == 0 && self.stage.is_lost() && self.active {
                     round.challenged = Some(challenge);
                 }
                 return Ok(None);
@@ -352,11 +348,11 @@ impl Session {
         };
         // Who has told member 0 that it has no place takes none from others meanwhile.
         let from_whom = !held || sender == 0;
-        let reachable = place.is_some() || self.place.as_ref().is_some_and(|own| own.run() == run);
+        let reachable = place.is_some() || self.stage.place().is_some_and(|own| own.run() == run);
         let ahead_of = |other: Option<(u32, u32)>| {
             other.is_none_or(|(other_run, other)| (run, rank(epoch)) > (other_run, rank(other)))
         };
-        let own = self.place.as_ref().map(|own| (own.run(), own.epoch()));
+        let own = self.stage.place().map(|own| (own.run(), own.epoch()));
         let best = round.best.as_ref().map(|best| (best.run, best.epoch));
         if from_whom && reachable && ahead_of(own) && ahead_of(best) {
             round.best = Some(Best { from: sender, run, epoch, place });
@@ -374,7 +370,7 @@ impl Session {
             } else {
                 Way::Fallback { from: best.from }
             };
-            let own = self.place.as_ref();
+            let own = self.stage.place();
             let place = match best.place.as_ref() {
                 Some(place) => Some(place.duplicate()),
                 // This member may have moved on since it asked.
@@ -390,7 +386,7 @@ impl Session {
             }
         }
         let challenged = resync.round.take().and_then(|round| round.challenged);
-        if self.place.is_some() {
+        if !self.stage.is_lost() {
             resync.hint_allowed = Some(now + resync.hint_pause);
             resync.hint_pause = (resync.hint_pause * 2).min(LONGEST_HINT_PAUSE);
             return Ok(());
@@ -427,7 +423,7 @@ impl Session {
         if core::mem::replace(&mut resync.told, true) {
             return;
         }
-        self.phase = resync.rests;
+        self.stage = Stage::Lost(resync.rests);
         self.tell(Event::NeedsModule);
     }
 
@@ -439,29 +435,26 @@ impl Session {
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
         let (header_key, tag) = self.membership.run_header(place.run(), surroundings.element)?;
-        let before = self.place.as_ref().map(|own| (own.run(), own.epoch()));
+        let before = self.stage.place().map(|own| (own.run(), own.epoch()));
         let found = FoundBack { way, before, run: place.run(), epoch: place.epoch() };
-        let mut records = Vec::from([Record::FoundBack(found), Record::Place(place.emit())]);
-        if !self.active {
-            records.insert(0, Record::Activated);
-        }
+        let record = Record::Place(place.emit());
         let step = Step::FindBack { place, header_key, tag, found };
-        self.pending = Some(Pending::new(records, step, surroundings.now));
+        let mut pending = Pending::new(record, step, surroundings.now).after(Record::FoundBack(found));
+        if !self.active {
+            pending = pending.after(Record::Activated);
+        }
+        self.outbox.hold(pending);
         Ok(())
     }
 
     /// Sixteen bytes that neither a weak system generator nor a weak element can make predictable.
     pub(super) fn draw_nonce(&self, surroundings: &mut Surroundings<'_>) -> [u8; NONCE] {
-        let mut system = zeroize::Zeroizing::new([0; 32]);
-        surroundings.random.fill(&mut system[..]);
-        let mixed = sha256(&[b"nonce", self.salt_seed.expose(), &system[..]]);
-        mixed[..NONCE].try_into().expect("16 bytes")
+        *self.epochs.draw(b"nonce", surroundings.random).first_chunk().expect("16 of 32 bytes")
     }
 
     pub(super) fn queue_to(&mut self, member: u16, frame: &[u8]) {
-        let mut buffer = self.spare_buffer();
-        buffer.clear();
+        let mut buffer = self.outbox.spare();
         buffer.extend_from_slice(frame);
-        self.queue.push_back(Queued::TransmitTo { member, buffer });
+        self.outbox.transmit(Recipients::One(member), buffer);
     }
 }

@@ -4,6 +4,7 @@ use core::time::Duration;
 use super::fixture::*;
 use crate::frame::{FrameKind, OVERHEAD};
 use crate::policy::Policy;
+use crate::session::epochs::Sending;
 use crate::session::{Cause, Event, Input, Phase, SessionError};
 use crate::tree::LAST_EPOCH;
 
@@ -92,17 +93,19 @@ fn after_the_last_frame_of_an_epoch_a_hello_begins_the_next_if_nothing_is_to_be_
     assert_eq!(causes(&outcomes), [Cause::Frames]);
 }
 
+fn sending(network: &mut Network) -> &mut Sending {
+    network.parties[0].session.epochs.current.as_mut().unwrap().sending.as_mut().unwrap()
+}
+
 #[test]
 fn a_key_that_is_used_up_makes_a_member_move_on_whatever_the_policy_says() {
     let mut network = Network::of(2);
     network.tell_all(0, b"x");
-    let sending = network.parties[0].session.sending.as_mut().unwrap();
-    sending.counter = (1 << 28) - 1;
+    sending(&mut network).counter = (1 << 28) - 1;
     network.tell_all(0, b"the last frame under this key");
     let frame = network.tell_all(0, b"the first under the next");
     assert_eq!((header(&frame).epoch, header(&frame).counter), (1, 0));
-    let sending = network.parties[0].session.sending.as_mut().unwrap();
-    sending.bytes = (1 << 38) - OVERHEAD as u64 - 1;
+    sending(&mut network).bytes = (1 << 38) - OVERHEAD as u64 - 1;
     assert_eq!(header(&network.tell_all(0, b"1")).epoch, 1);
     assert_eq!(header(&network.tell_all(0, b"")).epoch, 2);
 }
@@ -111,7 +114,7 @@ fn a_key_that_is_used_up_makes_a_member_move_on_whatever_the_policy_says() {
 fn when_the_element_fails_a_key_that_is_used_up_is_not_used_on() {
     let mut network = Network::of(2);
     network.tell_all(0, b"x");
-    network.parties[0].session.sending.as_mut().unwrap().counter = 1 << 28;
+    sending(&mut network).counter = 1 << 28;
     network.parties[0].element.fails = true;
     assert!(matches!(network.try_send(0, b"x").result, Err(SessionError::Element(_))));
 }

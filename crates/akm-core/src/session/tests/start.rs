@@ -238,8 +238,8 @@ fn the_secrets_of_what_was_passed_are_erased() {
     assert!(network.accepts(1, &ahead));
     network.live(1, SECOND * 60);
     let session = &network.parties[1].session;
-    assert_eq!((session.unproven.len(), session.closed.len()), (0, 0));
-    assert!((0..=5).all(|epoch| session.place.as_ref().unwrap().leaf(epoch).is_none()));
+    assert_eq!((session.epochs.cached(), session.epochs.closed()), (0, 0));
+    assert!((0..=5).all(|epoch| session.stage.place().unwrap().leaf(epoch).is_none()));
 }
 
 #[test]

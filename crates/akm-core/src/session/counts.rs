@@ -1,0 +1,33 @@
+//! What a session counts, since its start.
+
+use super::Rejection;
+
+/// Frames that went out, came in or were dropped.
+#[derive(Default)]
+pub(super) struct Counts {
+    rejections: [u64; Rejection::ALL.len()],
+    /// Of those that were dropped, frames that belong nowhere.
+    unplaced: u64,
+    pub(super) delivered: u64,
+    pub(super) transmitted: u64,
+}
+
+impl Counts {
+    /// A frame was dropped.
+    pub(super) fn reject(&mut self, reason: Rejection) {
+        use Rejection::{Budget, HeaderSignature, NotAuthentic, UnknownTag};
+        // What somebody sends who has moved to where this node cannot follow looks like this.
+        if matches!(reason, UnknownTag | HeaderSignature | NotAuthentic | Budget) {
+            self.unplaced += 1;
+        }
+        self.rejections[reason as usize] += 1;
+    }
+
+    pub(super) fn rejections(&self, reason: Rejection) -> u64 {
+        self.rejections[reason as usize]
+    }
+
+    pub(super) fn unplaced(&self) -> u64 {
+        self.unplaced
+    }
+}

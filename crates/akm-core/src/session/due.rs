@@ -1,0 +1,164 @@
+//! What a session has to do without being asked, and when.
+
+use core::time::Duration;
+
+use super::{Cause, Instant};
+use crate::policy::Policy;
+
+/// After a failed write or element call the session tries by itself again after this long.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// A sender that is behind is told so within this time, and at most once in it.
+const REPLY_WITHIN: Duration = Duration::from_secs(1);
+
+/// When a session acts by itself.
+pub(super) struct Due {
+    /// When the epoch began here.
+    began: Instant,
+    /// The trigger that has fired and was not followed by an epoch yet, but for age.
+    wanted: Option<Cause>,
+    /// When this member last began an epoch by itself.
+    advanced: Option<Instant>,
+    /// When to make this member heard after it started or became active.
+    hello: Option<Instant>,
+    /// When to tell a sender that is behind, unless another member does.
+    reply: Option<Instant>,
+    /// When the latest such hello was due, whoever sent it.
+    replied: Option<Instant>,
+    /// Nothing is tried before this time.
+    retry: Option<Instant>,
+}
+
+impl Due {
+    /// Of a session that starts, and says a hello where it is to.
+    pub(super) fn new(now: Instant, hello: bool) -> Self {
+        Self {
+            began: now,
+            wanted: None,
+            advanced: None,
+            hello: hello.then_some(now),
+            reply: None,
+            replied: None,
+            retry: None,
+        }
+    }
+
+    /// As after a start, but for what was tried and told lately.
+    pub(super) fn start_over(&mut self, now: Instant, hello: bool) {
+        *self = Self { replied: self.replied, retry: self.retry, ..Self::new(now, hello) };
+    }
+
+    /// The relationship became active.
+    pub(super) fn become_active(&mut self, now: Instant, hello: bool) {
+        self.began = now;
+        if hello {
+            self.hello = Some(now);
+        }
+    }
+
+    /// An epoch began here.
+    pub(super) fn enter(&mut self, now: Instant) {
+        self.began = now;
+        self.wanted = None;
+        self.reply = None;
+    }
+
+    /// This member began it.
+    pub(super) fn advance(&mut self, now: Instant) {
+        self.advanced = Some(now);
+    }
+
+    /// The next epoch is asked for, as soon as that is allowed.
+    pub(super) fn want(&mut self, cause: Cause) {
+        self.wanted = Some(cause);
+    }
+
+    /// The limit of frames was reached: a reason to move on where there is no other.
+    pub(super) fn want_for_frames(&mut self) {
+        self.wanted.get_or_insert(Cause::Frames);
+    }
+
+    /// This member sends nothing any more.
+    pub(super) fn rest(&mut self) {
+        self.wanted = None;
+        self.hello = None;
+        self.reply = None;
+    }
+
+    /// All others hear where this member is.
+    pub(super) fn heard_by_all(&mut self) {
+        self.hello = None;
+        self.reply = None;
+    }
+
+    /// Another member was heard in the epoch: it tells whoever is behind.
+    pub(super) fn hear_current(&mut self) {
+        self.reply = None;
+    }
+
+    /// Whether a sender that is behind is to be told, and was not lately.
+    pub(super) fn may_reply(&self, now: Instant) -> bool {
+        self.reply.is_none() && self.replied.is_none_or(|replied| now >= replied + REPLY_WITHIN)
+    }
+
+    /// It is told at once.
+    pub(super) fn reply_at_once(&mut self, now: Instant) {
+        self.replied = Some(now);
+    }
+
+    /// It is told after this share of the time, from 0 to 65,535.
+    pub(super) fn reply_after(&mut self, share: u16, now: Instant) {
+        let due = now + REPLY_WITHIN * u32::from(share) / u32::from(u16::MAX);
+        self.reply = Some(due);
+        self.replied = Some(due);
+    }
+
+    /// When a hello is due.
+    pub(super) fn hello(&self) -> Option<Instant> {
+        [self.hello, self.reply].into_iter().flatten().min()
+    }
+
+    /// When the trigger that has fired, or age, makes this member move on.
+    pub(super) fn trigger(&self, policy: &Policy) -> Option<Instant> {
+        let due = if self.wanted.is_some() { Instant::default() } else { self.age(policy)? };
+        Some(self.advance_allowed(policy).map_or(due, |allowed| due.max(allowed)))
+    }
+
+    /// The trigger that has fired and was not followed by an epoch yet.
+    pub(super) fn fired(&self, now: Instant, policy: &Policy) -> Option<Cause> {
+        self.wanted.or_else(|| self.age(policy).filter(|due| *due <= now).map(|_| Cause::Age))
+    }
+
+    /// Whether the advance interval is over.
+    pub(super) fn may_advance(&self, now: Instant, policy: &Policy) -> bool {
+        self.advance_allowed(policy).is_none_or(|allowed| allowed <= now)
+    }
+
+    fn age(&self, policy: &Policy) -> Option<Instant> {
+        (!policy.rotate_after.is_zero()).then(|| self.began + policy.rotate_after)
+    }
+
+    fn advance_allowed(&self, policy: &Policy) -> Option<Instant> {
+        self.advanced.map(|advanced| advanced + policy.advance_interval)
+    }
+
+    /// Element or disk failed: nothing is tried for a while.
+    pub(super) fn fail(&mut self, now: Instant) {
+        self.retry = Some(now + RETRY);
+    }
+
+    /// A step was carried out.
+    pub(super) fn succeed(&mut self) {
+        self.retry = None;
+    }
+
+    /// Whether something failed a short time ago.
+    pub(super) fn is_held_back(&self, now: Instant) -> bool {
+        self.retry.is_some_and(|retry| now < retry)
+    }
+
+    /// What is due then, but not before something that failed may be tried again.
+    pub(super) fn held_back(&self, due: Instant) -> Instant {
+        self.retry.map_or(due, |retry| due.max(retry))
+    }
+}

@@ -1,0 +1,385 @@
+//! The epochs that a member can use: the one that it is in, those that are closed and still open for receiving, and
+//! those that somebody claims to be in.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use core::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::budget::Budget;
+use super::buffer::Buffer;
+use super::{Instant, RandomSource, Rejection};
+use crate::crypto::hash::sha256;
+use crate::crypto::{AeadKey, CryptoProvider, Suite, TAG_LENGTH};
+use crate::frame::{Class, FrameKind, HEADER_LENGTH, Header, OVERHEAD};
+use crate::keys::EpochSecret;
+use crate::replay::{ReplayWindow, Replayed};
+use crate::sds::{HeaderKey, Tag};
+use crate::secret::Secret;
+
+/// Closed epochs that stay open for receiving.
+const CLOSED_MAX: usize = 4;
+
+/// Epochs whose keys are kept until a frame of them authenticates.
+const UNPROVEN_MAX: usize = 4;
+
+/// Most frames under one key, whatever the policy says.
+const FRAMES_PER_KEY: u32 = 1 << 28;
+
+/// Most bytes under one key.
+const BYTES_PER_KEY: u64 = 1 << 38;
+
+/// All epochs of a member, and what its keys are made with.
+pub(super) struct Epochs {
+    pub(super) current: Option<Current>,
+    closed: VecDeque<OpenEpoch>,
+    over: Over,
+    unproven: VecDeque<Unproven>,
+    pub(super) budget: Budget,
+    /// Epoch and counter of the latest frame of each member.
+    heard: BTreeMap<u16, (u32, u32)>,
+    /// Randomness of the element, mixed into all that is drawn in this start.
+    seed: Secret<32>,
+    /// Whether this start has made its first frame, in an epoch of its own.
+    pub(super) own: bool,
+}
+
+/// The epoch that this member is in.
+pub(super) struct Current {
+    pub(super) epoch: OpenEpoch,
+    /// This member as a sender in it, since its first frame there.
+    pub(super) sending: Option<Sending>,
+}
+
+/// An epoch whose frames are accepted.
+pub(super) struct OpenEpoch {
+    pub(super) number: u32,
+    pub(super) secret: EpochSecret,
+    pub(super) senders: BTreeMap<u16, Sender>,
+    /// When a closed epoch stops receiving; `None` for the current one.
+    closes: Option<Instant>,
+}
+
+/// A member that was heard in an epoch, under the one salt that it may have there.
+pub(super) struct Sender {
+    pub(super) salt: u64,
+    key: Box<dyn AeadKey>,
+    window: ReplayWindow,
+}
+
+/// This member as a sender in one epoch: with the salt, key and nonce of each of its frames.
+pub(super) struct Sending {
+    pub(super) salt: u64,
+    key: Box<dyn AeadKey>,
+    pub(super) counter: u32,
+    pub(super) bytes: u64,
+}
+
+/// What is the same in every header of this member in a run.
+pub(super) struct Signature<'s> {
+    pub(super) key: &'s HeaderKey,
+    pub(super) tag: Tag,
+    pub(super) sender: u16,
+}
+
+/// An epoch that somebody claims to be in, until a frame of it authenticates.
+pub(super) struct Unproven {
+    pub(super) number: u32,
+    pub(super) secret: EpochSecret,
+    /// When the element was asked for it on a stranger's word.
+    pub(super) asked: Option<Instant>,
+}
+
+impl Epochs {
+    /// Of a member that starts, with randomness of its element.
+    pub(super) fn new(seed: Secret<32>) -> Self {
+        Self {
+            current: None,
+            closed: VecDeque::new(),
+            over: Over::default(),
+            unproven: VecDeque::new(),
+            budget: Budget::default(),
+            heard: BTreeMap::new(),
+            seed,
+            own: false,
+        }
+    }
+
+    /// As after a start: nothing is open, and the first frame is made in an epoch of its own.
+    pub(super) fn start_over(&mut self) {
+        self.current = None;
+        self.closed.clear();
+        self.over.clear();
+        self.unproven.clear();
+        self.heard.clear();
+        self.own = false;
+    }
+
+    /// Goes over to an epoch. The one before stays open for receiving for the overlap.
+    pub(super) fn enter(&mut self, epoch: OpenEpoch, overlap: Duration, now: Instant) {
+        self.unproven.retain(|unproven| unproven.number > epoch.number);
+        if let Some(left) = self.current.replace(Current { epoch, sending: None }) {
+            if self.closed.len() == CLOSED_MAX
+                && let Some(oldest) = self.closed.pop_front()
+            {
+                self.over.take(oldest, now);
+            }
+            self.closed.push_back(OpenEpoch { closes: Some(now + overlap), ..left.epoch });
+        }
+    }
+
+    /// Forgets closed epochs whose overlap is over.
+    pub(super) fn close_expired(&mut self, now: Instant) {
+        // They close in the order in which they began.
+        let expired = |epoch: &OpenEpoch| epoch.closes.is_some_and(|closes| closes <= now);
+        while self.closed.front().is_some_and(expired) {
+            if let Some(epoch) = self.closed.pop_front() {
+                self.over.take(epoch, now);
+            }
+        }
+    }
+
+    /// Some time has passed in which nothing else was to be done: wipes keys of epochs that are over.
+    pub(super) fn wipe_some(&mut self, now: Instant) {
+        self.over.go_on(now);
+    }
+
+    /// When an epoch closes, or keys are to be wiped.
+    pub(super) fn expiry(&self) -> Option<Instant> {
+        let closing = self.closed.iter().filter_map(|epoch| epoch.closes).min();
+        [closing, self.over.due()].into_iter().flatten().min()
+    }
+
+    /// An epoch whose frames are accepted.
+    pub(super) fn open_mut(&mut self, number: u32) -> Option<&mut OpenEpoch> {
+        match &mut self.current {
+            Some(current) if current.epoch.number == number => Some(&mut current.epoch),
+            _ => self.closed.iter_mut().find(|closed| closed.number == number),
+        }
+    }
+
+    pub(super) fn is_current(&self, number: u32) -> bool {
+        self.current.as_ref().is_some_and(|current| current.epoch.number == number)
+    }
+
+    /// All epochs whose frames are accepted.
+    pub(super) fn open(&self) -> impl Iterator<Item = &OpenEpoch> {
+        self.current.iter().map(|current| &current.epoch).chain(&self.closed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn closed(&self) -> usize {
+        self.closed.len()
+    }
+
+    /// Members heard in an epoch that is over, whose keys are not wiped yet.
+    pub(super) fn over(&self) -> usize {
+        self.over.len()
+    }
+
+    /// Keeps the secret of an epoch until a frame of it authenticates, or four others came after it.
+    pub(super) fn cache(&mut self, unproven: Unproven) {
+        let at = self.make_room();
+        self.put_back(at, unproven);
+    }
+
+    /// Sees to it that one more can be cached, and says at which place.
+    pub(super) fn make_room(&mut self) -> usize {
+        if self.unproven.len() == UNPROVEN_MAX {
+            self.unproven.pop_front();
+        }
+        self.unproven.len()
+    }
+
+    /// Caches at a place that [`Epochs::make_room`] or [`Epochs::take_unproven`] gave just before.
+    pub(super) fn put_back(&mut self, at: usize, unproven: Unproven) {
+        self.unproven.insert(at, unproven);
+    }
+
+    /// Takes what is cached of an epoch, and its place there.
+    pub(super) fn take_unproven(&mut self, number: u32) -> Option<(usize, Unproven)> {
+        let at = self.unproven.iter().position(|unproven| unproven.number == number)?;
+        Some((at, self.unproven.remove(at)?))
+    }
+
+    /// How many epochs are cached.
+    pub(super) fn cached(&self) -> usize {
+        self.unproven.len()
+    }
+
+    /// Notes an authentic frame. Returns whether no later one of its sender was heard before.
+    pub(super) fn hear(&mut self, header: &Header) -> bool {
+        let at = (header.epoch, header.counter);
+        let latest = self.heard.entry(header.sender).or_insert(at);
+        let newest = at >= *latest;
+        *latest = at.max(*latest);
+        newest
+    }
+
+    /// Members of whom the latest frame is remembered.
+    pub(super) fn heard(&self) -> usize {
+        self.heard.len()
+    }
+
+    /// 32 bytes for this purpose, of which none can be predicted although the system's generator or the element's is
+    /// weak.
+    pub(super) fn draw(&self, purpose: &[u8], random: &mut dyn RandomSource) -> [u8; 32] {
+        let mut system = Zeroizing::new([0; 32]);
+        random.fill(&mut system[..]);
+        sha256(&[purpose, self.seed.expose(), &system[..]])
+    }
+
+    /// A salt.
+    pub(super) fn draw_salt(&self, random: &mut dyn RandomSource) -> u64 {
+        u64::from_be_bytes(*self.draw(b"", random).first_chunk().expect("8 of 32 bytes"))
+    }
+}
+
+impl Current {
+    /// Whether the limit of the cipher allows no further frame with so long a body.
+    pub(super) fn is_used_up(&self, next: usize) -> bool {
+        self.sending.as_ref().is_some_and(|sending| sending.is_used_up(next))
+    }
+}
+
+impl OpenEpoch {
+    pub(super) fn new(number: u32, secret: EpochSecret) -> Self {
+        Self { number, secret, senders: BTreeMap::new(), closes: None }
+    }
+}
+
+impl Sender {
+    /// A member whose frame has just authenticated.
+    pub(super) fn heard(header: &Header, key: Box<dyn AeadKey>) -> Self {
+        let mut window = ReplayWindow::default();
+        window.update(header.counter);
+        Self { salt: header.salt, key, window }
+    }
+
+    /// Opens another frame of it into `buffer`, which then holds kind and body.
+    pub(super) fn open(
+        &mut self,
+        header: &Header,
+        frame: &[u8],
+        buffer: &mut Buffer,
+    ) -> Result<(), Rejection> {
+        match self.window.check(header.counter) {
+            Err(Replayed::Duplicate) => Err(Rejection::Duplicate),
+            Err(Replayed::TooOld) => Err(Rejection::CounterTooOld),
+            Ok(()) => {
+                open(&*self.key, header, frame, buffer)?;
+                self.window.update(header.counter);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Opens a frame into `buffer`, which then holds kind and body.
+pub(super) fn open(
+    key: &dyn AeadKey,
+    header: &Header,
+    frame: &[u8],
+    buffer: &mut Buffer,
+) -> Result<(), Rejection> {
+    let (associated, sealed) = frame.split_at(HEADER_LENGTH);
+    let (ciphertext, tag) = sealed.split_at(sealed.len() - TAG_LENGTH);
+    buffer.clear();
+    buffer.extend_from_slice(ciphertext);
+    let tag = tag.try_into().expect("16 bytes");
+    key.open(&header.nonce(), associated, buffer, tag).map_err(|_| Rejection::NotAuthentic)
+}
+
+impl Sending {
+    /// Makes the key of this member for a salt that was just drawn.
+    pub(super) fn new(
+        epoch: &OpenEpoch,
+        sender: u16,
+        salt: u64,
+        provider: &dyn CryptoProvider,
+        suite: Suite,
+    ) -> Self {
+        let key = epoch.secret.sender_key(sender, salt);
+        Self { salt, key: provider.aead(suite, key.expose()), counter: 0, bytes: 0 }
+    }
+
+    /// Whether the limit of the cipher allows no further frame with so long a body.
+    pub(super) fn is_used_up(&self, next: usize) -> bool {
+        self.counter >= FRAMES_PER_KEY || self.bytes + (next + OVERHEAD) as u64 > BYTES_PER_KEY
+    }
+
+    /// Seals the next frame into an empty buffer. Each call uses another nonce.
+    pub(super) fn seal(
+        &mut self,
+        signature: &Signature<'_>,
+        epoch: u32,
+        kind: FrameKind,
+        body: &[u8],
+        frame: &mut Buffer,
+    ) {
+        let &Signature { key, tag, sender } = signature;
+        let (salt, counter) = (self.salt, self.counter);
+        let header = Header { class: Class::Session, sender, tag, epoch, salt, counter };
+        frame.reserve(OVERHEAD + body.len());
+        frame.resize(HEADER_LENGTH, 0);
+        header.write(key, frame.first_chunk_mut().expect("it is as long as a header"));
+        frame.push(kind as u8);
+        frame.extend_from_slice(body);
+        frame.extend_from_slice(&[0; TAG_LENGTH]);
+        let (associated, sealed) = frame.split_at_mut(HEADER_LENGTH);
+        let (plaintext, tag) = sealed.split_at_mut(1 + body.len());
+        tag.copy_from_slice(&self.key.seal(&header.nonce(), associated, plaintext));
+        self.counter += 1;
+        self.bytes += frame.len() as u64;
+    }
+}
+
+/// What is left of an epoch that is over: of each member that was heard in it a key, to be wiped.
+///
+/// Wiping takes time for each of them, and there may be thousands. So the input that ends an epoch wipes them only where
+/// they are few; otherwise the inputs do that [`Session::timeout`](super::Session::timeout) then asks for.
+#[derive(Default)]
+pub(super) struct Over {
+    senders: BTreeMap<u16, Sender>,
+    /// When the next of them are wiped.
+    due: Option<Instant>,
+}
+
+/// So many are few.
+const FEW: usize = 4;
+
+/// So many are wiped by an input that is there for it.
+const WIPED_AT_ONCE: usize = 128;
+
+impl Over {
+    /// An epoch is over: its secret is wiped here and now. So is what is left of the one before.
+    pub(super) fn take(&mut self, epoch: OpenEpoch, now: Instant) {
+        self.senders = epoch.senders;
+        self.due = Some(now);
+        if self.senders.len() <= FEW {
+            self.clear();
+        }
+    }
+
+    /// Some time has passed in which nothing else was to be done.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        for _ in 0..WIPED_AT_ONCE {
+            self.senders.pop_first();
+        }
+        self.due = (!self.senders.is_empty()).then_some(now);
+    }
+
+    /// Wipes all at once.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.senders.len()
+    }
+}
