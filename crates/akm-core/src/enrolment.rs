@@ -1,5 +1,5 @@
 //! Enrolment: what goes over the local installation channel before there is a relationship
-//! (protocol, section 8; steps 3 and 4 of the ceremony).
+//! (protocol, section 12; steps 3 and 4 of the ceremony).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -184,7 +184,7 @@ pub struct StackFile {
 }
 
 /// The integrity code: over the files of a stack and the identity of the element (protocol,
-/// section 8).
+/// section 13).
 pub fn integrity_code(files: &[StackFile], element_identity: &[u8]) -> [u8; 32] {
     let mut sorted: Vec<&StackFile> = files.iter().collect();
     sorted.sort_unstable();

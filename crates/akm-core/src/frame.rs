@@ -1,4 +1,4 @@
-//! Frames on the wire (protocol, section 5).
+//! Frames on the wire (protocol, section 6).
 //!
 //! ```text
 //!   0      0x10 | class        2..4   sender index    8..12  epoch    20..24 counter
@@ -56,7 +56,7 @@ impl FrameKind {
 pub enum Class {
     /// The sessions of a relationship.
     Session = 0,
-    /// Resynchronisation (protocol, section 7).
+    /// Resynchronisation (protocol, section 15).
     Resync = 1,
 }
 

@@ -1,4 +1,4 @@
-//! The key schedule (protocol, sections 1, 4 and 6): from the element function to sender keys.
+//! The key schedule (protocol, sections 1, 5 and 10): from the element function to sender keys.
 
 use crate::crypto::hash::{expand, hmac_sha256, sha256};
 use crate::crypto::{AeadKey, CryptoProvider, NONCE_LENGTH, NotAuthentic, Suite, TAG_LENGTH};
@@ -58,7 +58,7 @@ pub fn epoch_factor(
     element.derive(root, Label::Epoch, &context)
 }
 
-/// Header key and tag of a run above zero (protocol, section 4).
+/// Header key and tag of a run above zero (protocol, section 5).
 pub fn run_header(
     element: &mut dyn SecureElement,
     root: Root,
@@ -73,7 +73,7 @@ pub fn run_header(
 }
 
 /// The tag of the frames by which members of a generation find back, whatever their run
-/// (protocol, section 7).
+/// (protocol, section 15).
 pub fn resync_tag(digest: &[u8; 32]) -> Tag {
     let hash = sha256(&[b"akm1 resync", digest]);
     Tag(hash[..4].try_into().expect("4 of 32 bytes"))

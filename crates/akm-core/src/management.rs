@@ -1,4 +1,4 @@
-//! The messages of the provisioning relationship (protocol, section 8).
+//! The messages of the provisioning relationship (protocol, section 11).
 //!
 //! Requests and responses are CBOR maps in frames of kind management. The body of a request is a byte
 //! string of its own, so that a receipt can cover it byte for byte. Every request may be repeated

@@ -1,4 +1,4 @@
-//! The replay window of one sender in one epoch (protocol, section 5).
+//! The replay window of one sender in one epoch (protocol, section 7).
 
 /// How many counters below the highest one are still told apart.
 pub const WIDTH: u32 = 1024;

@@ -1,4 +1,4 @@
-//! Frames by which a member finds back (protocol, section 7): class 1, one round trip.
+//! Frames by which a member finds back (protocol, section 15): class 1, one round trip.
 //!
 //! ```text
 //!   request   header || nonce R [16] || ciphertext || AEAD tag [16]                    1,200 bytes

@@ -1,4 +1,4 @@
-//! What a start decides (protocol, section 6): which sealed places are good under the element's
+//! What a start decides (protocol, section 10): which sealed places are good under the element's
 //! counter, and under which seal they live from then on.
 //!
 //! ```text

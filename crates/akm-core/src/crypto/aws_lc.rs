@@ -1,3 +1,5 @@
+//! The fast provider, for hosts: aws-lc-rs.
+
 use alloc::boxed::Box;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};

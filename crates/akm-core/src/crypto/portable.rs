@@ -1,3 +1,5 @@
+//! The provider that runs everywhere: RustCrypto.
+
 use alloc::boxed::Box;
 
 use aes_gcm::Aes256Gcm;

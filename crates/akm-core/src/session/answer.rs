@@ -1,4 +1,4 @@
-//! Finding back, as one who answers (protocol, section 7).
+//! Finding back, as one who answers (protocol, section 15).
 
 use alloc::collections::VecDeque;
 use core::time::Duration;

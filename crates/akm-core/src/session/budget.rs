@@ -1,3 +1,5 @@
+//! How often the element is asked on the word of somebody who has not authenticated.
+
 use alloc::collections::VecDeque;
 use core::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Bytes of a frame on their way through a session.
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};

@@ -1,3 +1,5 @@
+//! What a session tells of: phases, causes, reasons, events.
+
 /// Where a relationship stands at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -10,7 +12,7 @@ pub enum Phase {
     WithoutPlace = 3,
     /// The place is older than the element's counter allows.
     RolledBack = 4,
-    /// Finds back through other members (protocol, section 7).
+    /// Finds back through other members (protocol, section 15).
     Resyncing = 5,
     /// No epoch is left: needs a generation.
     UsedUp = 6,

@@ -1,4 +1,4 @@
-//! The failsafe, as member 0 (protocol, section 7): initiate (SEI), hear every other member confirm (SEC),
+//! The failsafe, as member 0 (protocol, section 15): initiate (SEI), hear every other member confirm (SEC),
 //! finish (SEF). All members or none.
 //!
 //! ```text

@@ -1,3 +1,5 @@
+//! What a member knows of a generation, without roots and place.
+
 use crate::element::{ElementError, Root, SecureElement};
 use crate::id::AkmId;
 use crate::keys;

@@ -1,4 +1,4 @@
-//! The session engine of one relationship at one member (protocol, sections 5 and 6).
+//! The session engine of one relationship at one member (protocol, sections 5 to 9).
 //!
 //! One door in ([`Session::handle`]), one queue out ([`Session::poll`]); time, randomness and the
 //! element are passed in. A host drives it like this:
@@ -209,7 +209,7 @@ pub struct Options {
     /// Makes itself heard at start and when it becomes active: on at nodes, off at the module and
     /// wherever there is nobody to hear it.
     pub hello_at_start: bool,
-    /// Finds back through other members (protocol, section 7), and helps them to. Off, a relationship
+    /// Finds back through other members (protocol, section 15), and helps them to. Off, a relationship
     /// without place rests, and frames of that class are malformed.
     pub find_back: bool,
 }

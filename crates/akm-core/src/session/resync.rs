@@ -1,4 +1,4 @@
-//! Finding back, as one who asks (protocol, section 7): fallback, and the members' part of a failsafe.
+//! Finding back, as one who asks (protocol, section 15): fallback, and the members' part of a failsafe.
 
 use alloc::vec::Vec;
 use core::time::Duration;

@@ -1,3 +1,5 @@
+//! Moving on: triggers, the advance interval, the limits of a key, the last epoch.
+
 use alloc::vec::Vec;
 use core::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Telling a sender that is behind.
+
 use core::time::Duration;
 
 use super::fixture::*;

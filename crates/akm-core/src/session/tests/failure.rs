@@ -1,3 +1,5 @@
+//! Elements and disks that fail: nothing rests on what is not durable, and the same input goes on later.
+
 use super::fixture::*;
 use crate::element::ElementError;
 use crate::policy::Policy;

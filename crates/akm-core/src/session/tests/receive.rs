@@ -1,3 +1,5 @@
+//! Receiving: each reason to drop a frame, and what such a frame leaves unchanged.
+
 use alloc::vec::Vec;
 use core::time::Duration;
 

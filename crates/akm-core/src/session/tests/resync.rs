@@ -1,4 +1,4 @@
-//! Finding back: fallback through one member, failsafe of all (protocol, section 7).
+//! Finding back: fallback through one member, failsafe of all (protocol, section 15).
 
 use alloc::vec::Vec;
 use core::time::Duration;

@@ -1,3 +1,5 @@
+//! Starts and restarts: nothing is accepted twice, no key is used twice.
+
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 

@@ -1,3 +1,5 @@
+//! What strangers and members make a session do: calls of the element above all.
+
 use super::fixture::*;
 use crate::session::Rejection;
 
