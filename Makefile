@@ -34,17 +34,17 @@ test:
 test-machine:
 	scripts/setup machine
 	scripts/test-machine-image
-	$(CARGO) build --locked --package akm-node --package akm-provision --bins
-	$(CARGO) test --locked --package akm-provision --test machine
+	$(CARGO) build --locked --package akm --package akm-node --bins
+	$(CARGO) test --locked --package akm --test machine
 
 # What a flood costs, and how soon a node with a thousand relationships answers, is a matter of speed: as released.
 soak:
 	scripts/setup test
 	$(CARGO) build --locked --release --workspace --bins
-	AKM_FLOOD_FRAMES=5000000 $(CARGO) test --locked --release --package akm-provision --test flood -- --nocapture
-	$(CARGO) test --locked --release --package akm-provision --test many -- --nocapture
+	AKM_FLOOD_FRAMES=5000000 $(CARGO) test --locked --release --package akm --test flood -- --nocapture
+	$(CARGO) test --locked --release --package akm --test many -- --nocapture
 	$(CARGO) build --locked --workspace
-	AKM_SWEEP=full $(CARGO) test --locked --package akm-provision --test interrupted --test interrupted_asr \
+	AKM_SWEEP=full $(CARGO) test --locked --package akm --test interrupted --test interrupted_asr \
 		--test interrupted_attach --test interrupted_elements --test interrupted_changes
 
 # A table on standard output, and the same as JSON. One part alone: make bench PARTS=seal
@@ -64,7 +64,7 @@ check:
 	scripts/check-dependencies
 	scripts/core-dependencies --check
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --package akm-provision --test machine -- -D warnings
+	$(CARGO) clippy --locked --package akm --test machine -- -D warnings
 	$(CARGO) fmt --manifest-path examples/bare/Cargo.toml --check
 	$(CARGO) clippy --locked --manifest-path examples/bare/Cargo.toml --target-dir target/bare -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features

@@ -1,7 +1,7 @@
 //! The provisioning module: makes devices into AKM nodes, and relationships between nodes.
 //!
 //! ```text
-//!   cli ----> ceremony (five steps) ----> akm-target (files and commands on a device: local, ssh)
+//!   akm ----> ceremony (five steps) ----> akm-target (files and commands on a device: local, ssh)
 //!        \--> relationship (ASRs)  \----> link (management frames over TCP)
 //!                      \_____________________/         |
 //!                                                    store (SQLite, sealed under the vault)
@@ -15,8 +15,6 @@
 //! out, and erases them once every member has acknowledged.
 
 pub mod ceremony;
-pub mod cli;
-pub mod demo;
 pub mod diagnosis;
 pub mod error;
 #[cfg(feature = "fuzzing")]

@@ -485,7 +485,7 @@ struct Heard {
 }
 
 /// Random bytes of the system.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     SystemRandom.fill(&mut bytes);
     bytes

@@ -1,7 +1,7 @@
 //! A stack gets onto a device: the same story at a directory of this machine and over ssh, against a real OpenSSH
 //! server on loopback; then what can go wrong on the way.
 
-#[path = "../../akm-provision/tests/support/sshd.rs"]
+#[path = "../../akm/tests/support/sshd.rs"]
 mod sshd;
 
 use std::fs;

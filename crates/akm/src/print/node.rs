@@ -1,80 +1,18 @@
-//! What the commands print: text for people, JSON for programs.
-
-use std::io::Write;
-use std::time::Duration;
+//! Nodes, and what becomes of them.
 
 use akm_core::id::RelationshipId;
 use akm_core::management::RelationshipStatus;
-use akm_core::tree::NO_EPOCH;
+use akm_provision::ceremony::{Removal, StepReport, Verified, is_filled};
+use akm_provision::error::CommandError;
+use akm_provision::names::Name;
+use akm_provision::relationship::rests;
+use akm_provision::store::{Node, NodeStatus, Store};
 use serde_json::{Value, json};
 
-use super::{custody_word, element};
-use crate::ceremony::{Removal, StepReport, Verified, is_filled};
-use crate::diagnosis::Finding;
-use crate::error::CommandError;
-use crate::names::Name;
-use crate::relationship::{MemberReport, Task, Work, next_try, rests};
-use crate::store::{Node, NodeStatus, Store};
+use super::asr::{status_cells, status_json};
+use super::{element, milliseconds, row, say, say_json, table};
 
-/// Prints a line; an error if nobody reads it.
-pub(crate) fn say(line: &str) -> Result<(), CommandError> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .map_err(|error| CommandError::Failed(format!("cannot write to standard output: {error}")))
-}
-
-pub(crate) fn say_json(value: &Value) -> Result<(), CommandError> {
-    say(&format!("{value:#}"))
-}
-
-/// A table with columns as wide as they need to be.
-pub(crate) fn table(rows: &[Vec<String>]) -> Result<(), CommandError> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
-    for row in rows {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        say(cells.join("  ").trim_end())?;
-    }
-    Ok(())
-}
-
-fn row(cells: &[&str]) -> Vec<String> {
-    cells.iter().map(|cell| (*cell).to_owned()).collect()
-}
-
-pub(super) fn error(error: &CommandError) {
-    // If nobody reads the JSON, the exit code still tells.
-    let _ = say_json(&json!({ "error": error.to_string(), "exit_code": error.exit_code() }));
-}
-
-pub(super) fn module(store: &Store, as_json: bool) -> Result<(), CommandError> {
-    let module = store.module();
-    let custody = custody_word(store.home());
-    if as_json {
-        return say_json(&json!({
-            "module": module.name.as_str(),
-            "akm_id": module.root.to_string(),
-            "home": store.home().to_string_lossy(),
-            "vault": custody,
-        }));
-    }
-    say(&format!("module {} is the AKM root {}", module.name, module.root))?;
-    say(&format!("its home is {}, its vault opens with a {custody}", store.home().display()))
-}
-
-/// A duration as people read it.
-pub(crate) fn milliseconds(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{} ms", duration.as_millis())
-    } else {
-        format!("{:.1} s", duration.as_secs_f64())
-    }
-}
-
-pub(super) fn step(report: &StepReport) {
+pub(crate) fn step(report: &StepReport) {
     // The steps are told while they happen; if nobody reads them, the ceremony goes on.
     let _ = say(&format!(
         "step {} {:<8} {:>8}  {}",
@@ -85,7 +23,7 @@ pub(super) fn step(report: &StepReport) {
     ));
 }
 
-pub(super) fn provisioned(
+pub(crate) fn provisioned(
     node: &Node,
     steps: &[StepReport],
     notes: &[String],
@@ -108,7 +46,7 @@ fn step_json(step: &StepReport) -> Value {
 }
 
 /// A new node, and what became of the ASRs of the one whose place it takes.
-pub(super) fn replaced(
+pub(crate) fn replaced(
     old: &Name,
     node: &Node,
     steps: &[StepReport],
@@ -170,7 +108,7 @@ fn node_json(node: &Node) -> Value {
     })
 }
 
-pub(super) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
+pub(crate) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
     let module = store.module();
     let nodes = store.nodes()?;
     if as_json {
@@ -203,7 +141,7 @@ pub(super) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
 }
 
 /// What the module knows of a node, and what the node says of its relationships, where it was asked.
-pub(super) fn node(
+pub(crate) fn node(
     store: &Store,
     node: &Node,
     at_node: Option<&Result<Vec<RelationshipStatus>, CommandError>>,
@@ -314,27 +252,7 @@ fn tell_of_rest(store: &Store, node: &Node, held: &[RelationshipStatus]) -> Resu
     Ok(())
 }
 
-/// Generation, epoch and phase as a table shows them.
-fn status_cells(status: &RelationshipStatus) -> [String; 3] {
-    let unless = |absent: bool, number: u32| if absent { "-".to_owned() } else { number.to_string() };
-    [
-        unless(status.generation == 0, status.generation),
-        unless(status.epoch == NO_EPOCH, status.epoch),
-        if status.generation == 0 { "damaged".to_owned() } else { format!("{:?}", status.phase) },
-    ]
-}
-
-fn status_json(status: &RelationshipStatus) -> Value {
-    json!({
-        "generation": status.generation,
-        "epoch": (status.epoch != NO_EPOCH).then_some(status.epoch),
-        "run": status.run,
-        "phase": format!("{:?}", status.phase),
-        "rests": rests(status),
-    })
-}
-
-pub(super) fn removal(name: &Name, removal: &Removal, as_json: bool) -> Result<(), CommandError> {
+pub(crate) fn removal(name: &Name, removal: &Removal, as_json: bool) -> Result<(), CommandError> {
     if as_json {
         return say_json(
             &json!({ "removed": name.as_str(), "erased": removal.erased, "notes": removal.notes }),
@@ -347,7 +265,7 @@ pub(super) fn removal(name: &Name, removal: &Removal, as_json: bool) -> Result<(
     say(&format!("node {name} is removed; {erased}"))
 }
 
-pub(super) fn verified(
+pub(crate) fn verified(
     store: &Store,
     results: &[(Node, Result<Verified, CommandError>)],
     as_json: bool,
@@ -400,190 +318,6 @@ pub(super) fn verified(
             Ok(verified) => tell_of_rest(store, node, &verified.identity.relationships)?,
             Err(error) => eprintln!("akm: {error}"),
         }
-    }
-    Ok(())
-}
-
-pub(super) fn asrs(store: &Store, as_json: bool) -> Result<(), CommandError> {
-    let asrs = store.asrs()?;
-    let mut listed = Vec::new();
-    for asr in &asrs {
-        let mut members = Vec::new();
-        for member in &asr.members {
-            let node = store.node_by_id(member.node)?;
-            members.push(node.map_or_else(|| member.node.to_string(), |node| node.name.to_string()));
-        }
-        members.sort_unstable();
-        listed.push((asr, members));
-    }
-    if as_json {
-        let list = listed.iter().map(|(asr, members)| {
-            json!({
-                "name": asr.name.as_ref().map(Name::as_str),
-                "relationship_id": asr.id().to_string(),
-                "status": asr.standing(),
-                "generation": asr.sds.generation(),
-                "members": members,
-                "created_at": asr.created_at.to_string(),
-            })
-        });
-        return say_json(&list.collect());
-    }
-    let mut rows = vec![row(&["NAME", "RELATIONSHIP", "STATUS", "GENERATION", "MEMBERS"])];
-    for (asr, members) in &listed {
-        rows.push(row(&[
-            asr.name.as_ref().map_or("-", Name::as_str),
-            &asr.id().to_string(),
-            asr.standing(),
-            &asr.sds.generation().to_string(),
-            &members.join(", "),
-        ]));
-    }
-    table(&rows)
-}
-
-pub(super) fn members(
-    store: &Store,
-    name: &Name,
-    reports: &[MemberReport],
-    as_json: bool,
-) -> Result<(), CommandError> {
-    // By name: the order of the SDS is that of random identifiers.
-    let mut reports: Vec<&MemberReport> = reports.iter().collect();
-    reports.sort_by(|one, other| one.node.name.as_str().cmp(other.node.name.as_str()));
-    let asr = store.asr_by_name(name)?;
-    let status = asr.as_ref().map_or("ended", |asr| asr.standing());
-    let id = asr.as_ref().map(|asr| asr.id().to_string()).unwrap_or_default();
-    if as_json {
-        let members = reports.iter().map(|report| match &report.status {
-            Ok(status) => {
-                let mut value = status_json(status);
-                value["node"] = json!(report.node.name.as_str());
-                value["akm_id"] = json!(report.node.id.to_string());
-                value
-            }
-            Err(error) => json!({
-                "node": report.node.name.as_str(),
-                "akm_id": report.node.id.to_string(),
-                "error": error.to_string(),
-                "exit_code": error.exit_code(),
-            }),
-        });
-        return say_json(&json!({
-            "asr": name.as_str(),
-            "relationship_id": id,
-            "status": status,
-            "members": members.collect::<Vec<_>>(),
-        }));
-    }
-    say(&format!("ASR {name} ({id}) is {status}"))?;
-    let mut rows = vec![row(&["MEMBER", "GENERATION", "EPOCH", "PHASE"])];
-    for report in &reports {
-        rows.push(match &report.status {
-            Ok(status) => {
-                let [generation, epoch, phase] = status_cells(status);
-                vec![report.node.name.to_string(), generation, epoch, phase]
-            }
-            Err(_) => row(&[report.node.name.as_str(), "-", "-", "not reached"]),
-        });
-    }
-    table(&rows)?;
-    for trouble in reports.iter().filter_map(|report| report.trouble()) {
-        eprintln!("akm: {trouble}");
-    }
-    Ok(())
-}
-
-pub(super) fn deleted(name: &Name, as_json: bool) -> Result<(), CommandError> {
-    if as_json {
-        return say_json(&json!({ "asr": name.as_str(), "status": "ended" }));
-    }
-    say(&format!("ASR {name} has ended"))
-}
-
-/// What is parked, for whom, since when, and when it is tried again.
-pub(super) fn tasks(tasks: &[Task], as_json: bool) -> Result<(), CommandError> {
-    let word = |work: Work| match work {
-        Work::Install(_) => "install",
-        // Who waits has the same to do, after others.
-        Work::Activate(_) | Work::Wait(_) => "activate",
-        Work::Erase => "erase",
-    };
-    let generation = |work: Work| match work {
-        Work::Install(generation) | Work::Activate(generation) | Work::Wait(generation) => Some(generation),
-        Work::Erase => None,
-    };
-    if as_json {
-        let list = tasks.iter().map(|task| {
-            json!({
-                "node": task.node.name.as_str(),
-                "akm_id": task.node.id.to_string(),
-                "asr": task.asr.as_str(),
-                "work": word(task.work),
-                "generation": generation(task.work),
-                "since": task.since.to_string(),
-                "away_since": task.absence.as_ref().map(|absence| absence.since.to_string()),
-                "tries": task.absence.as_ref().map_or(0, |absence| absence.tries),
-                "reason": task.absence.as_ref().map(|absence| absence.reason.as_str()),
-                "next_try": task.absence.as_ref().map(|absence| next_try(absence).to_string()),
-            })
-        });
-        return say_json(&Value::Array(list.collect()));
-    }
-    if tasks.is_empty() {
-        return say("nothing is parked");
-    }
-    let mut rows = vec![row(&["NODE", "ASR", "WORK", "SINCE", "AWAY SINCE", "NEXT TRY"])];
-    for task in tasks {
-        let what = match generation(task.work) {
-            Some(generation) => format!("{} generation {generation}", word(task.work)),
-            None => word(task.work).to_owned(),
-        };
-        let (away, next) = match &task.absence {
-            // Nobody can reach it; whoever sees this can take it out.
-            _ if task.node.status != NodeStatus::Active && generation(task.work).is_some() => (
-                "-".to_owned(),
-                format!("never, it is no node any more: akm asr remove {} {}", task.asr, task.node.name),
-            ),
-            Some(absence) => (absence.since.to_string(), next_try(absence).to_string()),
-            None if matches!(task.work, Work::Wait(_)) => ("-".to_owned(), "when all have it".to_owned()),
-            None => ("-".to_owned(), "at once".to_owned()),
-        };
-        rows.push(vec![
-            task.node.name.to_string(),
-            task.asr.to_string(),
-            what,
-            task.since.to_string(),
-            away,
-            next,
-        ]);
-    }
-    table(&rows)
-}
-
-/// Why two nodes do not reach each other.
-pub(super) fn diagnosis(nodes: [&Name; 2], findings: &[Finding], as_json: bool) -> Result<(), CommandError> {
-    if as_json {
-        let list = findings.iter().map(|finding| {
-            json!({
-                "cause": finding.cause.name(),
-                "asr": finding.asr.as_ref().map(Name::as_str),
-                "what": finding.what,
-                "to_do": finding.cure,
-            })
-        });
-        let nodes = nodes.map(Name::as_str);
-        return say_json(&json!({ "nodes": nodes, "causes": list.collect::<Vec<_>>() }));
-    }
-    if findings.is_empty() {
-        return say(&format!(
-            "no cause found: as far as both tell, {} and {} reach each other",
-            nodes[0], nodes[1]
-        ));
-    }
-    for finding in findings {
-        say(&format!("{}: {}", finding.cause.name(), finding.what))?;
-        say(&format!("  to do: {}", finding.cure))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::scratch::{PATIENCE, Scratch};
-use crate::error::CommandError;
+use akm_provision::error::CommandError;
 
 /// A node of the demonstration.
 pub(super) struct Installation<'a> {

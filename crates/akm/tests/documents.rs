@@ -110,7 +110,7 @@ fn every_test_that_the_threat_model_names_exists() {
     let named: BTreeSet<&str> =
         name.captures_iter(&model).map(|found| found.get(1).expect("a name").as_str()).collect();
     assert!(named.len() > 40, "{named:?}");
-    let all = sources(&repository().join("crates")).join("\n");
+    let all = ["crates", "testing"].map(|folder| sources(&repository().join(folder)).join("\n")).join("\n");
     // A story is a test by its name in a list.
     let exists =
         |name: &str| all.contains(&format!("fn {name}(")) || all.contains(&format!("\n    {name},\n"));

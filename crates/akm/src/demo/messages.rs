@@ -9,7 +9,7 @@ use super::report::Stage;
 use super::scratch::Scratch;
 use super::talk::{Line, Subscription};
 use super::{ALL, ASRS};
-use crate::error::CommandError;
+use akm_provision::error::CommandError;
 
 /// Lets each member of each ASR say something to all others.
 ///

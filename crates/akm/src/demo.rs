@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use akm_core::policy::Policy;
 
-use crate::ceremony::stack_beside_us;
-use crate::error::CommandError;
+use akm_provision::ceremony::stack_beside_us;
+use akm_provision::error::CommandError;
 use installation::Installation;
 use report::{Report, Stage};
 use scratch::Scratch;

@@ -10,8 +10,8 @@ use super::installation::{Installation, settle};
 use super::report::Stage;
 use super::scratch::{PATIENCE, Scratch};
 use super::talk::{Line, Subscription, Talker, number_of, numbered, text_of};
-use crate::cli::show::milliseconds;
-use crate::error::CommandError;
+use crate::print::milliseconds;
+use akm_provision::error::CommandError;
 
 /// Time between two messages of one member.
 const PACE: Duration = Duration::from_millis(10);

@@ -11,7 +11,7 @@ use super::report::Stage;
 use super::scratch::Scratch;
 use super::talk::Subscription;
 use super::{ALL, ASRS};
-use crate::error::CommandError;
+use akm_provision::error::CommandError;
 
 /// How often the same frame is sent again.
 const REPLAYS: u64 = 100;

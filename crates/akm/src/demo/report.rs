@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::show::{milliseconds, say, say_json, table};
-use crate::error::CommandError;
+use crate::print::{milliseconds, say, say_json, table};
+use akm_provision::error::CommandError;
 
 /// The stages that have passed.
 pub(super) struct Report {

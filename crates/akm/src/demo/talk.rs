@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::installation::Installation;
 use super::scratch::{PATIENCE, Scratch};
-use crate::error::CommandError;
+use akm_provision::error::CommandError;
 
 /// One line of `akmd listen` or `akmd watch`.
 #[derive(Debug, Deserialize)]

@@ -11,14 +11,14 @@ use super::installation::Installation;
 use super::report::Stage;
 use super::scratch::Scratch;
 use super::{ALL, ASRS, NODES, fast};
-use crate::ceremony::{self, Observer, Order, StepReport};
-use crate::cli::show::milliseconds;
-use crate::error::CommandError;
-use crate::link::random;
-use crate::names::{Name, Timestamp};
-use crate::relationship;
-use crate::store::{Module, NodeStatus, Store};
-use crate::vault::Vault;
+use crate::print::milliseconds;
+use akm_provision::ceremony::{self, Observer, Order, StepReport};
+use akm_provision::error::CommandError;
+use akm_provision::link::random;
+use akm_provision::names::{Name, Timestamp};
+use akm_provision::relationship;
+use akm_provision::store::{Module, NodeStatus, Store};
+use akm_provision::vault::Vault;
 
 /// Makes a module with a home of its own.
 pub(super) fn make_module(stage: &mut Stage, scratch: &Scratch) -> Result<Store, CommandError> {

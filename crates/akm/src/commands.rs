@@ -1,0 +1,180 @@
+//! The command line of `akm`: reads what is asked, calls the library, prints what came of it.
+//!
+//! Each verb is a file, with its arguments beside what it does.
+
+mod asr;
+mod demo;
+mod diagnose;
+mod element;
+mod init;
+mod node;
+mod provision;
+mod serve;
+mod tasks;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+
+use akm_core::id::AkmId;
+use akm_core::management::RelationshipStatus;
+use akm_provision::error::CommandError;
+use akm_provision::names::{Name, parse_duration};
+use akm_provision::relationship;
+use akm_provision::store::{Node, Relationship, Store};
+use clap::{Parser, Subcommand};
+
+use crate::home::Options;
+use crate::print::{self, note};
+
+#[derive(Parser)]
+#[command(
+    name = "akm",
+    version,
+    about = "The AKM provisioning module: makes devices into nodes, and relationships between nodes",
+    after_help = "Examples:\n  akm init --name plant\n  akm provision local:./n1 --name pump\n  akm provision ssh://root@10.0.0.7 --name valve\n  \
+                  akm asr create line pump valve\n  akm verify --all\n\n\
+                  Exit codes:\n  0  done\n  1  failed\n  2  usage\n  3  exists already, or nothing to do\n  \
+                  4  the element refused, or is not ours\n  5  verification failed\n  \
+                  6  parked or interrupted: run the same command again\n  7  not reachable\n  \
+                  8  held by another command"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Arguments),
+    Provision(provision::Arguments),
+    Verify(verify::Arguments),
+    #[command(subcommand)]
+    Node(node::Command),
+    #[command(subcommand)]
+    Asr(asr::Command),
+    Diagnose(diagnose::Arguments),
+    Serve(serve::Arguments),
+    Tasks(tasks::Arguments),
+    #[command(subcommand)]
+    Element(element::Command),
+    Demo(demo::Arguments),
+}
+
+/// Runs the command line; returns the exit code.
+pub fn main() -> u8 {
+    let memory = akm_process::protect();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for; everything else is a usage error.
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return code;
+        }
+    };
+    // Who stays running tells what happens in its log.
+    let stays = matches!(arguments.command, Command::Serve(_));
+    start_log(arguments.options.verbose.saturating_add(u8::from(stays)));
+    tracing::debug!("{memory}");
+    match carry_out(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            if arguments.options.json {
+                print::error(&error);
+            }
+            // Where nobody can be told, as on a full disk, the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "akm: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        // A line that is lost, as on a full disk, must not stop the command.
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Returns the exit code; what an error would say has been said where that is not 0.
+fn carry_out(Arguments { command, options }: &Arguments) -> Result<u8, CommandError> {
+    match command {
+        Command::Init(arguments) => init::carry_out(options, arguments),
+        Command::Provision(arguments) => provision::carry_out(options, arguments),
+        Command::Verify(arguments) => verify::carry_out(options, arguments),
+        Command::Node(command) => node::carry_out(options, command),
+        Command::Asr(command) => asr::carry_out(options, command),
+        Command::Diagnose(arguments) => diagnose::carry_out(options, arguments),
+        Command::Serve(arguments) => serve::carry_out(options, arguments),
+        Command::Tasks(arguments) => tasks::carry_out(options, arguments),
+        Command::Element(command) => element::carry_out(options, command),
+        Command::Demo(arguments) => demo::carry_out(options, arguments),
+    }
+}
+
+fn name(text: &str) -> Result<Name, CommandError> {
+    text.parse().map_err(|error| CommandError::Usage(format!("{text:?}: {error}")))
+}
+
+fn names(texts: &[String]) -> Result<Vec<Name>, CommandError> {
+    texts.iter().map(|text| name(text)).collect()
+}
+
+fn duration(option: &str, text: &str) -> Result<std::time::Duration, CommandError> {
+    let duration =
+        parse_duration(text).map_err(|error| CommandError::Usage(format!("--{option} {text}: {error}")))?;
+    if duration.as_millis() == 0 {
+        return Err(CommandError::Usage(format!("--{option} {text}: at least 1ms")));
+    }
+    Ok(duration)
+}
+
+fn node_named(store: &Store, name: &Name) -> Result<Node, CommandError> {
+    if let Some(node) = store.node_by_name(name)? {
+        return Ok(node);
+    }
+    let mut unfinished = store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node);
+    unfinished
+        .find(|node| node.name == *name)
+        .ok_or_else(|| CommandError::Usage(format!("there is no node {name} (akm node list shows all)")))
+}
+
+fn asr_named(store: &Store, asr: &Name) -> Result<Relationship, CommandError> {
+    store
+        .asr_by_name(asr)?
+        .ok_or_else(|| CommandError::Usage(format!("there is no ASR {asr} (akm asr list shows all)")))
+}
+
+/// Does the parked work of nodes that this command has reached, and renews what they have found back in.
+fn carry_on(
+    store: &Store,
+    reached: BTreeSet<AkmId>,
+    heard: &[RelationshipStatus],
+) -> Result<(), CommandError> {
+    // One does not wait for the other.
+    let carried_on = relationship::carry_on(store, &reached, &mut note);
+    let renewed = relationship::renew_found_back(store, heard, &mut note)?.failed.map_or(Ok(()), Err);
+    carried_on.and(renewed)
+}
+
+/// The exit code that tells for several nodes: who is not what it should be counts more than who cannot be
+/// reached.
+fn worst(codes: impl Iterator<Item = u8>) -> u8 {
+    let mut failed: Vec<u8> = codes.filter(|code| *code != 0).collect();
+    let verification = CommandError::Verification(String::new()).exit_code();
+    failed.sort_by_key(|code| *code != verification);
+    failed.first().copied().unwrap_or(0)
+}

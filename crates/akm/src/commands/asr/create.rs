@@ -1,0 +1,49 @@
+//! `akm asr create`.
+
+use akm_core::policy::Policy;
+use akm_provision::error::CommandError;
+use akm_provision::relationship;
+
+use crate::commands::{duration, name, names};
+use crate::home::Options;
+use crate::print::{self, note};
+
+/// Make an ASR between two or more active nodes; the same command again goes on with a parked one
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  akm asr create line pump valve --rotate-after 10m")]
+pub(crate) struct Arguments {
+    /// Name of the ASR
+    name: String,
+    /// Names of the members
+    #[arg(required = true)]
+    members: Vec<String>,
+    /// Leave an epoch when it is this old
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    rotate_after: String,
+    /// Leave an epoch after this many frames of one member; 0: only at the limit of the cipher
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    rotate_frames: u32,
+    /// A member moves on by itself at most once in this time
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    advance_interval: String,
+}
+
+impl Arguments {
+    fn policy(&self) -> Result<Policy, CommandError> {
+        Ok(Policy {
+            rotate_after: duration("rotate-after", &self.rotate_after)?,
+            rotate_frames: self.rotate_frames,
+            advance_interval: duration("advance-interval", &self.advance_interval)?,
+            ..Policy::default()
+        })
+    }
+}
+
+pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
+    let asr = name(&arguments.name)?;
+    let members = names(&arguments.members)?;
+    let policy = arguments.policy()?;
+    let store = options.open_store()?;
+    let reports = relationship::create(&store, &asr, &members, policy, &mut note)?;
+    print::members(&store, &asr, &reports, options.json).map(|()| 0)
+}

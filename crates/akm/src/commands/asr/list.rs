@@ -1,0 +1,15 @@
+//! `akm asr list`.
+
+use akm_provision::error::CommandError;
+
+use crate::home::Options;
+use crate::print;
+
+/// All ASRs
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  akm asr list\n  akm asr list --json")]
+pub(crate) struct Arguments {}
+
+pub(super) fn carry_out(options: &Options, _: &Arguments) -> Result<u8, CommandError> {
+    print::asrs(&options.open_store()?, options.json).map(|()| 0)
+}

@@ -1,0 +1,41 @@
+//! `akm diagnose`: why two nodes do not reach each other.
+
+use akm_provision::diagnosis::{self, Cause};
+use akm_provision::error::CommandError;
+
+use super::{asr_named, name, node_named};
+use crate::home::Options;
+use crate::print;
+
+/// Why two nodes do not reach each other, and what to do
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  akm diagnose pump valve\n  akm diagnose pump valve --asr line")]
+pub(super) struct Arguments {
+    /// Name of a node
+    one: String,
+    /// Name of the other
+    other: String,
+    /// Look at this ASR only
+    #[arg(long, value_name = "NAME")]
+    asr: Option<String>,
+}
+
+/// Returns the exit code: 0 if no cause was found, 7 if one of the two does not answer, else 5.
+pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
+    let Arguments { one, other, asr } = arguments;
+    if one == other {
+        return Err(CommandError::Usage("name two different nodes".to_owned()));
+    }
+    let store = options.open_store()?;
+    let [one, other] = [node_named(&store, &name(one)?)?, node_named(&store, &name(other)?)?];
+    let asr = asr.as_deref().map(|asr| asr_named(&store, &name(asr)?)).transpose()?;
+    let findings = diagnosis::diagnose(&store, [&one, &other], asr.as_ref())?;
+    print::diagnosis([&one.name, &other.name], &findings, options.json)?;
+    let unreachable = CommandError::Unreachable(String::new()).exit_code();
+    let verification = CommandError::Verification(String::new()).exit_code();
+    Ok(match findings.first().map(|finding| finding.cause) {
+        None => 0,
+        Some(Cause::NotRunning | Cause::Unreachable) => unreachable,
+        Some(_) => verification,
+    })
+}

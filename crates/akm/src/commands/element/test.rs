@@ -1,0 +1,103 @@
+//! `akm element test`: tries everything that AKM asks of an element.
+
+use std::path::{Path, PathBuf};
+
+use akm_core::element::Description;
+use akm_disk::private::{Links, make_directory};
+use akm_element::card::CardKeys;
+use akm_element::{WrapKeys, conformance, wrap};
+use akm_provision::error::CommandError;
+use serde_json::{Value, json};
+
+use super::{failed, spec};
+use crate::home::Options;
+use crate::print;
+
+/// Try everything that AKM asks of an element; not for one that a node uses
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  akm element test tpm:device:/dev/tpmrm0\n  akm element test card:Swissbit --card-keys keys"
+)]
+pub(crate) struct Arguments {
+    /// The element, as in --element
+    element: String,
+    /// The file with the static keys of the card, where the element is one
+    #[arg(long, value_name = "FILE")]
+    card_keys: Option<PathBuf>,
+}
+
+/// The conformance suite against an element that nobody uses.
+pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
+    let (spec, as_json) = (spec(&arguments.element)?, options.json);
+    let place = Place::new()?;
+    let mut element = spec.create(&place.0).map_err(failed)?;
+    if !element.roots().map_err(failed)?.is_empty() {
+        return Err(CommandError::Element(
+            "it holds keys of a node or of a vault, and the test would erase them: take one that is not in use, or erase \
+             it first (akm node remove)"
+                .to_owned(),
+        ));
+    }
+    let description = element.description();
+    // Only one at a time may use it.
+    drop(element);
+    let mut checks: Vec<Value> = Vec::new();
+    let passed = {
+        let keys = wrap_keys(&description, arguments.card_keys.as_deref())?;
+        conformance::check_aloud(
+            || spec.create(&place.0).unwrap_or_else(|error| panic!("it cannot be opened again: {error}")),
+            |description, material, name, root| {
+                let wrapped = wrap(name, root, description, material, &keys);
+                wrapped.unwrap_or_else(|error| panic!("a root cannot be wrapped for it: {error}")).to_vec()
+            },
+            |name, outcome| {
+                if as_json {
+                    checks.push(json!({ "check": name, "error": outcome.err() }));
+                } else {
+                    let _ = print::say(&format!("{name:<42} {}", outcome.err().unwrap_or("ok")));
+                }
+            },
+        )
+    };
+    let discarded = spec.discard(&place.0);
+    if as_json {
+        print::say_json(&json!({ "element": spec.to_string(), "passed": passed, "checks": checks }))?;
+    }
+    if !passed {
+        return Err(CommandError::Element("the element does not do what AKM asks of it".to_owned()));
+    }
+    discarded.map_err(failed)?;
+    if !as_json {
+        print::say(&format!("{spec} does all that AKM asks of an element"))?;
+    }
+    Ok(0)
+}
+
+fn wrap_keys(card: &Description, file: Option<&Path>) -> Result<WrapKeys, CommandError> {
+    let Some(file) = file else { return Ok(WrapKeys::default()) };
+    let keys = CardKeys::load(file, &card.serial).map_err(|error| CommandError::Failed(error.to_string()))?;
+    match keys {
+        Some(keys) => Ok(WrapKeys { card: Some(keys) }),
+        None => {
+            Err(CommandError::Element(format!("{} has no keys for card {}", file.display(), card.serial)))
+        }
+    }
+}
+
+/// A directory for what an element keeps beside itself, gone afterwards.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Result<Self, CommandError> {
+        let path = std::env::temp_dir().join(format!("akm-element-test-{}", std::process::id()));
+        make_directory(&path, Links::Refused).map_err(|error| CommandError::Failed(error.to_string()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // What is left is of no use without the element.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

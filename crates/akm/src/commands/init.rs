@@ -1,0 +1,89 @@
+//! `akm init`: makes this machine the AKM root.
+
+use std::path::Path;
+
+use akm_core::id::AkmId;
+use akm_provision::error::CommandError;
+use akm_provision::link::random;
+use akm_provision::names::{Name, Timestamp};
+use akm_provision::store::{Module, Store, StoreError};
+use akm_provision::vault::{Vault, VaultError};
+
+use super::{element, name};
+use crate::home::Options;
+use crate::print;
+
+/// Make this machine the AKM root and a provisioning module
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  akm init --name plant\n  akm init --name plant --vault tpm:device:/dev/tpmrm0"
+)]
+pub(super) struct Arguments {
+    /// What the module is called; otherwise the host name
+    #[arg(long)]
+    name: Option<String>,
+    /// Seal the vault under a passphrase instead of a key file
+    #[arg(long)]
+    passphrase: bool,
+    /// Let this secure element make the vault key; it must be plugged in for every command
+    #[arg(long, value_name = "ELEMENT", conflicts_with_all = ["passphrase", "passphrase_file"])]
+    vault: Option<String>,
+}
+
+pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
+    let element = arguments.vault.as_deref().map(element::spec).transpose()?;
+    let home = options.home()?;
+    let name = match &arguments.name {
+        Some(text) => name(text)?,
+        None => default_name(),
+    };
+    match Vault::custody(&home) {
+        Ok(Some(_)) => {
+            // Vault and store are made one after the other: a cut-off init goes on.
+            let vault = options.open_vault(&home)?;
+            match Store::open(&home, &vault) {
+                Ok(store) => Err(CommandError::Exists(format!(
+                    "{} is the home of module {} already",
+                    home.display(),
+                    store.module().name
+                ))),
+                Err(StoreError::NoModule { .. }) => finish_init(&home, &vault, name, options.json),
+                Err(error) => Err(error.into()),
+            }
+        }
+        Ok(None) | Err(VaultError::Missing { .. }) if Store::exists(&home) => {
+            Err(CommandError::Failed(format!(
+                "there is a module in {}, but its vault is gone: restore vault.key, vault.json or vault.element from your backup",
+                home.display()
+            )))
+        }
+        Ok(None) | Err(VaultError::Missing { .. }) => {
+            let vault = if let Some(element) = &element {
+                let (vault, description) = Vault::create_in_element(&home, element)?;
+                if let Some(warning) = print::element::warning(&description) {
+                    eprintln!("akm: the vault key is in a {} element: {warning}", description.kind);
+                }
+                vault
+            } else if arguments.passphrase || options.passphrase_file.is_some() {
+                Vault::create_with_passphrase(&home, &options.read_passphrase(true)?)?
+            } else {
+                Vault::create_with_key_file(&home)?
+            };
+            finish_init(&home, &vault, name, options.json)
+        }
+        Err(error) => Err(error.into()),
+    }
+    .map(|()| 0)
+}
+
+fn finish_init(home: &Path, vault: &Vault, name: Name, json: bool) -> Result<(), CommandError> {
+    let module = Module { name, root: AkmId::from_random(random()), created_at: Timestamp::now() };
+    let store = Store::create(home, vault, &module)?;
+    print::module(&store, json)
+}
+
+/// The host name, where it is a name that we allow.
+fn default_name() -> Name {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    host.parse().unwrap_or_else(|_| "root".parse().expect("a valid name"))
+}

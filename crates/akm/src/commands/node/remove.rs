@@ -1,0 +1,26 @@
+//! `akm node remove`.
+
+use akm_provision::ceremony;
+use akm_provision::error::CommandError;
+
+use crate::commands::name;
+use crate::home::Options;
+use crate::print;
+
+/// Erase a node's credentials and stack, and remove it from the module
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  akm node remove pump\n  akm node remove pump --force")]
+pub(crate) struct Arguments {
+    /// Name of the node
+    node: String,
+    /// Even if it cannot be reached, or is a member of ASRs
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
+    let store = options.open_store()?;
+    let name = name(&arguments.node)?;
+    let removal = ceremony::remove(&store, &name, arguments.force)?;
+    print::removal(&name, &removal, options.json).map(|()| 0)
+}

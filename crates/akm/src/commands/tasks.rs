@@ -1,0 +1,16 @@
+//! `akm tasks`: what is parked.
+
+use akm_provision::error::CommandError;
+use akm_provision::relationship;
+
+use crate::home::Options;
+use crate::print;
+
+/// What is parked for nodes that were away
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  akm tasks\n  akm tasks --json")]
+pub(super) struct Arguments {}
+
+pub(super) fn carry_out(options: &Options, _: &Arguments) -> Result<u8, CommandError> {
+    print::tasks(&relationship::tasks(&options.open_store()?)?, options.json).map(|()| 0)
+}

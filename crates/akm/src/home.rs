@@ -1,0 +1,119 @@
+//! Where the module is, and what opens its vault.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use akm_disk::private;
+use akm_provision::error::CommandError;
+use akm_provision::store::{Store, StoreError};
+use akm_provision::vault::{Vault, VaultError};
+use clap::Args;
+use zeroize::Zeroizing;
+
+/// Longest passphrase file, in bytes.
+const PASSPHRASE_MAX: u64 = 4096;
+
+/// What may be said with every command.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The home of the module (otherwise $AKM_HOME, or ~/.local/share/akm)
+    #[arg(long, global = true, env = "AKM_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Read the passphrase of the vault from this file instead of the terminal
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more on standard error; up to three times
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+impl Options {
+    /// `--home`, `$AKM_HOME`, or the user's data directory.
+    pub(crate) fn home(&self) -> Result<PathBuf, CommandError> {
+        if let Some(home) = &self.home {
+            return Ok(home.clone());
+        }
+        let data =
+            std::env::var_os("XDG_DATA_HOME").filter(|dir| Path::new(dir).is_absolute()).map(PathBuf::from);
+        let own = std::env::home_dir().map(|dir| dir.join(".local/share"));
+        data.or(own)
+            .map(|dir| dir.join("akm"))
+            .ok_or_else(|| CommandError::Usage("there is no home directory: set AKM_HOME".to_owned()))
+    }
+
+    /// The module's own set, opened with its vault.
+    pub(crate) fn open_store(&self) -> Result<Store, CommandError> {
+        let home = self.home()?;
+        let vault = self.open_vault(&home)?;
+        Store::open(&home, &vault).map_err(|error| match error {
+            StoreError::NoModule { home } => CommandError::Failed(format!(
+                "{} is missing or empty, and the vault is there: put it back from a backup; only if `akm init` was cut off \
+                 here, run it again",
+                home.join("store.db").display()
+            )),
+            error => error.into(),
+        })
+    }
+
+    /// The vault in a home.
+    pub(crate) fn open_vault(&self, home: &Path) -> Result<Vault, CommandError> {
+        match Vault::open(home, || {
+            self.read_passphrase(false).map_err(|error| std::io::Error::other(error.to_string()))
+        }) {
+            Err(VaultError::Missing { .. }) if Store::exists(home) => Err(CommandError::Failed(format!(
+                "the vault of the module in {} is gone: restore vault.key, vault.json or vault.element from your backup",
+                home.display()
+            ))),
+            Err(VaultError::Missing { .. }) => Err(CommandError::Failed(format!(
+                "no module here: run `akm init` (nothing in {})",
+                home.display()
+            ))),
+            result => Ok(result?),
+        }
+    }
+
+    /// From the file that was named, else from the terminal; never from an argument or the environment.
+    pub(crate) fn read_passphrase(&self, twice: bool) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+        if let Some(path) = &self.passphrase_file {
+            let unreadable = |error| {
+                let advice = akm_disk::advice(&error);
+                CommandError::Failed(format!(
+                    "cannot read the passphrase from {}: {error}{advice}",
+                    path.display()
+                ))
+            };
+            // As large as it may get: a vector that grows leaves copies behind.
+            let mut bytes = Zeroizing::new(Vec::with_capacity(PASSPHRASE_MAX as usize + 1));
+            let file = std::fs::File::open(path).map_err(unreadable)?;
+            let metadata = file.metadata().map_err(unreadable)?;
+            // A pipe or terminal is private by other means.
+            if metadata.is_file() {
+                private::check(path, &metadata, private::OWNER_ONLY)
+                    .map_err(|error| CommandError::Failed(error.to_string()))?;
+            }
+            file.take(PASSPHRASE_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
+            while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+                bytes.pop();
+            }
+            return Ok(bytes);
+        }
+        let ask = |prompt: &str| {
+            rpassword::prompt_password(prompt).map(|text| Zeroizing::new(text.into_bytes())).map_err(
+                |error| {
+                    CommandError::Failed(format!(
+                        "the vault needs its passphrase, and there is no terminal to ask at ({error}): use \
+                     --passphrase-file FILE"
+                    ))
+                },
+            )
+        };
+        let passphrase = ask("Passphrase of the vault: ")?;
+        if twice && *ask("Once more: ")? != *passphrase {
+            return Err(CommandError::Usage("the two passphrases differ".to_owned()));
+        }
+        Ok(passphrase)
+    }
+}

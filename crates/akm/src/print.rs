@@ -1,0 +1,69 @@
+//! What the commands print: text for people, JSON for programs.
+
+mod asr;
+mod diagnosis;
+pub(crate) mod element;
+mod module;
+mod node;
+mod task;
+
+pub(crate) use asr::{asrs, deleted, members};
+pub(crate) use diagnosis::diagnosis;
+pub(crate) use module::module;
+pub(crate) use node::{node, nodes, provisioned, removal, replaced, step, verified};
+pub(crate) use task::tasks;
+
+use std::io::Write;
+use std::time::Duration;
+
+use akm_provision::error::CommandError;
+use serde_json::{Value, json};
+
+/// Prints a line; an error if nobody reads it.
+pub(crate) fn say(line: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|error| CommandError::Failed(format!("cannot write to standard output: {error}")))
+}
+
+pub(crate) fn say_json(value: &Value) -> Result<(), CommandError> {
+    say(&format!("{value:#}"))
+}
+
+/// Notes something on standard error.
+pub(crate) fn note(text: &str) {
+    // Where nobody can be told, as on a full disk, the command still goes on.
+    let _ = writeln!(std::io::stderr(), "akm: {text}");
+}
+
+pub(crate) fn error(error: &CommandError) {
+    // If nobody reads the JSON, the exit code still tells.
+    let _ = say_json(&json!({ "error": error.to_string(), "exit_code": error.exit_code() }));
+}
+
+/// A table with columns as wide as they need to be.
+pub(crate) fn table(rows: &[Vec<String>]) -> Result<(), CommandError> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        say(cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+/// A duration as people read it.
+pub(crate) fn milliseconds(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
+    }
+}
