@@ -1,8 +1,7 @@
 //! The configuration of the stack, `akmd.toml`.
 
-use std::net::SocketAddr;
-
 use akm_element::ElementSpec;
+use akm_transport::Endpoint;
 use serde::Deserialize;
 
 use crate::error::NodeError;
@@ -16,7 +15,7 @@ const CURE: &str =
 #[derive(Clone, Debug)]
 pub struct Config {
     /// UDP for frames, TCP for management, on the same port number.
-    pub listen: SocketAddr,
+    pub listen: Endpoint,
     /// The node's element.
     pub element: ElementSpec,
 }
@@ -24,7 +23,7 @@ pub struct Config {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
-    listen: SocketAddr,
+    listen: String,
     element: String,
 }
 
@@ -46,6 +45,7 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, String> {
         let written: Written = toml::from_str(text).map_err(|error| error.message().replace('\n', ", "))?;
         let element = written.element.parse().map_err(|error| format!("element: {error}"))?;
-        Ok(Self { listen: written.listen, element })
+        let listen = written.listen.parse().map_err(|error| format!("listen: {error}"))?;
+        Ok(Self { listen, element })
     }
 }

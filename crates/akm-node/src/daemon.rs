@@ -3,11 +3,15 @@
 mod connections;
 mod metrics;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 
 use akm_core::frame::Header;
 use akm_core::id::RelationshipId;
+use akm_transport::{Batch, Carrier, Endpoint, UdpCarrier};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -23,9 +27,6 @@ const COMMANDS_WAITING: usize = 64;
 
 /// Lines that wait for an application before some are left out.
 const LINES_WAITING: usize = 4096;
-
-/// Datagrams taken at once before other work gets its turn.
-const DATAGRAMS_AT_ONCE: usize = 64;
 
 /// What the connections hand to the driver.
 enum Command {
@@ -59,7 +60,7 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
         NodeError::Failed(format!("cannot listen on {listen} (UDP and TCP), as {config} says: {error}"))
     };
     let (udp, tcp) = akm_transport::bind_pair(listen).map_err(cannot_listen)?;
-    let udp = UdpSocket::from_std(udp).map_err(cannot_listen)?;
+    let readiness = readiness_of(&udp).map_err(cannot_listen)?;
     let tcp = TcpListener::from_std(tcp).map_err(cannot_listen)?;
     let applications = listen_locally(layout)?;
     let (commands, mut waiting) = mpsc::channel(COMMANDS_WAITING);
@@ -71,8 +72,8 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
     let failed = |error| NodeError::Failed(format!("cannot watch for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hub = Hub { udp: &udp, subscribers: Vec::new(), unsent: 0 };
-    let mut buffer = vec![0; 65_536];
+    let mut hub = Hub { udp, outgoing: Batch::new(), subscribers: Vec::new(), unsent: 0 };
+    let mut arrived = Batch::new();
     // Under systemd this says that the service is ready; elsewhere it does nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!(%listen, "ready");
@@ -86,22 +87,26 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
         };
         tokio::select! {
             () = due => node.fire(&mut hub),
-            readable = udp.readable() => {
+            readable = readiness.readable() => {
                 readable.map_err(cannot_listen)?;
-                for _ in 0..DATAGRAMS_AT_ONCE {
-                    match udp.try_recv_from(&mut buffer) {
-                        Ok((length, source)) => node.handle_datagram(&buffer[..length], source, &mut hub),
-                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                        // A refused datagram of ours comes back as an error here: nothing to do.
-                        Err(_) => {}
+                // A refused datagram of ours comes back as an error here: nothing to do.
+                let _ = readiness.try_io(Interest::READABLE, || {
+                    match hub.udp.receive(&mut |from, frame| arrived.push(from, frame))? {
+                        0 => Err(ErrorKind::WouldBlock.into()),
+                        _ => Ok(()),
                     }
+                });
+                for (Endpoint::Ip(from), frame) in arrived.iter() {
+                    node.handle_datagram(frame, from, &mut hub);
                 }
+                arrived.clear();
             }
             Some(command) = waiting.recv() => match command {
                 Command::StreamFrame { frame, answer } => {
                     // The connection may be gone: then nobody waits for the answer.
                     let _ = answer.send(node.handle_stream_frame(&frame, &mut hub));
                     if node.is_disowned() {
+                        hub.flush();
                         tokio::time::sleep(connections::LAST_WORDS).await;
                         node.finish_erasure()?;
                         info!("erased by the module: nothing left to do");
@@ -114,14 +119,19 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
         }
+        // What waits makes frames that go in the same call.
+        if waiting.is_empty() {
+            hub.flush();
+        }
     };
     info!("stopping");
     // Whoever sees the lock of the state free, or is told that this is done, can start the next stack at
     // once: the port is free before.
     streams.abort();
     let _ = streams.await;
+    hub.flush();
+    drop(readiness);
     drop(hub);
-    drop(udp);
     let _ = std::fs::remove_file(layout.socket());
     drop(node);
     if let Some(lines) = asked_by {
@@ -132,11 +142,16 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
     Ok(())
 }
 
+/// Says when a carrier has something: its socket once more, in the hands of the runtime.
+fn readiness_of(udp: &UdpCarrier) -> std::io::Result<UdpSocket> {
+    UdpSocket::from_std(udp.as_fd().try_clone_to_owned()?.into())
+}
+
 fn listen_locally(layout: &Layout) -> Result<UnixListener, NodeError> {
     let path = layout.socket();
     // Left by a stack that was killed: the lock of the state says that none runs.
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(NodeError::file("cannot remove", &path)(error));
         }
         _ => {}
@@ -148,8 +163,10 @@ fn listen_locally(layout: &Layout) -> Result<UnixListener, NodeError> {
 }
 
 /// Where what the node says goes: to the network, and to applications.
-struct Hub<'a> {
-    udp: &'a UdpSocket,
+struct Hub {
+    udp: UdpCarrier,
+    /// Frames that go before the driver waits again.
+    outgoing: Batch,
     subscribers: Vec<Subscriber>,
     unsent: u64,
 }
@@ -165,7 +182,19 @@ enum Subscription {
     Frames(Option<(RelationshipId, String)>),
 }
 
-impl Hub<'_> {
+impl Hub {
+    /// Sends what is to be sent. A frame that the network does not take is lost, as on the way.
+    fn flush(&mut self) {
+        let unsent = &mut self.unsent;
+        self.udp.send(&self.outgoing, &mut |to, error| {
+            *unsent += 1;
+            if unsent.is_power_of_two() {
+                warn!(%to, %error, unsent, "a datagram could not be sent");
+            }
+        });
+        self.outgoing.clear();
+    }
+
     fn serve(&mut self, node: &mut Node, request: Request, lines: mpsc::Sender<String>) {
         let reply = match request {
             Request::Status => node.status().map(|status| Reply::Status(Box::new(status))),
@@ -212,13 +241,11 @@ impl Hub<'_> {
     }
 }
 
-impl Network for Hub<'_> {
+impl Network for Hub {
     fn datagram(&mut self, to: SocketAddr, frame: &[u8]) {
-        if let Err(error) = self.udp.try_send_to(frame, to) {
-            self.unsent += 1;
-            if self.unsent.is_power_of_two() {
-                warn!(%to, %error, unsent = self.unsent, "a datagram could not be sent");
-            }
+        self.outgoing.push(to.into(), frame);
+        if self.outgoing.is_full() {
+            self.flush();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Frames as datagrams: a node's UDP socket, and the TCP listener on the same port number.
+//! The ports of a node: UDP and TCP on the same number.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -6,6 +6,9 @@ use std::ops::Range;
 
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::endpoint::Endpoint;
+use crate::udp::UdpCarrier;
 
 /// What the receive buffer is asked to be; to others than root the system may give less. It must hold what arrives
 /// while the element is asked for the keys of an epoch, or a place is written.
@@ -19,15 +22,14 @@ const PORTS: Range<u16> = 20_000..32_768;
 const TRIES: usize = 128;
 
 /// Binds UDP and TCP to one port number, both non-blocking. With port 0 the system chooses one that
-/// is free in both; ask either socket for it.
+/// is free in both; ask either for it.
 ///
 /// The TCP listener may take a port on which old connections still linger; the UDP socket shares its
 /// port with nobody. [`ErrorKind::AddrInUse`]: somebody has the port, in UDP or TCP.
-pub fn bind_pair(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
-    if address.port() != 0 {
-        return bind_both(address);
-    }
-    first_free(|| Ok(address))
+pub fn bind_pair(at: Endpoint) -> io::Result<(UdpCarrier, TcpListener)> {
+    let Endpoint::Ip(address) = at;
+    let (udp, tcp) = if address.port() == 0 { first_free(|| Ok(address))? } else { bind_both(address)? };
+    Ok((UdpCarrier::new(udp)?, tcp))
 }
 
 /// A port that is free for UDP and TCP at this address, to be recorded and bound later. Nothing
@@ -77,27 +79,32 @@ mod tests {
     use std::net::{Ipv4Addr, TcpStream};
 
     use super::*;
+    use crate::carrier::Carrier;
 
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    const ANY_PORT: SocketAddr = SocketAddr::new(LOCALHOST, 0);
+    const ANY_PORT: Endpoint = Endpoint::Ip(SocketAddr::new(LOCALHOST, 0));
+
+    fn picked() -> Endpoint {
+        SocketAddr::new(LOCALHOST, pick_port(LOCALHOST).unwrap()).into()
+    }
 
     #[test]
     fn udp_and_tcp_get_the_same_port() {
         let (udp, tcp) = bind_pair(ANY_PORT).unwrap();
-        assert_ne!(udp.local_addr().unwrap().port(), 0);
-        assert_eq!(udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+        assert_ne!(tcp.local_addr().unwrap().port(), 0);
+        assert_eq!(udp.local_endpoint().unwrap(), tcp.local_addr().unwrap().into());
     }
 
     #[test]
     fn both_sockets_answer_at_once_when_nothing_is_there() {
-        let (udp, tcp) = bind_pair(ANY_PORT).unwrap();
-        assert_eq!(udp.recv_from(&mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        let (mut udp, tcp) = bind_pair(ANY_PORT).unwrap();
+        assert_eq!(udp.receive(&mut |_, _| panic!("a frame")).unwrap(), 0);
         assert_eq!(tcp.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 
     #[test]
     fn a_port_that_is_taken_in_either_is_in_use() {
-        let address = SocketAddr::new(LOCALHOST, pick_port(LOCALHOST).unwrap());
+        let address = picked();
         let (udp, tcp) = bind_pair(address).unwrap();
         assert_eq!(bind_pair(address).unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(udp);
@@ -111,10 +118,10 @@ mod tests {
 
     #[test]
     fn a_port_with_a_connection_that_was_just_closed_can_be_bound_again() {
-        let address = SocketAddr::new(LOCALHOST, pick_port(LOCALHOST).unwrap());
+        let address = picked();
         let (udp, tcp) = bind_pair(address).unwrap();
         tcp.set_nonblocking(false).unwrap();
-        let connected = TcpStream::connect(address).unwrap();
+        let connected = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
         let (accepted, _) = tcp.accept().unwrap();
         drop((accepted, connected, udp, tcp));
         bind_pair(address).unwrap();
@@ -124,8 +131,9 @@ mod tests {
     fn a_picked_port_can_be_bound_and_is_not_one_for_outgoing_connections() {
         let port = pick_port(LOCALHOST).unwrap();
         assert!(PORTS.contains(&port));
-        let (udp, tcp) = bind_pair(SocketAddr::new(LOCALHOST, port)).unwrap();
-        assert_eq!(udp.local_addr().unwrap().port(), port);
+        let address = SocketAddr::new(LOCALHOST, port).into();
+        let (udp, tcp) = bind_pair(address).unwrap();
+        assert_eq!(udp.local_endpoint().unwrap(), address);
         assert_eq!(tcp.local_addr().unwrap().port(), port);
     }
 
@@ -133,6 +141,9 @@ mod tests {
     fn an_address_of_another_machine_is_an_error_at_once() {
         let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         assert_eq!(pick_port(elsewhere).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
-        assert_eq!(bind_pair(SocketAddr::new(elsewhere, 0)).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        assert_eq!(
+            bind_pair(SocketAddr::new(elsewhere, 0).into()).unwrap_err().kind(),
+            ErrorKind::AddrNotAvailable
+        );
     }
 }
