@@ -6,7 +6,6 @@
 
 mod element;
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use akm_core::crypto;
@@ -26,7 +25,7 @@ use akm_core::session::{
     Surroundings,
 };
 use akm_core::tree::Place;
-use akm_transport::FrameStream;
+use akm_transport::{Endpoint, FrameStream, NamedEndpoint};
 
 use crate::lock::{Lock, LockError, LockKey};
 use crate::store::{Node, Store, StoreError};
@@ -491,14 +490,14 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// The address of an endpoint `host:port`.
-pub(crate) fn resolve(endpoint: &str) -> std::io::Result<SocketAddr> {
-    endpoint.to_socket_addrs()?.next().ok_or_else(|| std::io::Error::other("the name has no address"))
+/// The endpoint that the text of a node in the store stands for at this moment.
+pub(crate) fn resolve(endpoint: &str) -> std::io::Result<Endpoint> {
+    endpoint.parse::<NamedEndpoint>().map_err(std::io::Error::other)?.resolve()
 }
 
 fn connect(node: &Node, endpoint: &str) -> Result<FrameStream, LinkError> {
     resolve(endpoint)
-        .and_then(|address| FrameStream::connect(address, CONNECT))
+        .and_then(|endpoint| FrameStream::connect(endpoint, CONNECT))
         .map_err(|error| unreachable_node(node, endpoint, &error))
 }
 

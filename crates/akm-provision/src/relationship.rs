@@ -29,6 +29,7 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Generation, Kind, MEMBERS_MAX, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::session::Phase;
+use akm_transport::Endpoint;
 
 use crate::ceremony::not_active;
 use crate::error::CommandError;
@@ -243,6 +244,7 @@ fn warn_of_loopback(nodes: &[Node], note: &mut dyn FnMut(&str)) {
         node.endpoint
             .as_deref()
             .and_then(|endpoint| resolve(endpoint).ok())
+            .and_then(Endpoint::socket_address)
             .is_some_and(|at| at.ip().is_loopback())
     };
     let (near, far): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(is_loopback);

@@ -1,9 +1,10 @@
 //! Frames over a TCP connection, for a program without an async runtime.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::endpoint::Endpoint;
 use crate::stream::{FrameReader, encode};
 
 /// Most bytes that one read takes off a socket.
@@ -23,7 +24,8 @@ pub struct FrameStream {
 
 impl FrameStream {
     /// Connects within `timeout`. No later `send` waits longer than that for the other side.
-    pub fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+    pub fn connect(to: Endpoint, timeout: Duration) -> io::Result<Self> {
+        let Endpoint::Ip(address) = to;
         Self::new(TcpStream::connect_timeout(&address, timeout)?, timeout)
     }
 
@@ -33,11 +35,6 @@ impl FrameStream {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(send_timeout.max(WAIT_MIN)))?;
         Ok(Self { stream, reader: FrameReader::new() })
-    }
-
-    /// The address of the other side.
-    pub fn remote_address(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
     }
 
     /// Sends a frame. One that is empty or too long is [`ErrorKind::InvalidInput`], and the
@@ -110,7 +107,7 @@ mod tests {
     /// Two ends of one connection: as this crate sees it, and bare.
     fn connection() -> (FrameStream, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let ours = FrameStream::connect(listener.local_addr().unwrap(), LONG).unwrap();
+        let ours = FrameStream::connect(listener.local_addr().unwrap().into(), LONG).unwrap();
         (ours, listener.accept().unwrap().0)
     }
 
@@ -185,7 +182,7 @@ mod tests {
     #[test]
     fn a_send_that_nobody_takes_fails_and_closes_the_connection() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let mut ours = FrameStream::connect(listener.local_addr().unwrap(), SHORT).unwrap();
+        let mut ours = FrameStream::connect(listener.local_addr().unwrap().into(), SHORT).unwrap();
         let _theirs = listener.accept().unwrap();
         let frame = vec![0; FRAME_LENGTH_MAX];
         let error = (0..1000).find_map(|_| ours.send(&frame).err()).expect("the buffers are full");
