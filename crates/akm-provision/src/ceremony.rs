@@ -56,9 +56,6 @@ use steps::run_from;
 /// UDP and TCP port of a node, unless the operator says otherwise (local targets: a free one).
 pub const DEFAULT_PORT: u16 = 47_100;
 
-/// How long to wait for another command at the same target.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// The first step that does something at the target.
 const FIRST_AT_TARGET: u8 = 3;
 
@@ -159,7 +156,7 @@ fn provision_as(
     in_place_of: Option<&Node>,
     observer: &mut dyn Observer,
 ) -> Result<Node, CommandError> {
-    let _held = Lock::acquire(store.home(), LockKey::Target(order.target.to_string()), PATIENCE)?;
+    let _held = store.lock(LockKey::Target(order.target.to_string()))?;
     let here = store.nodes_by_target(&order.target.to_string())?;
     if let Some(unfinished) = here.iter().find(|node| node.status == NodeStatus::Provisioning) {
         if order.name.as_ref().is_some_and(|name| *name != unfinished.name) {
@@ -250,7 +247,7 @@ fn lock_at_target(store: &Store, id: AkmId) -> Result<(Lock, Node), CommandError
     };
     let mut node = find()?;
     loop {
-        let held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
+        let held = store.lock(LockKey::Target(node.target.clone()))?;
         let now = find()?;
         if now.target == node.target {
             return Ok((held, now));

@@ -48,9 +48,6 @@ const ATTEMPTS: u32 = 3;
 /// Entries of one `set endpoints`; with the longest labels and endpoints they still fit into a frame.
 const ENDPOINTS_AT_ONCE: usize = 500;
 
-/// How long to wait for another command that works with the same node.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Why a node could not be asked, or what it refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -151,7 +148,7 @@ impl<'a> Link<'a> {
 
     /// Takes the node's lock, for whoever needs several before it connects.
     pub fn lock(store: &Store, node: &Node) -> Result<Lock, LinkError> {
-        Ok(Lock::acquire(store.home(), LockKey::Node(node.id), PATIENCE)?)
+        Ok(store.lock(LockKey::Node(node.id))?)
     }
 
     /// Connects to the node whose lock is held.

@@ -34,7 +34,7 @@ use akm_transport::Endpoint;
 use crate::ceremony::not_active;
 use crate::error::CommandError;
 use crate::link::{Link, random, resolve};
-use crate::lock::{Lock, LockKey};
+use crate::lock::LockKey;
 use crate::names::{Name, Timestamp};
 use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
 use issue::{bring_forward, erase_leftovers, reach};
@@ -100,7 +100,7 @@ pub fn create(
     note: &mut dyn FnMut(&str),
 ) -> Result<Vec<MemberReport>, CommandError> {
     let nodes = members_named(store, members)?;
-    let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), std::time::Duration::from_secs(2))?;
+    let _held = store.lock(LockKey::Asr(name.clone()))?;
     let earlier = give_up_if_members_are_gone(store, name, note)?;
     let asr = match earlier {
         Some(asr) => {

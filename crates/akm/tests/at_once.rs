@@ -177,6 +177,39 @@ fn one_address_is_given_to_one_node() {
     check_nodes(&plant, &[won[0].0]);
 }
 
+#[test]
+fn a_hundred_ceremonies_choose_an_address_and_none_is_refused_for_being_one_of_many() {
+    let plant = Plant::new();
+    let port = akm_transport::pick_port([127, 0, 0, 1].into()).expect("a free port");
+    let listen = format!("127.0.0.1:{port}");
+    let names: Vec<String> = (0..100).map(|number| format!("n{number}")).collect();
+    let targets: Vec<String> = names.iter().map(|name| plant.target(name)).collect();
+    // All want the same one, so that all but one end when they have had their turn.
+    let commands: Vec<_> = targets
+        .iter()
+        .zip(&names)
+        .map(|(target, name)| [provision(target, name), vec!["--listen", &listen]].concat())
+        .collect();
+    let done = akm_at_once(&plant, &commands);
+    let won: Vec<_> = names.iter().zip(&done).filter(|(_, done)| done.code == Some(0)).collect();
+    assert_eq!(won.len(), 1, "{done:#?}");
+    let taken = format!("{listen} is where node {} is reached", won[0].0);
+    for done in done.iter().filter(|done| done.code != Some(0)) {
+        assert_eq!(done.code, Some(2), "{done:#?}");
+        assert!(done.stderr.contains(&taken), "{done:#?}");
+    }
+    check_nodes(&plant, &[won[0].0]);
+}
+
+#[test]
+fn a_hundred_commands_at_one_node_have_their_turn() {
+    let plant = Plant::with_nodes(&["a"]);
+    for done in akm_at_once(&plant, &vec![vec!["verify", "a"]; 100]) {
+        done.expect(0);
+    }
+    check_nodes(&plant, &["a"]);
+}
+
 /// Somebody who provisions a device: how its `akm` is called, and the name that it gives.
 struct Party<'a> {
     home: &'a str,

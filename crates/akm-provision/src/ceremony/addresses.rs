@@ -1,7 +1,6 @@
 //! Where a node listens and where it is reached: chosen once, and no two nodes alike.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use akm_core::id::AkmId;
 use akm_target::Target;
@@ -11,12 +10,9 @@ use crate::error::CommandError;
 use crate::lock::{Lock, LockKey};
 use crate::store::{Node, Store};
 
-/// How long to wait for another command that is choosing addresses.
-const ADDRESSES_PATIENCE: Duration = Duration::from_secs(10);
-
 /// Held from the choice of an address until that is in the store: no two nodes are given the same.
 pub(super) fn choosing_addresses(store: &Store) -> Result<Lock, CommandError> {
-    Ok(Lock::acquire(store.home(), LockKey::Addresses, ADDRESSES_PATIENCE)?)
+    Ok(store.lock(LockKey::Addresses)?)
 }
 
 /// Ports are chosen once and recorded; a device that becomes a new node keeps its address.

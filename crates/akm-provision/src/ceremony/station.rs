@@ -21,10 +21,10 @@ use super::checks::{check_is_free, check_is_nobodys, check_name_is_free, check_t
 use super::luggage::{gone, is_at_station, is_elsewhere, is_filled, unusable, url_of};
 use super::preparation::target_of;
 use super::steps::{Steps, run_from, timed};
-use super::{FIRST_AT_TARGET, Observer, Order, PATIENCE, cards, element_failed};
+use super::{FIRST_AT_TARGET, Observer, Order, cards, element_failed};
 use crate::error::CommandError;
 use crate::link::random;
-use crate::lock::{Lock, LockKey};
+use crate::lock::LockKey;
 use crate::names::Name;
 use crate::store::{Node, NodeStatus, Settled, Store};
 
@@ -59,7 +59,7 @@ pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -
                 .to_owned(),
         ));
     }
-    let _held = Lock::acquire(store.home(), LockKey::Target(format!("attached {name}")), PATIENCE)?;
+    let _held = store.lock(LockKey::Target(format!("attached {name}")))?;
     let node = match unfinished(store, name)? {
         Some(node) => {
             check_waits_here(&node)?;
@@ -76,7 +76,7 @@ pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -
         None => create(store, order, observer)?,
     };
     // As whoever goes on with it, or gives it up, by its name.
-    let _here = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
+    let _here = store.lock(LockKey::Target(node.target.clone()))?;
     let node = store.node_by_id(node.id)?.ok_or_else(|| gone(&node))?;
     check_waits_here(&node)?;
     fill(store, &node, order.card_keys.as_deref(), observer)
@@ -130,7 +130,7 @@ pub fn arrive(
     order: &Order,
     observer: &mut dyn Observer,
 ) -> Result<Node, CommandError> {
-    let _held = Lock::acquire(store.home(), LockKey::Target(order.target.to_string()), PATIENCE)?;
+    let _held = store.lock(LockKey::Target(order.target.to_string()))?;
     let find = || {
         unfinished(store, name)?.ok_or_else(|| match store.node_by_name(name) {
             Ok(Some(_)) => CommandError::Exists(format!("the ceremony of node {name} is over")),
@@ -142,7 +142,7 @@ pub fn arrive(
     let _where_it_was = if node.target == target_text {
         None
     } else {
-        let held = Lock::acquire(store.home(), LockKey::Target(node.target.clone()), PATIENCE)?;
+        let held = store.lock(LockKey::Target(node.target.clone()))?;
         // Another command may have gone on with it, or given it up, while this one waited.
         node = find()?;
         Some(held)

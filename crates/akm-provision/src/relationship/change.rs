@@ -1,7 +1,5 @@
 //! Changes of an ASR: each is a generation of its own.
 
-use std::time::Duration;
-
 use akm_core::id::AkmId;
 use akm_core::policy::Policy;
 use akm_core::sds::MEMBERS_MAX;
@@ -10,12 +8,9 @@ use super::issue::{Next, bring_forward, erase_leftovers, make_next, reach};
 use super::{MemberReport, active_node, in_order, warn_of_loopback};
 use crate::error::CommandError;
 use crate::link::Link;
-use crate::lock::{Lock, LockKey};
+use crate::lock::LockKey;
 use crate::names::Name;
 use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
-
-/// How long to wait for another command that works on the same ASR.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the operator wants of an ASR.
 #[derive(Clone, Debug)]
@@ -62,7 +57,7 @@ pub fn change(
     change: &Change,
     note: &mut dyn FnMut(&str),
 ) -> Result<Vec<MemberReport>, CommandError> {
-    let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), PATIENCE)?;
+    let _held = store.lock(LockKey::Asr(name.clone()))?;
     let asr = named(store, name)?;
     let plan = plan(store, &asr, &change.wish)?;
     let mut nodes = Vec::new();
@@ -130,7 +125,7 @@ pub fn take_places(
 
 /// Ends an ASR; its members are told to erase it, or are when next reached.
 pub fn delete(store: &Store, name: &Name, note: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
-    let _held = Lock::acquire(store.home(), LockKey::Asr(name.clone()), PATIENCE)?;
+    let _held = store.lock(LockKey::Asr(name.clone()))?;
     let asr = named(store, name)?;
     store.end_relationship(asr.id())?;
     erase_at_former(store, &asr, note)

@@ -11,7 +11,7 @@ use super::issue::{bring_forward, erase_leftovers, reach};
 use super::{Change, Wish, change, in_order};
 use crate::error::CommandError;
 use crate::link::Link;
-use crate::lock::{Lock, LockKey};
+use crate::lock::LockKey;
 use crate::names::{Name, Timestamp};
 use crate::store::{Absence, MemberState, Node, NodeStatus, Relationship, Store};
 
@@ -174,7 +174,7 @@ fn carry_on_with(
     note: &mut dyn FnMut(&str),
 ) -> Result<(), CommandError> {
     let Some(name) = &asr.name else { return Ok(()) };
-    let Ok(_held) = Lock::acquire(store.home(), LockKey::Asr(name.clone()), Duration::ZERO) else {
+    let Ok(Some(_held)) = store.lock_if_free(LockKey::Asr(name.clone())) else {
         return Ok(());
     };
     // It may have come to its end before the lock was held.

@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use akm_disk::private;
 
+use crate::lock::{Lock, LockError, LockKey};
 use crate::vault::Vault;
 use file::File;
 use rows::{module, secret};
@@ -116,6 +117,21 @@ impl Store {
     /// The vault under which the store is sealed.
     pub fn vault(&self) -> &Vault {
         &self.vault
+    }
+
+    /// Takes a lock of this module, after all that came before; see [`Lock`] for how long it is waited for.
+    pub fn lock(&self, key: LockKey) -> Result<Lock, LockError> {
+        let patience = key.patience();
+        Lock::acquire(&self.home, key, patience)
+    }
+
+    /// Takes a lock of this module if it is free and nobody waits for it.
+    pub fn lock_if_free(&self, key: LockKey) -> Result<Option<Lock>, LockError> {
+        match Lock::acquire(&self.home, key, Duration::ZERO) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(LockError::Held { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads from one state of the store, whatever others write meanwhile.
