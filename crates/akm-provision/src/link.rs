@@ -21,13 +21,13 @@ use akm_core::management::{
 use akm_core::sds::SynchronizedDataSet;
 use akm_core::secret::Secret;
 use akm_core::session::{
-    Cause, Event, Input, Membership, Options, Output, RandomSource, Record, Session, SessionError, Standing,
-    Surroundings,
+    Cause, Event, Input, Membership, Options, Output, Record, Session, SessionError, Standing, Surroundings,
 };
 use akm_core::tree::Place;
 use akm_transport::{Endpoint, FrameStream, NamedEndpoint};
 
 use crate::lock::{Lock, LockError, LockKey};
+use crate::random::{SystemRandom, random};
 use crate::store::{Node, Store, StoreError};
 use element::VaultElement;
 
@@ -112,15 +112,6 @@ pub enum LinkError {
 impl From<ElementError> for LinkError {
     fn from(error: ElementError) -> Self {
         Self::Session(error.into())
-    }
-}
-
-struct SystemRandom;
-
-impl RandomSource for SystemRandom {
-    fn fill(&mut self, out: &mut [u8]) {
-        // Without randomness no key is safe: going on would be worse than stopping.
-        getrandom::fill(out).expect("the system's random generator answers");
     }
 }
 
@@ -478,13 +469,6 @@ impl std::fmt::Debug for Link<'_> {
 struct Heard {
     responses: Vec<Response>,
     was_behind: bool,
-}
-
-/// Random bytes of the system.
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    SystemRandom.fill(&mut bytes);
-    bytes
 }
 
 /// The endpoint that the text of a node in the store stands for at this moment.

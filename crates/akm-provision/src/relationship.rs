@@ -22,19 +22,18 @@ pub use tasks::{BACK_OFF_MAX, Renewals, Task, Work, carry_on, next_try, renew_fo
 
 use std::thread;
 
-use akm_core::crypto::Suite;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::RelationshipStatus as StatusAtNode;
 use akm_core::policy::Policy;
-use akm_core::sds::{Generation, Kind, MEMBERS_MAX, ParameterDataVector, SynchronizedDataSet};
-use akm_core::secret::Secret;
+use akm_core::sds::MEMBERS_MAX;
 use akm_core::session::Phase;
 use akm_transport::Endpoint;
 
 use crate::ceremony::not_active;
 use crate::error::CommandError;
-use crate::link::{Link, random, resolve};
+use crate::link::{Link, resolve};
 use crate::lock::LockKey;
+use crate::mint::{self, Minted};
 use crate::names::{Name, Timestamp};
 use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
 use issue::{bring_forward, erase_leftovers, reach};
@@ -119,18 +118,9 @@ pub fn create(
             asr
         }
         None => {
-            let sds = SynchronizedDataSet::new(Generation {
-                kind: Kind::Communication,
-                relationship: RelationshipId::from_random(random()),
-                generation: 1,
-                element_version: 1,
-                instance: random(),
-                suite: Suite::Aes256Gcm,
-                members: nodes.iter().map(|node| node.id).collect(),
-                policy: policy.emit(),
-            })
-            .map_err(|error| CommandError::Usage(error.to_string()))?;
-            let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);
+            let members = nodes.iter().map(|node| node.id).collect();
+            let Minted { sds, secrets } =
+                mint::asr(members, &policy).map_err(|error| CommandError::Usage(error.to_string()))?;
             store.create_asr(name, &sds, &secrets, Timestamp::now())?;
             store
                 .asr_by_name(name)?

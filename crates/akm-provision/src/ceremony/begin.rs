@@ -4,11 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use akm_core::crypto::Suite;
-use akm_core::id::{AkmId, RelationshipId};
-use akm_core::policy::Policy;
-use akm_core::sds::{Generation, Kind, ParameterDataVector, SynchronizedDataSet};
-use akm_core::secret::Secret;
+use akm_core::id::AkmId;
 use akm_element::ElementSpec;
 
 use super::addresses::{addresses, choosing_addresses};
@@ -16,7 +12,7 @@ use super::checks::{check_element, check_name_is_free, check_owner, check_target
 use super::preparation::ask_whoever_is_there;
 use super::{Observer, Order, STEP_NAMES, StepReport};
 use crate::error::CommandError;
-use crate::link::random;
+use crate::mint::{self, Minted};
 use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, NewNode, Node, Store};
 
@@ -67,7 +63,7 @@ pub(super) fn accept(
         station: None,
         replaces: replaced.map(|replaced| replaced.id),
     };
-    begin(store, AkmId::from_random(random()), beginning, observer)
+    begin(store, mint::akm_id(), beginning, observer)
 }
 
 /// What is known of a node before it exists.
@@ -92,19 +88,9 @@ pub(super) fn begin(
 ) -> Result<Node, CommandError> {
     let started_at = Timestamp::now();
     let started = Instant::now();
-    let relationship = RelationshipId::from_random(random());
-    let sds = SynchronizedDataSet::new(Generation {
-        kind: Kind::Provisioning,
-        relationship,
-        generation: 1,
-        element_version: 1,
-        instance: random(),
-        suite: Suite::Aes256Gcm,
-        members: vec![store.module().root, id],
-        policy: Policy::provisioning().emit(),
-    })
-    .map_err(|error| CommandError::Failed(error.to_string()))?;
-    let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);
+    let Minted { sds, secrets } = mint::provisioning(store.module().root, id)
+        .map_err(|error| CommandError::Failed(error.to_string()))?;
+    let relationship = sds.relationship();
     let created = started.elapsed();
 
     let saving_at = Timestamp::now();

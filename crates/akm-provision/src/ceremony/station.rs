@@ -10,7 +10,6 @@
 
 use std::path::{Path, PathBuf};
 
-use akm_core::id::AkmId;
 use akm_disk::private::{Links, make_directory};
 use akm_element::ElementSpec;
 use akm_target::TargetUrl;
@@ -23,8 +22,8 @@ use super::preparation::target_of;
 use super::steps::{Steps, run_from, timed};
 use super::{FIRST_AT_TARGET, Observer, Order, cards, element_failed};
 use crate::error::CommandError;
-use crate::link::random;
 use crate::lock::LockKey;
+use crate::mint;
 use crate::names::Name;
 use crate::store::{Node, NodeStatus, Settled, Store};
 
@@ -201,7 +200,7 @@ fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Re
     let description = order.element.describe().map_err(element_failed)?;
     check_is_free(store, &description, &[])?;
     cards::wrap_keys(store, &description, order.card_keys.as_deref())?;
-    let id = AkmId::from_random(random());
+    let id = mint::akm_id();
     let station = store.home().join(STATIONS).join(id.to_string());
     let target: TargetUrl = url_of(&station)
         .parse()

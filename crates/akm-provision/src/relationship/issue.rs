@@ -1,17 +1,15 @@
 //! Hands the present generation of an ASR to its members, and lets it become active.
 
-use akm_core::crypto::Suite;
 use akm_core::frame::{OVERHEAD, STREAM_MAX};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::{Install, Outcome};
-use akm_core::sds::{Generation, Kind, ParameterDataVector, SynchronizedDataSet};
-use akm_core::secret::Secret;
 use akm_element::wrap;
 
 use super::{MemberReport, find_status, for_each};
 use crate::ceremony::wrap_keys;
 use crate::error::CommandError;
-use crate::link::{Link, LinkError, random, resolve};
+use crate::link::{Link, LinkError, resolve};
+use crate::mint::{self, Minted};
 use crate::names::Timestamp;
 use crate::store::{MemberState, Node, Relationship, Store, StoreError};
 
@@ -121,18 +119,9 @@ pub(super) fn make_next(
     };
     let element_version =
         if raise { highest("element version", version, heard.element_version)? } else { version };
-    let sds = SynchronizedDataSet::new(Generation {
-        kind: Kind::Communication,
-        relationship: id,
-        generation: highest("generation", present.sds.generation(), heard.generation)?,
-        element_version,
-        instance: random(),
-        suite: Suite::Aes256Gcm,
-        members: next.members,
-        policy: next.policy,
-    })
-    .map_err(|error| CommandError::Usage(error.to_string()))?;
-    let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);
+    let generation = highest("generation", present.sds.generation(), heard.generation)?;
+    let Minted { sds, secrets } = mint::next(id, generation, element_version, next.members, next.policy)
+        .map_err(|error| CommandError::Usage(error.to_string()))?;
     store.add_generation(&sds, &secrets, Timestamp::now())?;
     store.relationship(id)?.ok_or_else(|| CommandError::Failed(format!("ASR {id} is gone from the store")))
 }

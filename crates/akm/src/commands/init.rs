@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use akm_core::id::AkmId;
 use akm_provision::error::CommandError;
-use akm_provision::link::random;
+use akm_provision::mint;
 use akm_provision::names::{Name, Timestamp};
 use akm_provision::store::{Module, Store, StoreError};
 use akm_provision::vault::{Vault, VaultError};
@@ -77,7 +76,7 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
 }
 
 fn finish_init(home: &Path, vault: &Vault, name: Name, json: bool) -> Result<(), CommandError> {
-    let module = Module { name, root: AkmId::from_random(random()), created_at: Timestamp::now() };
+    let module = Module { name, root: mint::akm_id(), created_at: Timestamp::now() };
     let store = Store::create(home, vault, &module)?;
     print::module(&store, json)
 }

@@ -1,6 +1,5 @@
 //! From nothing to four nodes in three relationships: what `akm` does, through the same library.
 
-use akm_core::id::AkmId;
 use akm_core::policy::Policy;
 use akm_core::session::Phase;
 use akm_core::tree::NO_EPOCH;
@@ -14,7 +13,7 @@ use super::{ALL, ASRS, NODES, fast};
 use crate::print::milliseconds;
 use akm_provision::ceremony::{self, Observer, Order, StepReport};
 use akm_provision::error::CommandError;
-use akm_provision::link::random;
+use akm_provision::mint;
 use akm_provision::names::{Name, Timestamp};
 use akm_provision::relationship;
 use akm_provision::store::{Module, NodeStatus, Store};
@@ -24,7 +23,7 @@ use akm_provision::vault::Vault;
 pub(super) fn make_module(stage: &mut Stage, scratch: &Scratch) -> Result<Store, CommandError> {
     let home = scratch.path().join("module");
     let vault = Vault::create_with_key_file(&home)?;
-    let root = AkmId::from_random(random());
+    let root = mint::akm_id();
     let module = Module { name: name("demo"), root, created_at: Timestamp::now() };
     let store = Store::create(&home, &vault, &module)?;
     stage.tell(&format!("everything is in {}", scratch.path().display()));
