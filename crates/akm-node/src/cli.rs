@@ -2,7 +2,7 @@
 
 mod show;
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
@@ -158,7 +158,8 @@ pub fn main() -> u8 {
             return code;
         }
     };
-    start_log(arguments.verbose);
+    // Who runs a stack sees what happens in its log.
+    akm_process::start_log(arguments.verbose.saturating_add(1));
     tracing::debug!("{memory}");
     match carry_out(&arguments) {
         Ok(()) => 0,
@@ -173,22 +174,6 @@ pub fn main() -> u8 {
             error.exit_code()
         }
     }
-}
-
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => tracing::Level::INFO,
-        1 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        // The log may stand on a disk that is full: a line that is lost must not stop the stack.
-        .log_internal_errors(false)
-        .init();
 }
 
 fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {

@@ -1,25 +1,22 @@
-//! What every program of AKM does before anything else: see to it that its memory stays its own.
+//! What every program of AKM does before anything else: see to it that its memory stays its own, and begin its log.
 //!
 //! ```text
 //!   main --> protect --> no core file          a crash leaves no keys behind
 //!                   \--> not dumpable          another process of the same user reads no memory
 //!                    \-> memory locked         no keys on a swap device, where the system allows it
+//!        \-> start_log                         lines on standard error, lost rather than waited for
 //! ```
-//!
-//! Beside that: how health and metrics are shown on loopback ([`response`]).
 //!
 //! It promises what the kernel promises, against everybody but root on the same machine. It does not
 //! wipe anything: secrets wipe themselves.
 
-mod loopback;
-
-pub use loopback::{NotLoopback, Page, bind_loopback, response};
-
 use std::fmt;
+use std::io::{IsTerminal, stderr};
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
+use tracing::Level;
 
 /// Whether the memory of this process can reach a swap device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,4 +67,23 @@ fn lock_memory() -> Memory {
         Ok(()) => Memory::Locked,
         Err(_) => Memory::Refused,
     }
+}
+
+/// Begins the log on standard error: warnings for 0, and one level more for each step above. To be called once.
+///
+/// The log may stand on a disk that is full: a line that is lost stops no program.
+pub fn start_log(verbosity: u8) {
+    let level = match verbosity {
+        0 => Level::WARN,
+        1 => Level::INFO,
+        2 => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_target(false)
+        .log_internal_errors(false)
+        .init();
 }

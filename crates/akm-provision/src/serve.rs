@@ -4,7 +4,6 @@
 //! others are asked how they stand once in each round, and an ASR that somebody found back in is renewed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use akm_core::id::AkmId;
-use akm_process::{Page, bind_loopback, response};
+use akm_health::{Kind, Metrics, PATIENCE, Page, bind_loopback, is_whole, label, response};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::{info, warn};
 
@@ -26,12 +25,6 @@ use crate::store::{Node, NodeStatus, Store};
 
 /// How often it looks whether a back-off is over, or it is told to end.
 const LOOK: Duration = Duration::from_millis(200);
-
-/// How long whoever asks for a page has.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Longest head of a request that is read, in bytes.
-const HEAD_MAX: usize = 4096;
 
 /// What the latest round found.
 #[derive(Clone, Debug, Default)]
@@ -180,7 +173,7 @@ fn answer(mut stream: TcpStream, picture: &Mutex<Picture>) -> std::io::Result<()
     stream.set_write_timeout(Some(PATIENCE))?;
     let until = Instant::now() + PATIENCE;
     let mut head = Vec::new();
-    while head.len() < HEAD_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+    while !is_whole(&head) {
         // Who sends a byte now and then has no more time than others, who wait for it.
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -203,31 +196,36 @@ fn answer(mut stream: TcpStream, picture: &Mutex<Picture>) -> std::io::Result<()
     stream.write_all(response(body).as_bytes())
 }
 
-/// The text format of Prometheus. Names of nodes need no quoting.
 fn metrics(picture: &Picture) -> String {
-    let mut out = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, lines: Vec<(String, u64)>| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in lines {
-            let _ = writeln!(out, "{name}{labels} {value}");
-        }
+    let mut metrics = Metrics::default();
+    let mut family = |name: &str, kind: Kind, help: &str, values: Vec<(String, u64)>| {
+        metrics.add(name, kind, help, values);
     };
     let alone = |value: u64| vec![(String::new(), value)];
     let each = |value: &dyn Fn(&(bool, usize, u64)) -> u64| {
         let nodes = picture.nodes.iter();
-        nodes.map(|(node, found)| (format!("{{node=\"{node}\"}}"), value(found))).collect::<Vec<_>>()
+        nodes.map(|(node, found)| (format!("{{{}}}", label("node", node)), value(found))).collect::<Vec<_>>()
     };
-    family("akm_rounds_total", "counter", "Rounds in which all nodes were asked.", alone(picture.rounds));
-    family("akm_parked_tasks", "gauge", "Tasks that are parked.", alone(picture.parked as u64));
-    family("akm_renewed_total", "counter", "ASRs renewed as a member found back.", alone(picture.renewed));
-    family("akm_node_reached", "gauge", "Whether a node answered.", each(&|found| u64::from(found.0)));
-    family("akm_node_resting", "gauge", "Relationships that rest at a node.", each(&|found| found.1 as u64));
+    family("akm_rounds_total", Kind::Counter, "Rounds in which all nodes were asked.", alone(picture.rounds));
+    family("akm_parked_tasks", Kind::Gauge, "Tasks that are parked.", alone(picture.parked as u64));
+    family(
+        "akm_renewed_total",
+        Kind::Counter,
+        "ASRs renewed as a member found back.",
+        alone(picture.renewed),
+    );
+    family("akm_node_reached", Kind::Gauge, "Whether a node answered.", each(&|found| u64::from(found.0)));
+    family(
+        "akm_node_resting",
+        Kind::Gauge,
+        "Relationships that rest at a node.",
+        each(&|found| found.1 as u64),
+    );
     family(
         "akm_node_found_back",
-        "gauge",
+        Kind::Gauge,
         "Fallbacks and failsafes that a node tells of in the generations in force.",
         each(&|found| found.2),
     );
-    out
+    metrics.into_text()
 }

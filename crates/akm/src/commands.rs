@@ -14,7 +14,7 @@ mod tasks;
 mod verify;
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use akm_core::id::AkmId;
 use akm_core::management::RelationshipStatus;
@@ -77,7 +77,7 @@ pub fn main() -> u8 {
     };
     // Who stays running tells what happens in its log.
     let stays = matches!(arguments.command, Command::Serve(_));
-    start_log(arguments.options.verbose.saturating_add(u8::from(stays)));
+    akm_process::start_log(arguments.options.verbose.saturating_add(u8::from(stays)));
     tracing::debug!("{memory}");
     match carry_out(&arguments) {
         Ok(code) => code,
@@ -90,23 +90,6 @@ pub fn main() -> u8 {
             error.exit_code()
         }
     }
-}
-
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        2 => tracing::Level::DEBUG,
-        _ => tracing::Level::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        // A line that is lost, as on a full disk, must not stop the command.
-        .log_internal_errors(false)
-        .init();
 }
 
 /// Returns the exit code; what an error would say has been said where that is not 0.

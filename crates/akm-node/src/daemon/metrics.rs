@@ -1,10 +1,9 @@
 //! Health and metrics of the stack, over HTTP on loopback.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use akm_process::{Page, bind_loopback, response};
+use akm_health::{Kind, Metrics, PATIENCE, Page, bind_loopback, is_whole, label, response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -14,12 +13,6 @@ use super::Command;
 use crate::error::NodeError;
 use crate::local_api::{Reply, Request};
 use crate::node::{NodeStatus, RelationshipReport};
-
-/// How long whoever asks has for the request and the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Longest head of a request that is read, in bytes.
-const HEAD_MAX: usize = 4096;
 
 pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
     let failed = |error| NodeError::Usage(format!("cannot show metrics at {address}: {error}"));
@@ -41,7 +34,7 @@ pub(super) async fn serve(listener: TcpListener, commands: mpsc::Sender<Command>
 
 async fn answer(mut stream: TcpStream, commands: &mpsc::Sender<Command>) -> std::io::Result<()> {
     let mut head = Vec::new();
-    while head.len() < HEAD_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+    while !is_whole(&head) {
         let mut buffer = [0; 1024];
         let length = stream.read(&mut buffer).await?;
         if length == 0 {
@@ -84,13 +77,9 @@ fn health(status: &NodeStatus) -> Result<String, String> {
 
 /// The text format of Prometheus. Reasons and phases bear the names that `akmd status` gives them.
 fn metrics(status: &NodeStatus) -> String {
-    let mut out = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, lines: Vec<(String, u64)>| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in lines {
-            let _ = writeln!(out, "{name}{labels} {value}");
-        }
+    let mut metrics = Metrics::default();
+    let mut family = |name: &str, kind: Kind, help: &str, values: Vec<(String, u64)>| {
+        metrics.add(name, kind, help, values);
     };
     let each = |value: &dyn Fn(&RelationshipReport) -> Option<u64>| {
         let relationships = status.relationships.iter();
@@ -98,44 +87,59 @@ fn metrics(status: &NodeStatus) -> String {
     };
     family(
         "akmd_unknown_frames_total",
-        "counter",
+        Kind::Counter,
         "Frames that no relationship claims.",
         vec![(String::new(), status.unknown_frames)],
     );
     family(
         "akmd_damaged",
-        "gauge",
+        Kind::Gauge,
         "Generations whose files cannot be used.",
         vec![(String::new(), status.damaged.len() as u64)],
     );
     family(
         "akmd_element_answers",
-        "gauge",
+        Kind::Gauge,
         "Whether the element answers, as far as epochs needed it.",
         vec![(String::new(), u64::from(status.element_trouble.is_none()))],
     );
-    family("akmd_generation", "gauge", "The generation in force.", each(&|of| Some(of.generation.into())));
-    family("akmd_epoch", "gauge", "The epoch; absent before the first.", each(&|of| of.epoch.map(u64::from)));
-    family("akmd_run", "gauge", "Counts failsafes.", each(&|of| Some(of.run.into())));
+    family(
+        "akmd_generation",
+        Kind::Gauge,
+        "The generation in force.",
+        each(&|of| Some(of.generation.into())),
+    );
+    family(
+        "akmd_epoch",
+        Kind::Gauge,
+        "The epoch; absent before the first.",
+        each(&|of| of.epoch.map(u64::from)),
+    );
+    family("akmd_run", Kind::Gauge, "Counts failsafes.", each(&|of| Some(of.run.into())));
     let established = |of: &RelationshipReport| Some(u64::from(of.phase == "Established"));
-    family("akmd_established", "gauge", "Whether it sends and receives.", each(&established));
+    family("akmd_established", Kind::Gauge, "Whether it sends and receives.", each(&established));
     family(
         "akmd_found_back_total",
-        "counter",
+        Kind::Counter,
         "Fallbacks and failsafes of this node in the generation in force.",
         each(&|of| Some(of.found_back.into())),
     );
-    family("akmd_sent_frames_total", "counter", "Frames made since the start.", each(&|of| Some(of.sent)));
+    family(
+        "akmd_sent_frames_total",
+        Kind::Counter,
+        "Frames made since the start.",
+        each(&|of| Some(of.sent)),
+    );
     family(
         "akmd_accepted_frames_total",
-        "counter",
+        Kind::Counter,
         "Frames accepted since the start.",
         each(&|of| Some(of.accepted)),
     );
     let dropped = status.relationships.iter().flat_map(|of| {
         of.rejected.iter().map(|(reason, count)| (labels(of, Some(("reason", reason))), *count))
     });
-    family("akmd_dropped_frames_total", "counter", "Frames dropped since the start.", dropped.collect());
+    family("akmd_dropped_frames_total", Kind::Counter, "Frames dropped since the start.", dropped.collect());
     let heard = status.relationships.iter().flat_map(|of| {
         let others = of.members.iter().filter(|member| !member.this);
         others.filter_map(|member| {
@@ -143,12 +147,11 @@ fn metrics(status: &NodeStatus) -> String {
             Some((labels(of, Some(("member", name))), member.heard_seconds_ago?))
         })
     });
-    family("akmd_heard_seconds", "gauge", "Seconds since a member was last heard.", heard.collect());
-    out
+    family("akmd_heard_seconds", Kind::Gauge, "Seconds since a member was last heard.", heard.collect());
+    metrics.into_text()
 }
 
 fn labels(of: &RelationshipReport, more: Option<(&str, &str)>) -> String {
-    let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let more = more.map(|(name, value)| format!(",{name}=\"{}\"", escaped(value))).unwrap_or_default();
-    format!("{{relationship=\"{}\",id=\"{}\"{more}}}", escaped(&of.name), of.id)
+    let more = more.map(|(name, value)| format!(",{}", label(name, value))).unwrap_or_default();
+    format!("{{{},{}{more}}}", label("relationship", &of.name), label("id", &of.id))
 }

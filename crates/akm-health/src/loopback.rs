@@ -1,6 +1,13 @@
-//! Health and metrics over HTTP, on loopback only: small enough to be written here.
+//! As much of HTTP as two pages on loopback need.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+/// How long whoever asks has for the request and the answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Longest head of a request that is read, in bytes.
+pub const HEAD_MAX: usize = 4096;
 
 /// The address is not one of loopback.
 #[derive(Debug)]
@@ -34,6 +41,11 @@ impl Page {
             _ => None,
         }
     }
+}
+
+/// Whether there is nothing more to read: the head of the request has ended, or is too long to be one.
+pub fn is_whole(head: &[u8]) -> bool {
+    head.len() >= HEAD_MAX || head.windows(4).any(|end| end == b"\r\n\r\n")
 }
 
 /// Listens on an address, if that is on loopback.
@@ -71,6 +83,14 @@ mod tests {
         {
             assert_eq!(Page::asked(other), None);
         }
+    }
+
+    #[test]
+    fn a_head_is_read_to_its_end_and_no_further_than_it_may_go() {
+        assert!(!is_whole(b"GET /health HTTP/1.1\r\n"));
+        assert!(is_whole(b"GET /health HTTP/1.1\r\n\r\n"));
+        assert!(!is_whole(&[b'x'; HEAD_MAX - 1]));
+        assert!(is_whole(&[b'x'; HEAD_MAX]));
     }
 
     #[test]

@@ -1,0 +1,17 @@
+//! How a program that stays running shows whether it is well, and what it counts: two pages over HTTP, on loopback.
+//!
+//! ```text
+//!   GET /health  --> Page::Health  --> "well", or 503 and what is not, one line each
+//!   GET /metrics --> Page::Metrics --> Metrics: families in the text format of Prometheus
+//! ```
+//!
+//! What it promises: nothing but loopback is listened on; a head that is too long or of something else gets an answer and
+//! no more; the text of a metric cannot be broken by a name in it.
+//!
+//! What it does not do: accept, read or write. Each program has its own way to wait, and says by [`PATIENCE`] for how long.
+
+mod loopback;
+mod metrics;
+
+pub use loopback::{HEAD_MAX, NotLoopback, PATIENCE, Page, bind_loopback, is_whole, response};
+pub use metrics::{Kind, Metrics, label};
