@@ -1,12 +1,17 @@
 //! Where everything is in an installation.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use akm_core::crypto::hash::sha256;
 use akm_core::enrolment::{StackFile, integrity_code};
 use akm_disk::private::{Links, make_directory};
+use sha2::{Digest, Sha256};
 
 use crate::error::NodeError;
+
+/// Bytes of a file of the stack that are in memory at once.
+const PIECE: usize = 64 * 1024;
 
 /// The directory of one node: stack, state and socket.
 #[derive(Clone, Debug)]
@@ -69,15 +74,15 @@ impl Layout {
         for entry in std::fs::read_dir(&stack).map_err(NodeError::file("cannot read", &stack))? {
             let path = entry.map_err(NodeError::file("cannot read", &stack))?.path();
             let metadata = path.symlink_metadata().map_err(NodeError::file("cannot read", &path))?;
-            let content = if metadata.is_file() {
-                std::fs::read(&path).map_err(NodeError::file("cannot read", &path))?
+            let sha256 = if metadata.is_file() {
+                sha256_of(&path).map_err(NodeError::file("cannot read", &path))?
             } else {
-                Vec::new()
+                Sha256::digest([]).into()
             };
             files.push(StackFile {
                 path: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 mode: metadata.permissions().mode() & 0o7777,
-                sha256: sha256(&[&content]),
+                sha256,
             });
         }
         Ok(files)
@@ -86,5 +91,36 @@ impl Layout {
     /// The integrity code of the stack and the element with this identity.
     pub fn integrity(&self, element_identity: &[u8]) -> Result<[u8; 32], NodeError> {
         Ok(integrity_code(&self.stack_files()?, element_identity))
+    }
+}
+
+/// The SHA-256 of a file, read piece by piece: the program alone has megabytes.
+fn sha256_of(path: &Path) -> io::Result<[u8; 32]> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(hash.finalize().into()),
+            Ok(length) => hash.update(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_same_hash_in_however_many_pieces_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("akmd");
+        for length in [0, 1, PIECE - 1, PIECE, 2 * PIECE + 7] {
+            let content: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(sha256_of(&path).unwrap(), akm_core::crypto::hash::sha256(&[&content]), "{length}");
+        }
     }
 }
