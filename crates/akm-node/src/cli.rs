@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
+use akm_client::{Reply, Request, Stack, decode};
 use akm_core::element::ElementError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,12 +15,10 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::console::Console;
 use crate::daemon;
 use crate::enrol;
 use crate::error::{FAILED, NodeError};
 use crate::layout::Layout;
-use crate::local_api::{Reply, Request, decode, encode};
 use crate::storage::Storage;
 
 /// Longest envelope that `enroll` reads, in bytes.
@@ -192,7 +191,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             done(json!({ "running": false }))
         }
         Command::Status { watch } => loop {
-            show::status(&Console::connect(&layout)?.status()?, arguments.json)?;
+            show::status(&Stack::connect(layout.dir())?.status()?, arguments.json)?;
             if !watch {
                 break Ok(());
             }
@@ -201,7 +200,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
                 say("")?;
             }
         },
-        Command::Identify => show::identity(&Console::connect(&layout)?.status()?, arguments.json),
+        Command::Identify => show::identity(&Stack::connect(layout.dir())?.status()?, arguments.json),
         Command::Send { asr, text, lines } => {
             let sent = send(&layout, asr, text, *lines)?;
             done(json!({ "sent": sent }))
@@ -213,7 +212,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             follow(&layout, &Request::Watch { asr: asr.clone() }, *count, *patience, arguments.json)
         }
         Command::Rotate { asr } => {
-            Console::connect(&layout)?.ask(&Request::Rotate { asr: asr.clone() })?;
+            Stack::connect(layout.dir())?.rotate(asr)?;
             done(json!({ "asked": true }))
         }
         Command::Enroll { prepare: true } => {
@@ -249,7 +248,7 @@ fn worth_another_start(error: NodeError) -> NodeError {
 fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -> Result<(), NodeError> {
     use std::os::unix::fs::OpenOptionsExt;
     use std::os::unix::process::CommandExt;
-    if Console::connect(layout).is_ok() {
+    if Stack::connect(layout.dir()).is_ok() {
         return Err(NodeError::NothingToDo(format!("a stack runs in {} already", layout.dir().display())));
     }
     layout.make_run()?;
@@ -283,8 +282,8 @@ fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -
         .map_err(cannot_start)?;
     let started = Instant::now();
     loop {
-        if let Ok(mut console) = Console::connect(layout)
-            && console.status().is_ok()
+        if let Ok(mut stack) = Stack::connect(layout.dir())
+            && stack.status().is_ok()
         {
             return Ok(());
         }
@@ -314,9 +313,10 @@ fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -
 fn stop(layout: &Layout) -> Result<(), NodeError> {
     let started = Instant::now();
     loop {
-        match Console::connect(layout).and_then(|mut console| console.ask(&Request::Stop)) {
-            Ok(_) | Err(NodeError::NotRunning(_)) => {}
-            Err(error) => return Err(error),
+        match Stack::connect(layout.dir()).and_then(|mut stack| stack.stop()) {
+            Ok(()) => {}
+            Err(error) if error.is_gone() => {}
+            Err(error) => return Err(error.into()),
         }
         if !Storage::is_held(layout)? {
             return Ok(());
@@ -333,12 +333,9 @@ fn stop(layout: &Layout) -> Result<(), NodeError> {
 
 /// Returns how many messages were sent.
 fn send(layout: &Layout, asr: &str, text: &str, lines: bool) -> Result<u64, NodeError> {
-    let mut console = Console::connect(layout)?;
+    let mut stack = Stack::connect(layout.dir())?;
     let mut sent = 0;
-    let mut send_one = |bytes: &[u8]| {
-        let request = Request::Send { asr: asr.to_owned(), data: encode(bytes) };
-        console.ask(&request).map(|_| sent += 1)
-    };
+    let mut send_one = |bytes: &[u8]| stack.send(asr, bytes).map(|()| sent += 1);
     let input = std::io::stdin();
     let cannot_read = NodeError::file("cannot read", Path::new("standard input"));
     if text != "-" {
@@ -365,14 +362,14 @@ fn follow(
     patience: Option<u64>,
     json: bool,
 ) -> Result<(), NodeError> {
-    let mut console = Console::connect(layout)?;
-    console.ask(request)?;
+    let mut stack = Stack::connect(layout.dir())?;
+    stack.ask(request)?;
     // For whoever starts this in the background and has to know when to begin.
     eprintln!("akmd: listening");
-    console.set_patience(patience.map(|seconds| Duration::from_secs(seconds.max(1))))?;
+    stack.set_patience(patience.map(|seconds| Duration::from_secs(seconds.max(1))))?;
     let mut left = count;
     while left != Some(0) {
-        let reply = console.next_reply()?;
+        let reply = stack.next_reply()?;
         if !matches!(reply, Reply::Lost { .. }) {
             left = left.map(|left| left - 1);
         }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 
+use akm_client::{Reply, Request, decode, encode};
 use akm_core::frame::Header;
 use akm_core::id::RelationshipId;
 use akm_transport::{Batch, Carrier, Endpoint, UdpCarrier};
@@ -19,7 +20,6 @@ use tracing::{info, warn};
 
 use crate::error::NodeError;
 use crate::layout::Layout;
-use crate::local_api::{Reply, Request, decode, encode};
 use crate::node::{Message, Network, Node, SeenFrame};
 
 /// Commands that wait for the driver; who sends more, waits.

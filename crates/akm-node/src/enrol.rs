@@ -4,6 +4,7 @@
 //! it, the device is what it was; killed after it, the device is the new node, and what belonged to
 //! the old one is erased at the next start. The same envelope again ends in the same node.
 
+use akm_client::Stack;
 use akm_core::element::{ElementError, ProvisionableElement, Root};
 use akm_core::enrolment::{Envelope, ExistingNode, Preparation};
 use akm_core::id::RelationshipId;
@@ -16,10 +17,9 @@ use akm_core::tree::Place;
 use akm_element::ElementSpec;
 
 use crate::config::Config;
-use crate::console::Console;
 use crate::error::NodeError;
 use crate::layout::Layout;
-use crate::node::seal_place;
+use crate::node::{description_of, seal_place};
 use crate::storage::{Identity, Installed, Storage, erase_roots};
 
 /// Says what this device is and what its element needs. While a stack runs, it only says who that is, as that stack knows
@@ -27,10 +27,10 @@ use crate::storage::{Identity, Installed, Storage, erase_roots};
 pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
     let config = Config::load(layout)?;
     let Some(storage) = Storage::try_open(layout)? else {
-        let element = match Console::connect(layout).and_then(|mut console| console.status()) {
-            Ok(status) => status.element_description.into(),
-            Err(NodeError::NotRunning(_)) => config.element.open(&layout.state())?.description(),
-            Err(error) => return Err(error),
+        let element = match Stack::connect(layout.dir()).and_then(|mut stack| stack.status()) {
+            Ok(status) => description_of(status.element_description),
+            Err(error) if error.is_gone() => config.element.open(&layout.state())?.description(),
+            Err(error) => return Err(error.into()),
         };
         return Ok(Preparation {
             stack_version: env!("CARGO_PKG_VERSION").to_owned(),

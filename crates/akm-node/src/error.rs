@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use akm_client::{Reply, StackError};
 use akm_core::element::ElementError;
 use akm_disk::{DiskError, advice};
 
@@ -108,6 +109,28 @@ impl From<DiskError> for NodeError {
             DiskError::Exists { path } => (path, "exists already".to_owned()),
         };
         Self::Damaged { path, what }
+    }
+}
+
+impl From<StackError> for NodeError {
+    fn from(error: StackError) -> Self {
+        match error {
+            StackError::Refused { exit_code, error } => match exit_code {
+                USAGE => Self::Usage(error),
+                NOTHING_TO_DO => Self::NothingToDo(error),
+                ELEMENT => Self::Element(ElementError::Refused(error)),
+                NOT_RUNNING => Self::NotRunning(error),
+                _ => Self::Failed(error),
+            },
+            error if error.is_gone() => Self::NotRunning(error.to_string()),
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<NodeError> for Reply {
+    fn from(error: NodeError) -> Self {
+        Self::Failed { exit_code: error.exit_code(), error: error.to_string() }
     }
 }
 

@@ -57,7 +57,7 @@ impl Layout {
 
     /// The socket for applications.
     pub fn socket(&self) -> PathBuf {
-        self.run().join("akmd.sock")
+        self.dir.join(akm_client::SOCKET)
     }
 
     /// The log of a stack that was started in the background.

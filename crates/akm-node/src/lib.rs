@@ -18,11 +18,9 @@
 
 pub mod cli;
 pub mod config;
-pub mod console;
 pub mod daemon;
 pub mod enrol;
 pub mod error;
 pub mod layout;
-pub mod local_api;
 pub mod node;
 pub mod storage;

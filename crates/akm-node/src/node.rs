@@ -10,7 +10,7 @@ mod start;
 mod status;
 mod words;
 
-pub use status::{FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};
+pub use status::description_of;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;

@@ -1,9 +1,14 @@
 //! The main job as a user does it: from nothing to messages in all directions.
 
+/// The example of the client, run as it stands there.
+#[allow(dead_code)]
+#[path = "../../akm-client/examples/ask.rs"]
+mod ask;
 mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
 
 use support::plant::{Plant, run_with_input, wait_until};
 
@@ -235,6 +240,24 @@ fn messages_come_from_standard_input_as_a_whole_or_by_line() {
         "\u{1f4a1}".as_bytes(),
     ];
     assert_eq!(heard, expected);
+}
+
+#[test]
+fn a_program_sends_and_listens_by_the_client() {
+    let plant = Plant::with_nodes(&["a", "b"]);
+    plant.akm(&["asr", "create", "line", "a", "b"]).expect(0);
+    let listener = plant.listen("b", "line", 1);
+    let answer = thread::scope(|scope| {
+        let asking = scope.spawn(|| ask::ask(&plant.dir("a"), "line", "how are you?"));
+        assert_eq!(listener.texts(), ["how are you?"]);
+        plant.send("b", "line", "well");
+        asking.join().unwrap().unwrap()
+    });
+    assert_eq!((answer.asr.as_str(), answer.from_name.as_str()), ("line", "b"));
+    assert_eq!(answer.data, b"well");
+
+    let refused = akm_client::Stack::connect(&plant.dir("a")).unwrap().send("other", b"").unwrap_err();
+    assert!(matches!(refused, akm_client::StackError::Refused { exit_code: 2, .. }), "{refused:?}");
 }
 
 #[test]

@@ -21,10 +21,8 @@ use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, Sy
 use akm_core::secret::Secret;
 use akm_core::tree::Place;
 use akm_element::software::SoftwareElement;
-use akm_node::console::Console;
 use akm_node::enrol;
 use akm_node::layout::Layout;
-use akm_node::local_api::Request;
 use akm_node::storage::{Installed, Storage};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -224,8 +222,8 @@ struct Stack(Child);
 
 impl Stack {
     fn stop(&mut self, layout: &Layout) -> Result<(), BenchError> {
-        let mut console = Console::connect(layout).map_err(BenchError::product)?;
-        console.ask(&Request::Stop).map_err(BenchError::product)?;
+        let mut stack = akm_client::Stack::connect(layout.dir()).map_err(BenchError::product)?;
+        stack.stop().map_err(BenchError::product)?;
         self.0.wait().map_err(BenchError::scratch(layout.dir()))?;
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! What the commands print.
 
+use akm_client::{NodeStatus, Reply};
 use serde_json::json;
 
 use super::{readable, say, say_json};
 use crate::error::NodeError;
-use crate::local_api::Reply;
-use crate::node::NodeStatus;
 
 pub(super) fn status(status: &NodeStatus, as_json: bool) -> Result<(), NodeError> {
     if as_json {

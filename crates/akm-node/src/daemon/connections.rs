@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use akm_client::{LINE_MAX, Reply, Request};
 use akm_transport::FrameReader;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -14,7 +15,6 @@ use tracing::debug;
 
 use super::{COMMANDS_WAITING, Command, LINES_WAITING};
 use crate::error::NodeError;
-use crate::local_api::{LINE_MAX, Reply, Request};
 
 /// Connections from the network at once. Whoever comes beyond that takes the place of the stranger who has been
 /// there longest; where there is no stranger he waits.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use akm_client::{NodeStatus, RelationshipReport, Reply, Request};
 use akm_health::{Kind, Metrics, PATIENCE, Page, bind_loopback, is_whole, label, response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,8 +12,6 @@ use tokio::time::timeout;
 
 use super::Command;
 use crate::error::NodeError;
-use crate::local_api::{Reply, Request};
-use crate::node::{NodeStatus, RelationshipReport};
 
 pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
     let failed = |error| NodeError::Usage(format!("cannot show metrics at {address}: {error}"));

@@ -1,160 +1,40 @@
 //! What a node says about itself to whoever asks on its own machine.
 
+use std::collections::BTreeSet;
+
+use akm_client::{ElementReport, FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};
 use akm_core::element::{Description, Protection};
 use akm_core::id::RelationshipId;
 use akm_core::management::{PAGE_MAX, RelationshipStatus};
 use akm_core::session::{FoundBack, Phase, Rejection};
 use akm_core::tree::NO_EPOCH;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 
 use super::generations::Held;
 use super::{Node, OLD_GENERATION, Relationship};
 use crate::error::NodeError;
 
-/// How a node stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct NodeStatus {
-    /// What operators call it.
-    pub name: String,
-    /// Its AKM ID.
-    pub akm_id: String,
-    /// Its provisioning relationship.
-    pub provisioning_relationship_id: String,
-    /// The version of the stack.
-    pub stack_version: String,
-    /// The integrity code of stack and element, in hexadecimal.
-    pub integrity_code: String,
-    /// Address and port, for UDP and TCP.
-    pub listen: String,
-    /// The element, in one line.
-    pub element: String,
-    /// What the element says of itself.
-    pub element_description: ElementReport,
-    /// What the element does not protect from; empty if nothing.
-    pub element_warning: String,
-    /// Why the element did not answer when an epoch needed it; absent once it answers.
-    #[serde(default)]
-    pub element_trouble: Option<String>,
-    /// Frames that no relationship claims.
-    pub unknown_frames: u64,
-    /// All relationships: the provisioning one first, then by name.
-    pub relationships: Vec<RelationshipReport>,
-    /// Relationships whose files cannot be read or written, and why.
-    pub damaged: BTreeMap<String, String>,
+fn report_of(description: Description) -> ElementReport {
+    let Description { kind, manufacturer, serial, firmware, protection, sealed, counter } = description;
+    let hardware = protection == Protection::Hardware;
+    ElementReport { kind, manufacturer, serial, firmware, hardware, sealed, counter }
 }
 
-/// What an element says of itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ElementReport {
-    /// Its kind, in the words of the command line.
-    pub kind: String,
-    /// Who made it.
-    pub manufacturer: String,
-    /// Serial number, unique for this manufacturer.
-    pub serial: String,
-    /// Version of its firmware or program.
-    pub firmware: String,
-    /// Whether a device of its own keeps the roots; else a program on this machine does.
-    pub hardware: bool,
-    /// Whether its content is sealed under something that is not stored in it.
-    pub sealed: bool,
-    /// Whether it has a counter.
-    pub counter: bool,
+/// What an element said of itself to the stack that reports it.
+pub fn description_of(report: ElementReport) -> Description {
+    let ElementReport { kind, manufacturer, serial, firmware, hardware, sealed, counter } = report;
+    let protection = if hardware { Protection::Hardware } else { Protection::Software };
+    Description { kind, manufacturer, serial, firmware, protection, sealed, counter }
 }
 
-impl From<Description> for ElementReport {
-    fn from(description: Description) -> Self {
-        let Description { kind, manufacturer, serial, firmware, protection, sealed, counter } = description;
-        let hardware = protection == Protection::Hardware;
-        Self { kind, manufacturer, serial, firmware, hardware, sealed, counter }
+fn found_back_of(found: FoundBack) -> FoundBackReport {
+    let of = |epoch: u32| Some(epoch).filter(|epoch| *epoch != NO_EPOCH);
+    FoundBackReport {
+        way: found.way.name().to_owned(),
+        run_before: found.before.map(|(run, _)| run),
+        epoch_before: found.before.and_then(|(_, epoch)| of(epoch)),
+        run: found.run,
+        epoch: of(found.epoch),
     }
-}
-
-impl From<ElementReport> for Description {
-    fn from(report: ElementReport) -> Self {
-        let ElementReport { kind, manufacturer, serial, firmware, hardware, sealed, counter } = report;
-        let protection = if hardware { Protection::Hardware } else { Protection::Software };
-        Self { kind, manufacturer, serial, firmware, protection, sealed, counter }
-    }
-}
-
-/// How one relationship stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RelationshipReport {
-    /// Its ID.
-    pub id: String,
-    /// What operators call it.
-    pub name: String,
-    /// `provisioning` or `communication`.
-    pub kind: String,
-    /// The generation in force.
-    pub generation: u32,
-    /// A later generation that waits for its activation; absent if there is none.
-    pub staged_generation: Option<u32>,
-    /// The epoch; absent before the first.
-    pub epoch: Option<u32>,
-    /// Counts failsafes.
-    pub run: u32,
-    /// Where it stands.
-    pub phase: String,
-    /// How often this node found back to the others, by a fallback or a failsafe, in this generation.
-    pub found_back: u32,
-    /// The latest time since the start: how, and where it was before and after; absent if there was none.
-    pub last_found_back: Option<FoundBackReport>,
-    /// Why it rests, or why its latest record could not be written; absent if all is well.
-    pub trouble: Option<String>,
-    /// Frames made since the start.
-    pub sent: u64,
-    /// Frames accepted since the start, hellos included.
-    pub accepted: u64,
-    /// Frames dropped since the start, by reason.
-    pub rejected: BTreeMap<String, u64>,
-    /// The members in the order of the SDS.
-    pub members: Vec<MemberStatus>,
-}
-
-/// The trace of a fallback or a failsafe.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct FoundBackReport {
-    /// `fallback` or `failsafe`.
-    pub way: String,
-    /// The run before; absent without a place.
-    pub run_before: Option<u32>,
-    /// The epoch before; absent without a place, and before the first.
-    pub epoch_before: Option<u32>,
-    /// The run after.
-    pub run: u32,
-    /// The epoch after; absent before the first.
-    pub epoch: Option<u32>,
-}
-
-impl From<FoundBack> for FoundBackReport {
-    fn from(found: FoundBack) -> Self {
-        let of = |epoch: u32| Some(epoch).filter(|epoch| *epoch != NO_EPOCH);
-        Self {
-            way: found.way.name().to_owned(),
-            run_before: found.before.map(|(run, _)| run),
-            epoch_before: found.before.and_then(|(_, epoch)| of(epoch)),
-            run: found.run,
-            epoch: of(found.epoch),
-        }
-    }
-}
-
-/// What a node knows of a member.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct MemberStatus {
-    /// Its AKM ID.
-    pub akm_id: String,
-    /// What operators call it; empty if not known.
-    pub name: String,
-    /// Where frames for it are sent; absent for this node and where nothing is known.
-    pub endpoint: Option<String>,
-    /// Seconds since it was last heard; absent if not heard since the start.
-    pub heard_seconds_ago: Option<u64>,
-    /// Whether this is the node that reports.
-    pub this: bool,
 }
 
 impl Node {
@@ -194,7 +74,7 @@ impl Node {
                 "{} {} {} ({})",
                 description.kind, description.manufacturer, description.serial, description.firmware
             ),
-            element_description: description.into(),
+            element_description: report_of(description),
             element_warning: warning,
             element_trouble: self.element_trouble.as_ref().map(|(why, _)| why.clone()),
             unknown_frames: self.unknown_frames,
@@ -296,7 +176,7 @@ impl Relationship {
             run: self.session.run(),
             phase: format!("{:?}", self.session.phase()),
             found_back: self.found_back,
-            last_found_back: self.session.found_back().map(FoundBackReport::from),
+            last_found_back: self.session.found_back().map(found_back_of),
             trouble: self.rests.as_ref().or(self.not_recorded.as_ref()).cloned(),
             sent: self.session.transmitted(),
             accepted: self.session.delivered(),

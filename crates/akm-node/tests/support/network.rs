@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use akm_client::RelationshipReport;
 use akm_core::id::AkmId;
 use akm_core::management::Outcome;
-use akm_node::node::{Message, Network, Node, RelationshipReport, SeenFrame};
+use akm_node::node::{Message, Network, Node, SeenFrame};
 
 use super::device::Device;
 use super::module::{Link, Module, Relationship};

@@ -5,10 +5,10 @@ use std::path::{Component, Path};
 use std::str::FromStr;
 use std::sync::LazyLock;
 
+use akm_client::{Reply, Request, decode, encode};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_element::ElementSpec;
 use akm_node::config::Config;
-use akm_node::local_api::{Reply, Request, decode, encode};
 use akm_provision::fuzzing::read_preparation;
 use akm_provision::names::{NAME_LENGTH_MAX, Name, Timestamp, parse_duration};
 use akm_target::{Architecture, ProcessOutput, Stack, TargetUrl, answer_fields, unit_name};

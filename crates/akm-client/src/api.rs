@@ -1,4 +1,4 @@
-//! What applications say to a running stack: one JSON object a line, over the socket `run/akmd.sock`.
+//! What programs on a node say to its stack: one JSON object a line, over the socket `run/akmd.sock`.
 //!
 //! A connection carries one request. `listen` and `watch` are answered with `done` and then with a
 //! line for each message or frame, until the connection is closed. Payloads are Base64 (RFC 4648).
@@ -7,8 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::error::NodeError;
-use crate::node::NodeStatus;
+use crate::status::NodeStatus;
+
+/// Where the socket is in the directory of an installation.
+pub const SOCKET: &str = "run/akmd.sock";
 
 /// Longest line in bytes, the line end included.
 pub const LINE_MAX: usize = 1 << 20;
@@ -43,6 +45,13 @@ pub enum Request {
     },
     /// Stop the stack.
     Stop,
+}
+
+impl Request {
+    /// One line, its end included.
+    pub fn line(&self) -> String {
+        line_of(self)
+    }
 }
 
 /// What the stack says.
@@ -100,16 +109,14 @@ pub enum Reply {
 impl Reply {
     /// One line, its end included.
     pub fn line(&self) -> String {
-        let mut line = serde_json::to_string(self).expect("a reply has no map with keys that are not text");
-        line.push('\n');
-        line
+        line_of(self)
     }
 }
 
-impl From<NodeError> for Reply {
-    fn from(error: NodeError) -> Self {
-        Self::Failed { exit_code: error.exit_code(), error: error.to_string() }
-    }
+fn line_of(value: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(value).expect("it has no map with keys that are not text");
+    line.push('\n');
+    line
 }
 
 /// Bytes as they stand in a request or reply.
