@@ -42,4 +42,5 @@ pub mod sds;
 pub mod secret;
 pub mod session;
 pub mod start;
+pub mod text;
 pub mod tree;

@@ -26,6 +26,8 @@ mod list;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
 #[cfg(feature = "software")]
+mod roots;
+#[cfg(feature = "software")]
 pub mod software;
 #[cfg(feature = "software")]
 mod spec;

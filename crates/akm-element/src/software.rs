@@ -22,6 +22,7 @@ use akm_core::element::{
 };
 use akm_core::keys::{CONTEXT_LENGTH, element_function};
 use akm_core::secret::Secret;
+use akm_core::text::hexadecimal;
 use zeroize::Zeroizing;
 
 use content::Content;
@@ -181,7 +182,7 @@ impl ProvisionableElement for SoftwareElement {
         Description {
             kind: "software".into(),
             manufacturer: "AKM".into(),
-            serial: self.content.serial.iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: hexadecimal(&self.content.serial),
             firmware: env!("CARGO_PKG_VERSION").into(),
             protection: Protection::Software,
             sealed: self.seal.is_some(),

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use akm_core::crypto::hash::sha256;
 use akm_core::id::AkmId;
+use akm_core::text::hexadecimal;
 use akm_disk::DiskError;
 use akm_disk::private::{self, Links, make_directory};
 
@@ -64,9 +65,7 @@ impl LockKey {
             Self::Node(id) => format!("node-{id}.lock"),
             Self::Asr(name) => format!("asr-{name}.lock"),
             Self::Target(text) => {
-                let digest = sha256(&[text.as_bytes()]);
-                let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("target-{hex}.lock")
+                format!("target-{}.lock", hexadecimal(&sha256(&[text.as_bytes()])))
             }
             Self::Addresses => "addresses.lock".to_owned(),
             Self::Schema => "schema.lock".to_owned(),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use akm_core::cbor::{Malformed, read_array, read_bytes, read_map};
+use akm_core::cbor::{Malformed, WriteResult, read_bytes, read_map};
 use akm_core::element::Root;
-use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
 use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
+
+use crate::roots::{read_roots, write_roots};
 
 /// Length of the serial number in bytes.
 pub(super) const SERIAL_LENGTH: usize = 16;
@@ -53,10 +54,7 @@ impl Content {
         bytes
     }
 
-    fn write(
-        &self,
-        encoder: &mut Encoder<&mut Vec<u8>>,
-    ) -> Result<(), minicbor::encode::Error<core::convert::Infallible>> {
+    fn write(&self, encoder: &mut Encoder<&mut Vec<u8>>) -> WriteResult {
         let device_key = self.roots.get(&Root::Device);
         encoder.map(if device_key.is_some() { 4 } else { 3 })?;
         encoder.u8(SERIAL)?.bytes(&self.serial)?;
@@ -64,13 +62,10 @@ impl Content {
         if let Some(key) = device_key {
             encoder.u8(DEVICE_KEY)?.bytes(key.expose())?;
         }
-        encoder.u8(ROOTS)?.array((self.roots.len() - usize::from(device_key.is_some())) as u64)?;
-        for (root, key) in &self.roots {
-            if let Root::Relationship { id, version } = root {
-                encoder.array(3)?.bytes(id.as_bytes())?.u32(*version)?.bytes(key.expose())?;
-            }
-        }
-        Ok(())
+        write_roots(encoder.u8(ROOTS)?, &self.roots, |encoder, key| {
+            encoder.bytes(key.expose())?;
+            Ok(())
+        })
     }
 
     /// Reads what [`Content::emit`] made, and nothing else.
@@ -84,7 +79,7 @@ impl Content {
                 SERIAL => serial = Some(read_bytes(decoder)?),
                 COUNTER => counter = Some(decoder.u64()?),
                 DEVICE_KEY => device_key = Some(read_key(decoder)?),
-                ROOTS => roots = Some(read_roots(decoder, bytes.len())?),
+                ROOTS => roots = Some(read_roots(decoder, bytes.len(), read_key)?),
                 _ => return Err(Malformed),
             }
             Ok(())
@@ -99,25 +94,13 @@ impl Content {
     }
 }
 
-fn read_roots(decoder: &mut Decoder<'_>, most: usize) -> Result<BTreeMap<Root, Secret<32>>, Malformed> {
-    let mut roots = BTreeMap::new();
-    for _ in 0..read_array(decoder, most)? {
-        if read_array(decoder, 3)? != 3 {
-            return Err(Malformed);
-        }
-        let id = RelationshipId::from_bytes(read_bytes(decoder)?).map_err(|_| Malformed)?;
-        let version = decoder.u32()?;
-        roots.insert(Root::Relationship { id, version }, read_key(decoder)?);
-    }
-    Ok(roots)
-}
-
 fn read_key(decoder: &mut Decoder<'_>) -> Result<Secret<32>, Malformed> {
     Secret::copy_from(decoder.bytes()?).ok_or(Malformed)
 }
 
 #[cfg(test)]
 mod tests {
+    use akm_core::id::RelationshipId;
     use proptest::prelude::*;
 
     use super::*;

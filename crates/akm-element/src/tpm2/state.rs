@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use akm_core::cbor::{Malformed, WriteResult, read_array, read_bytes, read_map_from, write_sized};
 use akm_core::crypto::hash::sha256;
 use akm_core::element::Root;
+#[cfg(any(test, feature = "fuzzing"))]
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
 use minicbor::{Decoder, Encoder};
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 
 use super::spec::Pcrs;
 use super::template::{EccKey, EccRole};
+use crate::roots::{read_roots, write_roots};
 
 const NAME: &str = "akm tpm element";
 const FORMAT: u32 = 1;
@@ -142,14 +144,7 @@ impl State {
         if let Some(held) = device_key {
             write_held(encoder.u8(DEVICE_KEY)?, held)?;
         }
-        encoder.u8(ROOTS)?.array((self.roots.len() - usize::from(device_key.is_some())) as u64)?;
-        for (root, held) in &self.roots {
-            if let Root::Relationship { id, version } = root {
-                encoder.array(3)?.bytes(id.as_bytes())?.u32(*version)?;
-                write_held(encoder, held)?;
-            }
-        }
-        Ok(())
+        write_roots(encoder.u8(ROOTS)?, &self.roots, write_held)
     }
 
     /// Reads what [`State::emit`] made, and nothing else.
@@ -176,7 +171,7 @@ impl State {
                 PCRS => pcrs = Some(Pcrs::from_bytes(read_bytes(decoder)?)),
                 COUNTER => counter = Some(read_counter(decoder)?),
                 DEVICE_KEY => device_key = Some(read_held(decoder)?),
-                ROOTS => roots = Some(read_roots(decoder, content.len())?),
+                ROOTS => roots = Some(read_roots(decoder, content.len(), read_held)?),
                 _ => return Err(Malformed),
             }
             Ok(())
@@ -239,19 +234,6 @@ fn read_held(decoder: &mut Decoder<'_>) -> Result<Held, Malformed> {
     };
     let (public, private) = (area()?, area()?);
     Ok(Held { public, private, authorisation: read_authorisation(decoder)? })
-}
-
-fn read_roots(decoder: &mut Decoder<'_>, most: usize) -> Result<BTreeMap<Root, Held>, Malformed> {
-    let mut roots = BTreeMap::new();
-    for _ in 0..read_array(decoder, most)? {
-        if read_array(decoder, 3)? != 3 {
-            return Err(Malformed);
-        }
-        let id = RelationshipId::from_bytes(read_bytes(decoder)?).map_err(|_| Malformed)?;
-        let version = decoder.u32()?;
-        roots.insert(Root::Relationship { id, version }, read_held(decoder)?);
-    }
-    Ok(roots)
 }
 
 fn read_authorisation(decoder: &mut Decoder<'_>) -> Result<Secret<32>, Malformed> {

@@ -1,6 +1,7 @@
 //! The public areas of what AKM has in a TPM, byte for byte: whatever differs is not it.
 
 use akm_core::crypto::hash::sha256;
+use akm_core::text::hexadecimal;
 
 use super::crypto::Point;
 use super::spec::Pcrs;
@@ -58,7 +59,7 @@ impl Name {
 
     /// In lower-case hexadecimal digits.
     pub(super) fn text(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&self.0)
     }
 }
 

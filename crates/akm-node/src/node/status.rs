@@ -7,6 +7,7 @@ use akm_core::element::{Description, Protection};
 use akm_core::id::RelationshipId;
 use akm_core::management::{PAGE_MAX, RelationshipStatus};
 use akm_core::session::{FoundBack, Phase, Rejection};
+use akm_core::text::hexadecimal;
 use akm_core::tree::NO_EPOCH;
 
 use super::generations::Held;
@@ -184,13 +185,4 @@ impl Relationship {
             members: members.collect(),
         }
     }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-        text
-    })
 }

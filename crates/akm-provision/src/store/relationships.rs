@@ -194,6 +194,7 @@ fn with_its_members(sql: Sql<'_>, present: generation::Present) -> Result<Relati
 #[cfg(test)]
 mod tests {
     use akm_core::sds::Kind;
+    use akm_core::text::hexadecimal;
 
     use super::*;
     use crate::store::fixture::{AT, Fixture};
@@ -328,8 +329,8 @@ mod tests {
             "UPDATE generations SET element_root =
                  (SELECT element_root FROM generations WHERE relationship = x'{}')
              WHERE relationship = x'{}'",
-            hex(a.relationship.as_bytes()),
-            hex(b.relationship.as_bytes())
+            hexadecimal(a.relationship.as_bytes()),
+            hexadecimal(b.relationship.as_bytes())
         ));
         assert!(fixture.store.secrets(a.relationship).is_ok());
         let error = fixture.store.secrets(b.relationship).unwrap_err();
@@ -352,7 +353,7 @@ mod tests {
 
         let sealed = fixture.column(&format!(
             "SELECT tree_root FROM generations WHERE relationship = x'{}'",
-            hex(id.as_bytes())
+            hexadecimal(id.as_bytes())
         ));
         assert!(fixture.files_contain(&sealed));
         for node in [a.id, b.id] {
@@ -379,9 +380,5 @@ mod tests {
         ] {
             assert!(matches!(outcome, Err(StoreError::Refused { .. })));
         }
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

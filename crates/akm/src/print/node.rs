@@ -2,6 +2,7 @@
 
 use akm_core::id::RelationshipId;
 use akm_core::management::RelationshipStatus;
+use akm_core::text::hexadecimal;
 use akm_provision::ceremony::{Removal, StepReport, Verified, is_filled};
 use akm_provision::error::CommandError;
 use akm_provision::names::Name;
@@ -83,10 +84,6 @@ pub(crate) fn replaced(
 
 fn element_text(node: &Node) -> String {
     node.element.as_ref().map_or_else(|| node.element_spec.clone(), element::text)
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn node_json(node: &Node) -> Value {
