@@ -645,23 +645,30 @@ fn killed_at_each_change(test: &str, store: &SoftHsm, step: &str, check: impl Fn
     kills
 }
 
+/// The store of a process that does one step of a test, as `STEP` tells it. Everywhere else it does the whole test, in
+/// processes of their own: `prepare`, then `killed` again and again, with `repeat` after each kill.
+fn in_a_step(test: &str, killed: &str) -> Option<SoftHsm> {
+    if let Some(store) = SoftHsm::of_this_process() {
+        return Some(store);
+    }
+    let store = SoftHsm::new();
+    store.token("akm");
+    let step = |step: &str| {
+        let mut again = store.again(test);
+        again.env("STEP", step);
+        run(again);
+    };
+    step("prepare");
+    let kills = killed_at_each_change(test, &store, killed, || step("repeat"));
+    assert!(kills > 10, "only {kills} changes were seen");
+    None
+}
+
 #[test]
 fn killed_at_any_change_of_an_installation_a_repetition_ends_in_one_root() {
     const NAME: &str = "killed_at_any_change_of_an_installation_a_repetition_ends_in_one_root";
     let blob = |store: &SoftHsm| store.directory().join("blob");
-    let Some(store) = SoftHsm::of_this_process() else {
-        let store = SoftHsm::new();
-        store.token("akm");
-        let step = |step: &str| {
-            let mut again = store.again(NAME);
-            again.env("STEP", step);
-            run(again);
-        };
-        step("prepare");
-        let kills = killed_at_each_change(NAME, &store, "install", || step("repeat"));
-        assert!(kills > 10, "only {kills} changes were seen");
-        return;
-    };
+    let Some(store) = in_a_step(NAME, "install") else { return };
     let mut element = create(&store.spec("akm"));
     match &std::env::var("STEP").unwrap()[..] {
         "prepare" => fs::write(blob(&store), prepared(&mut element, root(1), [1; 32])).unwrap(),
@@ -694,20 +701,8 @@ fn killed_at_any_change_of_an_installation_a_repetition_ends_in_one_root() {
 #[test]
 fn killed_at_any_change_of_preparing_the_next_can_be_installed() {
     const NAME: &str = "killed_at_any_change_of_preparing_the_next_can_be_installed";
-    let Some(store) = SoftHsm::of_this_process() else {
-        let store = SoftHsm::new();
-        store.token("akm");
-        let step = |step: &str| {
-            let mut again = store.again(NAME);
-            again.env("STEP", step);
-            run(again);
-        };
-        // One that is replaced.
-        step("prepare");
-        let kills = killed_at_each_change(NAME, &store, "prepare", || step("repeat"));
-        assert!(kills > 10, "only {kills} changes were seen");
-        return;
-    };
+    // Before it is killed once was prepared already: that one is replaced.
+    let Some(store) = in_a_step(NAME, "prepare") else { return };
     let mut element = create(&store.spec("akm"));
     if std::env::var("STEP").unwrap() == "prepare" {
         element.prepare().unwrap();

@@ -7,31 +7,33 @@ mod support;
 
 use std::cell::Cell;
 use std::fs;
+use std::ops::Deref;
 use std::process::Command;
 
 use support::elements::Real;
 use support::faults::{Call, Counted, Order, Point, Run, Sweep, everything};
-use support::plant::{Done, Plant, run};
+use support::plant::run;
+use support::scene::{NODE, Scene};
 use support::whole::{check_proves_itself, check_store, query};
-
-const NODE: &str = "node";
 
 /// Two targets that the element could come to.
 const TARGETS: [&str; 2] = ["one", "two"];
 
-struct Scene {
-    plant: Plant,
-    real: Real,
-    stack: String,
+/// A node that is made here and works at one of two targets.
+struct Attached(Scene);
+
+impl Deref for Attached {
+    type Target = Scene;
+
+    fn deref(&self) -> &Scene {
+        &self.0
+    }
 }
 
-impl Scene {
+impl Attached {
     /// What is made once, such as locks, is there already.
     fn new(real: Real) -> Self {
-        let plant = Plant::in_memory().in_environment(real.environment());
-        plant.akm(&["init", "--name", "plant"]).expect(0);
-        let stack = plant.small_stack();
-        let scene = Self { plant, real, stack };
+        let scene = Self(Scene::new(real));
         run(&mut scene.attach()).expect(6);
         run(&mut scene.arrive(TARGETS[0])).expect(0);
         scene.plant.akm(&["node", "remove", NODE]).expect(0);
@@ -39,28 +41,11 @@ impl Scene {
     }
 
     fn attach(&self) -> Command {
-        let (spec, keys) = (self.real.spec(), self.real.keys());
-        let mut arguments = vec!["provision", "--attach", &spec, "--name", NODE, "--stack", &self.stack];
-        arguments.extend(keys.iter().map(String::as_str));
-        self.plant.akm_command(&arguments)
+        self.with_keys(&["provision", "--attach", &self.real.spec(), "--name", NODE, "--stack", &self.stack])
     }
 
     fn arrive(&self, target: &str) -> Command {
         self.plant.akm_command(&["provision", &self.plant.target(target), "--resume", NODE])
-    }
-
-    fn resume(&self) -> Done {
-        let keys = self.real.keys();
-        let mut arguments = vec!["provision", "--resume", NODE];
-        arguments.extend(keys.iter().map(String::as_str));
-        self.plant.akm(&arguments)
-    }
-
-    fn undisturbed(&self, command: &mut Command, code: i32) -> Run {
-        let undisturbed = Run::undisturbed(self.plant.place(), Counted::Files);
-        run(undisturbed.on(command)).expect(code);
-        undisturbed.close();
-        undisturbed
     }
 
     /// Runs a command that is disturbed; whatever it started at a target is over then.
@@ -147,7 +132,7 @@ fn some_of(sweep: Sweep, every: usize) -> Sweep {
 
 /// Fills the element, cut off; then goes on or gives it up.
 fn filling_cut_off(real: Real, every: usize) {
-    let scene = Scene::new(real);
+    let scene = Attached::new(real);
     let undisturbed = scene.undisturbed(&mut scene.attach(), 6);
     scene.plant.akm(&["node", "remove", NODE]).expect(0);
     scene.check_nothing_is_left();
@@ -177,7 +162,7 @@ fn filling_cut_off(real: Real, every: usize) {
 
 /// Brings a filled element into its target, cut off; then goes on there, or elsewhere as long as that may be.
 fn arrival_cut_off(real: Real, every: usize) {
-    let scene = Scene::new(real);
+    let scene = Attached::new(real);
     run(&mut scene.attach()).expect(6);
     let undisturbed = scene.undisturbed(&mut scene.arrive(TARGETS[0]), 0);
     scene.check_one_node_and_remove_it(TARGETS[0]);
@@ -276,7 +261,7 @@ fn delivery(undisturbed: &Run) -> u64 {
 
 #[test]
 fn a_state_that_is_sent_to_one_target_goes_to_no_other() {
-    let scene = Scene::new(Real::card());
+    let scene = Attached::new(Real::card());
     run(&mut scene.attach()).expect(6);
     let undisturbed = scene.undisturbed(&mut scene.arrive(TARGETS[0]), 0);
     scene.check_one_node_and_remove_it(TARGETS[0]);
@@ -295,7 +280,7 @@ fn a_state_that_is_sent_to_one_target_goes_to_no_other() {
 }
 
 /// Kills the removal of a node that its ceremony has brought `thus` far.
-fn removal_killed(scene: &Scene, thus: impl Fn()) {
+fn removal_killed(scene: &Attached, thus: impl Fn()) {
     let remove = || scene.plant.akm_command(&["node", "remove", NODE]);
     thus();
     let undisturbed = scene.undisturbed(&mut remove(), 0);
@@ -317,13 +302,13 @@ fn removal_killed(scene: &Scene, thus: impl Fn()) {
 
 #[test]
 fn a_node_that_waits_and_whose_removal_is_killed_leaves_nothing_here() {
-    let scene = Scene::new(Real::card());
+    let scene = Attached::new(Real::card());
     removal_killed(&scene, || drop(run(&mut scene.attach()).expect(6)));
 }
 
 #[test]
 fn a_node_that_has_just_arrived_and_whose_removal_is_killed_leaves_nothing_here() {
-    let scene = Scene::new(Real::card());
+    let scene = Attached::new(Real::card());
     run(&mut scene.attach()).expect(6);
     let undisturbed = scene.undisturbed(&mut scene.arrive(TARGETS[0]), 0);
     scene.check_one_node_and_remove_it(TARGETS[0]);

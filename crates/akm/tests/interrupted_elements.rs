@@ -9,80 +9,53 @@
 mod support;
 
 use std::cell::Cell;
+use std::process::Command;
 
 use akm_counterparts::vpcd::{wait_for_card, wait_until_empty};
 use support::elements::{MortalTpm, Real};
-use support::faults::{Counted, Order, Point, Run, Sweep, everything};
-use support::plant::{Done, Plant, run};
+use support::faults::{Counted, Order, Point, Sweep, everything};
+use support::plant::{Done, run};
+use support::scene::{NODE, Scene};
 use support::untouched::says_in_one_line;
 use support::whole::{check_proves_itself, check_store, query};
 
-const NODE: &str = "node";
-
-struct Scene {
-    plant: Plant,
-    real: Real,
-    stack: String,
+fn ceremony(scene: &Scene) -> Command {
+    let (target, spec) = (scene.plant.target(NODE), scene.real.spec());
+    scene.with_keys(&["provision", &target, "--name", NODE, "--stack", &scene.stack, "--element", &spec])
 }
 
-impl Scene {
-    fn new(real: Real) -> Self {
-        let plant = Plant::in_memory().in_environment(real.environment());
-        plant.akm(&["init", "--name", "plant"]).expect(0);
-        let stack = plant.small_stack();
-        Self { plant, real, stack }
+/// Goes on after a fault, in one of the two ways, until there is a node.
+#[track_caller]
+fn go_on(scene: &Scene, point: &Point, turn: usize) {
+    let done = if turn.is_multiple_of(2) { scene.resume() } else { run(&mut ceremony(scene)) };
+    match done.code {
+        Some(0) => {}
+        // It was over already; nobody restarts a local stack after the power was gone.
+        Some(3) => scene.plant.start(NODE),
+        _ => panic!("after {point:?}: {done:?}"),
     }
+}
 
-    fn ceremony(&self) -> std::process::Command {
-        let (target, spec, keys) = (self.plant.target(NODE), self.real.spec(), self.real.keys());
-        let mut arguments =
-            vec!["provision", &target, "--name", NODE, "--stack", &self.stack, "--element", &spec];
-        arguments.extend(keys.iter().map(String::as_str));
-        self.plant.akm_command(&arguments)
-    }
+#[track_caller]
+fn check_one_node(scene: &Scene) {
+    check_proves_itself(&scene.plant, NODE, NODE);
+    check_store(&scene.plant);
+}
 
-    /// Goes on after a fault, in one of the two ways, until there is a node.
-    #[track_caller]
-    fn go_on(&self, point: &Point, turn: usize) {
-        let done = if turn.is_multiple_of(2) { self.resume() } else { run(&mut self.ceremony()) };
-        match done.code {
-            Some(0) => {}
-            // It was over already; nobody restarts a local stack after the power was gone.
-            Some(3) => self.plant.start(NODE),
-            _ => panic!("after {point:?}: {done:?}"),
-        }
-    }
-
-    fn resume(&self) -> Done {
-        let keys = self.real.keys();
-        let mut arguments = vec!["provision", "--resume", NODE];
-        arguments.extend(keys.iter().map(String::as_str));
-        self.plant.akm(&arguments)
-    }
-
-    #[track_caller]
-    fn check_one_node(&self) {
-        check_proves_itself(&self.plant, NODE, NODE);
-        check_store(&self.plant);
-    }
-
-    /// Removes the node; neither roots nor keys nor counters are left in the element, also of those that were cut off.
-    #[track_caller]
-    fn remove(&self) {
-        self.plant.akm(&["node", "remove", NODE]).expect(0);
-        self.real.check_is_empty();
-    }
+/// Removes the node; neither roots nor keys nor counters are left in the element, also of those that were cut off.
+#[track_caller]
+fn remove(scene: &Scene) {
+    scene.plant.akm(&["node", "remove", NODE]).expect(0);
+    scene.real.check_is_empty();
 }
 
 /// At one in `every` calls of the stack in steps 3 and 4; at all of them where everything is wanted.
 fn step_4_cut_off(real: Real, every: usize) {
     let scene = Scene::new(real);
     // What is made once, such as locks, is there from here on.
-    run(&mut scene.ceremony()).expect(0);
-    scene.remove();
-    let undisturbed = Run::undisturbed(scene.plant.place(), Counted::Files);
-    run(undisturbed.on(&mut scene.ceremony())).expect(0);
-    undisturbed.close();
+    run(&mut ceremony(&scene)).expect(0);
+    remove(&scene);
+    let undisturbed = scene.undisturbed(&mut ceremony(&scene), 0);
     let mut files = vec!["state/identity", "/g1.installed", "/g1.copy", "/g1.place"];
     if matches!(scene.real, Real::Tpm(_)) {
         files.push("state/element.tpm");
@@ -92,11 +65,11 @@ fn step_4_cut_off(real: Real, every: usize) {
         .only(|call| call.program.starts_with("akmd enroll"))
         .only(|_| everything() || before.replace(before.get() + 1).is_multiple_of(every));
     assert!(sweep.calls().len() >= 30 / every, "{:?}", sweep.calls());
-    scene.remove();
+    remove(&scene);
     let mut turn = 0;
     sweep.carry_out(&[], &[Order::AllDie, Order::Die, Order::Fail], |point| {
         let disturbed = point.run(scene.plant.place());
-        let done = run(disturbed.on(&mut scene.ceremony()));
+        let done = run(disturbed.on(&mut ceremony(&scene)));
         scene.plant.kill(NODE);
         disturbed.mend();
         match (point.order, done.code) {
@@ -107,16 +80,13 @@ fn step_4_cut_off(real: Real, every: usize) {
             }
             _ => panic!("{point:?}: {done:?}"),
         }
-        scene.go_on(point, turn);
+        go_on(&scene, point, turn);
         turn += 1;
-        scene.check_one_node();
-        scene.remove();
+        check_one_node(&scene);
+        remove(&scene);
         disturbed.is_carried_out()
     });
-    let (spec, keys) = (scene.real.spec(), scene.real.keys());
-    let mut arguments = vec!["element", "test", &spec];
-    arguments.extend(keys.iter().map(String::as_str));
-    scene.plant.akm(&arguments).expect(0);
+    run(&mut scene.with_keys(&["element", "test", &scene.real.spec()])).expect(0);
 }
 
 #[test]
@@ -144,8 +114,8 @@ fn check_told_and_goes_on(scene: &Scene, when: &str, done: &Done, words: &[&str]
     assert_eq!(completed, 3, "{when}: {done:?}");
     assert_eq!(scene.plant.node(NODE)["status"], "provisioning");
     scene.resume().expect(0);
-    scene.check_one_node();
-    scene.remove();
+    check_one_node(scene);
+    remove(scene);
 }
 
 #[test]
@@ -153,7 +123,7 @@ fn a_tpm_that_is_killed_in_step_4_is_told_and_a_resume_ends_in_one_node() {
     let mut scene = Scene::new(Real::Mortal(MortalTpm::start()));
     // While it makes what it needs, and while it takes the root.
     for at in [3, 14, 40] {
-        let mut ceremony = scene.ceremony();
+        let mut ceremony = ceremony(&scene);
         let Real::Mortal(tpm) = &mut scene.real else { unreachable!("a TPM") };
         let done = tpm.killed_at(at, &mut ceremony);
         check_told_and_goes_on(&scene, &format!("killed at command {at}"), &done, &["swtpm"]);
@@ -165,7 +135,7 @@ fn a_card_that_loses_power_in_step_4_is_told_and_a_resume_ends_in_one_node() {
     let mut scene = Scene::new(Real::card());
     for at in ["1", "2", "3"] {
         put_in_again(&mut scene.real, &["--lose-power-at-write", at]);
-        let done = run(&mut scene.ceremony());
+        let done = run(&mut ceremony(&scene));
         let Real::Card(card, _) = &mut scene.real else { unreachable!("a card") };
         assert_eq!(card.end().and_then(|status| status.code()), Some(3), "power was lost");
         put_in_again(&mut scene.real, &[]);

@@ -1,7 +1,7 @@
 //! The main job as a user does it: from nothing to messages in all directions.
 
 /// The example of the client, run as it stands there.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "its `main` is for whoever starts it by itself")]
 #[path = "../../akm-client/examples/ask.rs"]
 mod ask;
 mod support;

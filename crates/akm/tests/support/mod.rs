@@ -6,6 +6,7 @@ pub(crate) mod elements;
 pub(crate) mod faults;
 pub(crate) mod flood;
 pub(crate) mod plant;
+pub(crate) mod scene;
 pub(crate) mod serving;
 pub(crate) mod sshd;
 pub(crate) mod story;
