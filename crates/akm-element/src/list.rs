@@ -1,3 +1,5 @@
+//! Which elements this machine has.
+
 use akm_core::element::{Description, Protection};
 
 /// An element that this machine may have.

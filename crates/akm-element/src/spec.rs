@@ -1,3 +1,5 @@
+//! The one line of text that names an element.
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

@@ -1,3 +1,5 @@
+//! Wrapping a root for an element, at the module.
+
 use akm_core::element::{Description, Root};
 use akm_core::secret::Secret;
 use zeroize::Zeroizing;

@@ -1,3 +1,5 @@
+//! Why a measurement did not come about.
+
 use std::path::{Path, PathBuf};
 
 /// Why nothing could be measured.

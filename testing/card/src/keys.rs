@@ -1,3 +1,5 @@
+//! The static keys of a card, out of a file of keys.
+
 use std::fmt;
 
 use zeroize::Zeroizing;

@@ -1,3 +1,5 @@
+//! The card against whole exchanges that other software has computed, and against whoever disturbs it.
+
 use std::collections::HashMap;
 
 use super::*;

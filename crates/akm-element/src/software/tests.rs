@@ -1,3 +1,5 @@
+//! The software element: the suite, its file, and what is done to that.
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;

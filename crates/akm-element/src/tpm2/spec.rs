@@ -1,3 +1,5 @@
+//! The part of an element's name that says which TPM it is.
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

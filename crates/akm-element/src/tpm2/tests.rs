@@ -1,3 +1,5 @@
+//! The TPM element on swtpm: the suite, and what somebody who has the TPM can do to it.
+
 mod extraction;
 mod interrupted;
 
