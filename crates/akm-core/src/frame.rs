@@ -10,7 +10,7 @@ use siphasher::sip::SipHasher;
 use subtle::ConstantTimeEq;
 
 use crate::crypto::{NONCE_LENGTH, TAG_LENGTH};
-use crate::sds::{HeaderKey, Tag};
+use crate::sds::{HeaderKey, Kind, Tag};
 
 /// Length of the header in bytes; all of it is associated data.
 pub const HEADER_LENGTH: usize = 28;
@@ -39,6 +39,15 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
+    /// Whether a relationship of this kind carries such a frame with this body.
+    pub(crate) fn fits(self, relationship: Kind, body: &[u8]) -> bool {
+        match self {
+            Self::Hello => body.is_empty(),
+            Self::Data => relationship == Kind::Communication,
+            Self::Management => relationship == Kind::Provisioning,
+        }
+    }
+
     /// The kind of a number; `None` if there is no such kind.
     pub fn from_number(number: u8) -> Option<Self> {
         match number {

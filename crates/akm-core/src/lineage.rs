@@ -28,7 +28,9 @@ use core::time::Duration;
 use crate::element::{ElementError, Root};
 use crate::frame::{FrameKind, Header, is_signed};
 use crate::sds::{HeaderKey, SynchronizedDataSet, Tag};
-use crate::session::{Input, Instant, Membership, Output, Phase, Session, SessionError, Surroundings};
+use crate::session::{
+    Input, Instant, Membership, Opener, Output, Phase, Sealer, Session, SessionError, Surroundings,
+};
 
 /// A member that is behind is told so at most once in this time.
 const TELL_WITHIN: Duration = Duration::from_secs(1);
@@ -446,6 +448,32 @@ impl<T> Lineage<T> {
         self.entry(self.main()?)
     }
 
+    /// Lends sealing in the generation in force: [`Session::lend_sealing`]. It is recalled when another is.
+    pub fn lend_sealing(&mut self) -> Option<Sealer> {
+        let generation = self.main()?;
+        self.held.get_mut(&generation)?.session.lend_sealing()
+    }
+
+    /// Lends opening in the generation in force: [`Session::lend_opening`].
+    pub fn lend_opening(&mut self) -> Option<Opener> {
+        let generation = self.main()?;
+        self.held.get_mut(&generation)?.session.lend_opening()
+    }
+
+    /// Takes sealing back for the generation that lent it. If that is gone it is dropped.
+    pub fn take_back_sealing(&mut self, sealer: Sealer) {
+        if let Some(held) = self.held.values_mut().find(|held| held.session.has_lent_sealer(&sealer)) {
+            held.session.take_back_sealing(sealer);
+        }
+    }
+
+    /// Takes opening back for the generation that lent it. If that is gone it is dropped.
+    pub fn take_back_opening(&mut self, opener: Opener) {
+        if let Some(held) = self.held.values_mut().find(|held| held.session.has_lent_opener(&opener)) {
+            held.session.take_back_opening(opener);
+        }
+    }
+
     /// What the host keeps beside a generation.
     pub fn data_mut(&mut self, generation: u32) -> Option<&mut T> {
         self.held.get_mut(&generation).map(|held| &mut held.data)
@@ -530,7 +558,9 @@ impl<T> Lineage<T> {
             }
         }
         for (generation, ends) in closing {
-            self.held.get_mut(&generation).expect("it was found there").ends = Some(ends);
+            let held = self.held.get_mut(&generation).expect("it was found there");
+            held.ends = Some(ends);
+            held.session.recall_sealing();
         }
         self.end(over);
     }

@@ -15,8 +15,8 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet, Tag};
 use akm_core::secret::Secret;
 use akm_core::session::{
-    Event, Input, Instant, Membership, Options, Output, Phase, Record, Rejection, Session, SessionError,
-    Standing, Surroundings,
+    Event, Input, Instant, Membership, NotSealed, Options, Output, Phase, Record, Rejection, Session,
+    SessionError, Standing, Surroundings,
 };
 use akm_core::tree::Place;
 use support::CountingRandom;
@@ -595,6 +595,27 @@ fn a_member_in_the_generation_before_moves_on_and_is_followed_while_that_is_open
     group[0].hears(&hello[0]);
     let frame = group[1].send(b"in the next epoch of the first");
     assert_eq!(group[0].hears(&frame).bodies(), [&b"in the next epoch of the first"[..]]);
+}
+
+#[test]
+fn what_a_generation_lent_is_recalled_when_the_next_is_in_force_and_taken_back_by_the_one_that_lent_it() {
+    let (first, mut group) = group(2);
+    let second = issue(2, 1, &[0, 1], 2, Some(&first));
+    for member in &mut group {
+        member.install(&second).unwrap();
+    }
+    let begins = group[0].send(b"begins an epoch");
+    group[1].hears(&begins);
+    let mut sealer = group[0].lineage.lend_sealing().expect("it has sent");
+    let mut frame = Vec::new();
+    sealer.seal(FrameKind::Data, b"by another thread", &mut frame).unwrap();
+    assert_eq!(group[1].hears(&frame).bodies(), [&b"by another thread"[..]]);
+    group[0].activate(2);
+    assert_eq!(sealer.seal(FrameKind::Data, b"x", &mut frame), Err(NotSealed::TakeBack));
+    let in_second = group[0].send(b"in the second");
+    assert_eq!(group[1].hears(&in_second).bodies(), [&b"in the second"[..]]);
+    group[0].lineage.take_back_sealing(sealer);
+    assert!(group[0].lineage.sessions().all(|session| !session.has_lent()));
 }
 
 #[test]

@@ -34,6 +34,7 @@ impl Session {
         if OVERHEAD + body.len() > self.frame_max() {
             return Err(SessionError::TooLong { most: self.body_max() });
         }
+        self.claim_sealing()?;
         let current = self.epochs.current.as_ref().filter(|_| self.epochs.own);
         let cause = match current {
             None => Some(Cause::Start),
@@ -104,6 +105,7 @@ impl Session {
         cause: Cause,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
+        self.claim_sealing()?;
         self.begin_epoch(cause, Recipients::Others, FrameKind::Hello, &[], surroundings)
     }
 
@@ -179,6 +181,7 @@ impl Session {
     fn go_on_from(&mut self, place: Place, now: Instant) {
         self.stage = Stage::active(place);
         self.epochs.start_over();
+        self.lent.start_over();
         self.due.start_over(now, self.options.hello_at_start && self.stage.is_established());
     }
 
@@ -192,6 +195,7 @@ impl Session {
     fn enter(&mut self, place: Place, epoch: OpenEpoch, cause: Cause, now: Instant) {
         let number = epoch.number;
         let was_low = LAST_EPOCH - self.epoch_or_zero() <= EPOCHS_LOW;
+        self.lent.enter();
         self.epochs.enter(epoch, self.membership.policy().overlap, now);
         self.stage.move_to(place);
         self.due.enter(now);

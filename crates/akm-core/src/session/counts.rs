@@ -23,6 +23,15 @@ impl Counts {
         self.rejections[reason as usize] += 1;
     }
 
+    /// Adds what an opener counted.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (count, more) in self.rejections.iter_mut().zip(&other.rejections) {
+            *count += more;
+        }
+        self.unplaced += other.unplaced;
+        self.delivered += other.delivered;
+    }
+
     pub(super) fn rejections(&self, reason: Rejection) -> u64 {
         self.rejections[reason as usize]
     }

@@ -73,6 +73,11 @@ impl Due {
         self.wanted = Some(cause);
     }
 
+    /// Whether a trigger has fired, but for age.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
     /// The limit of frames was reached: a reason to move on where there is no other.
     pub(super) fn want_for_frames(&mut self) {
         self.wanted.get_or_insert(Cause::Frames);

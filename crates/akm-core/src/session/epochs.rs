@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use zeroize::Zeroizing;
@@ -38,7 +39,7 @@ pub(super) struct Epochs {
     unproven: VecDeque<Unproven>,
     pub(super) budget: Budget,
     /// Epoch and counter of the latest frame of each member.
-    heard: BTreeMap<u16, (u32, u32)>,
+    pub(super) heard: BTreeMap<u16, (u32, u32)>,
     /// Randomness of the element, mixed into all that is drawn in this start.
     seed: Secret<32>,
     /// Whether this start has made its first frame, in an epoch of its own.
@@ -64,6 +65,12 @@ pub(super) struct OpenEpoch {
 /// A member that was heard in an epoch, under the one salt that it may have there.
 pub(super) struct Sender {
     pub(super) salt: u64,
+    /// `None` while it is lent.
+    pub(super) ear: Option<Ear>,
+}
+
+/// What opens the frames of one member under one salt, each once.
+pub(super) struct Ear {
     key: Box<dyn AeadKey>,
     window: ReplayWindow,
 }
@@ -217,6 +224,12 @@ impl Epochs {
         newest
     }
 
+    /// Notes what an opener heard of a member.
+    pub(super) fn heard_until(&mut self, index: u16, latest: (u32, u32)) {
+        let noted = self.heard.entry(index).or_insert(latest);
+        *noted = latest.max(*noted);
+    }
+
     /// Members of whom the latest frame is remembered.
     pub(super) fn heard(&self) -> usize {
         self.heard.len()
@@ -254,10 +267,13 @@ impl Sender {
     pub(super) fn heard(header: &Header, key: Box<dyn AeadKey>) -> Self {
         let mut window = ReplayWindow::default();
         window.update(header.counter);
-        Self { salt: header.salt, key, window }
+        Self { salt: header.salt, ear: Some(Ear { key, window }) }
     }
+}
 
+impl Ear {
     /// Opens another frame of it into `buffer`, which then holds kind and body.
+    #[inline]
     pub(super) fn open(
         &mut self,
         header: &Header,
@@ -309,24 +325,26 @@ impl Sending {
         self.counter >= FRAMES_PER_KEY || self.bytes + (next + OVERHEAD) as u64 > BYTES_PER_KEY
     }
 
-    /// Seals the next frame into an empty buffer. Each call uses another nonce.
+    /// Seals the next frame behind those that are there. Each call uses another nonce.
     pub(super) fn seal(
         &mut self,
         signature: &Signature<'_>,
         epoch: u32,
         kind: FrameKind,
         body: &[u8],
-        frame: &mut Buffer,
+        frames: &mut Vec<u8>,
     ) {
         let &Signature { key, tag, sender } = signature;
         let (salt, counter) = (self.salt, self.counter);
         let header = Header { class: Class::Session, sender, tag, epoch, salt, counter };
-        frame.reserve(OVERHEAD + body.len());
-        frame.resize(HEADER_LENGTH, 0);
-        header.write(key, frame.first_chunk_mut().expect("it is as long as a header"));
-        frame.push(kind as u8);
-        frame.extend_from_slice(body);
-        frame.extend_from_slice(&[0; TAG_LENGTH]);
+        let start = frames.len();
+        frames.reserve(OVERHEAD + body.len());
+        frames.resize(start + HEADER_LENGTH, 0);
+        frames.push(kind as u8);
+        frames.extend_from_slice(body);
+        frames.extend_from_slice(&[0; TAG_LENGTH]);
+        let frame = &mut frames[start..];
+        header.write(key, frame.first_chunk_mut().expect("it is longer than a header"));
         let (associated, sealed) = frame.split_at_mut(HEADER_LENGTH);
         let (plaintext, tag) = sealed.split_at_mut(1 + body.len());
         tag.copy_from_slice(&self.key.seal(&header.nonce(), associated, plaintext));

@@ -28,6 +28,7 @@ mod epochs;
 mod event;
 mod failsafe;
 mod footprint;
+mod lend;
 mod membership;
 mod outbox;
 mod receive;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use event::{Cause, Event, FoundBack, Phase, Rejection, Way};
 pub use footprint::Footprint;
+pub use lend::{NotSealed, Opened, Opener, Sealer};
 pub use membership::{Membership, NotAMember};
 
 use core::fmt;
@@ -57,7 +59,8 @@ use crate::tree::{NO_EPOCH, Place};
 use counts::Counts;
 use due::{Due, RETRY};
 use epochs::{Epochs, Unproven};
-use outbox::{Next, Outbox, Received, Recipients, Step};
+use lend::Lent;
+use outbox::{Outbox, Recipients, Step};
 use resync::Resync;
 use stage::{Lost, Stage};
 
@@ -90,6 +93,7 @@ pub struct Surroundings<'a> {
 }
 
 /// Something that happened to this node.
+#[derive(Clone, Copy)]
 pub enum Input<'a> {
     /// Bytes came off a transport. Nothing about them is trusted yet.
     Frame(&'a [u8]),
@@ -179,6 +183,9 @@ pub enum SessionError {
     /// An output of the input before is still to be carried out.
     #[error("an output is still to be carried out")]
     OutputPending,
+    /// A part of the session that this input needs is lent: take it back and hand the input in again.
+    #[error("sealing or opening is lent, and not taken back")]
+    Lent,
     /// The element did not answer.
     #[error(transparent)]
     Element(#[from] ElementError),
@@ -226,6 +233,7 @@ pub struct Session {
     header_key: HeaderKey,
     tag: Tag,
     epochs: Epochs,
+    lent: Lent,
     due: Due,
     resync: Option<Resync>,
     outbox: Outbox,
@@ -266,6 +274,7 @@ impl Session {
             header_key,
             tag,
             epochs: Epochs::new(seed),
+            lent: Lent::default(),
             due,
             resync,
             outbox,
@@ -301,23 +310,7 @@ impl Session {
 
     /// The next thing to do.
     pub fn poll(&mut self) -> Output<'_> {
-        match self.outbox.next() {
-            Next::Idle => Output::Idle,
-            Next::Persist(record) => Output::Persist(record),
-            Next::Event(event) => Output::Event(event),
-            Next::Transmit(to, frame) => {
-                self.counts.transmitted += 1;
-                match to {
-                    Recipients::Others => Output::Transmit(frame),
-                    Recipients::One(member) => Output::TransmitTo(member, frame),
-                }
-            }
-            Next::Deliver(Received { index, epoch, kind, newest }, plaintext) => {
-                self.counts.delivered += 1;
-                let from = self.membership.sds().members()[usize::from(index)];
-                Output::Deliver(Delivery { from, index, epoch, kind, newest, payload: &plaintext[1..] })
-            }
-        }
+        self.outbox.next(self.membership.sds().members(), &mut self.counts)
     }
 
     /// The record of the last [`Output::Persist`] is durable. Called out of turn: no effect.

@@ -8,9 +8,11 @@ use core::mem;
 use zeroize::Zeroize;
 
 use super::buffer::Buffer;
+use super::counts::Counts;
 use super::epochs::OpenEpoch;
-use super::{Cause, Event, FoundBack, Instant, Record};
+use super::{Cause, Delivery, Event, FoundBack, Instant, Output, Record};
 use crate::frame::{FrameKind, Header};
+use crate::id::AkmId;
 use crate::sds::{HeaderKey, Kind, Tag};
 use crate::tree::Place;
 
@@ -92,16 +94,6 @@ pub(super) struct Received {
     pub(super) newest: bool,
 }
 
-/// The next thing to be carried out.
-pub(super) enum Next<'o> {
-    Persist(&'o Record),
-    Transmit(Recipients, &'o [u8]),
-    /// Kind and body.
-    Deliver(Received, &'o [u8]),
-    Event(Event),
-    Idle,
-}
-
 /// All that waits to be carried out.
 pub(super) struct Outbox {
     /// Whether what is said here may hold roots: then buffers are wiped before they are used again.
@@ -161,25 +153,52 @@ impl Outbox {
         self.queue.push_back(Queued::Deliver(received, plaintext));
     }
 
-    /// What is to be carried out next. What was handed out before is taken back with it.
-    pub(super) fn next(&mut self) -> Next<'_> {
-        if let Some(pending) = &mut self.pending {
-            pending.offered = true;
-            return Next::Persist(&pending.record);
+    /// What is to be carried out next, counted. What was handed out before is taken back with it.
+    pub(super) fn next<'o>(&'o mut self, members: &[AkmId], counts: &mut Counts) -> Output<'o> {
+        if self.pending.is_some() {
+            return self.offer();
         }
-        let queued = self.queue.pop_front();
-        if !matches!(queued, Some(Queued::Event(_)))
-            && let Some(used) = self.handed_out.take()
-        {
-            keep(&mut self.spare, used, self.holds_roots);
-        }
-        match queued {
-            None => Next::Idle,
-            Some(Queued::Event(event)) => Next::Event(event),
-            Some(Queued::Transmit(to, frame)) => Next::Transmit(to, self.handed_out.insert(frame)),
-            Some(Queued::Deliver(received, plaintext)) => {
-                Next::Deliver(received, self.handed_out.insert(plaintext))
+        match self.queue.pop_front() {
+            None => {
+                self.take_back();
+                Output::Idle
             }
+            Some(Queued::Event(event)) => Output::Event(event),
+            Some(Queued::Transmit(to, frame)) => {
+                counts.transmitted += 1;
+                let frame = self.hand_out(frame);
+                match to {
+                    Recipients::Others => Output::Transmit(frame),
+                    Recipients::One(member) => Output::TransmitTo(member, frame),
+                }
+            }
+            Some(Queued::Deliver(Received { index, epoch, kind, newest }, plaintext)) => {
+                counts.delivered += 1;
+                let from = members[usize::from(index)];
+                let payload = &self.hand_out(plaintext)[1..];
+                Output::Deliver(Delivery { from, index, epoch, kind, newest, payload })
+            }
+        }
+    }
+
+    fn offer(&mut self) -> Output<'_> {
+        match &mut self.pending {
+            Some(pending) => {
+                pending.offered = true;
+                Output::Persist(&pending.record)
+            }
+            None => Output::Idle,
+        }
+    }
+
+    fn hand_out(&mut self, buffer: Buffer) -> &[u8] {
+        self.take_back();
+        self.handed_out.insert(buffer)
+    }
+
+    fn take_back(&mut self) {
+        if let Some(used) = self.handed_out.take() {
+            self.recycle(used);
         }
     }
 
@@ -207,17 +226,13 @@ impl Outbox {
     }
 
     /// Keeps a buffer for the next frame.
-    pub(super) fn recycle(&mut self, buffer: Buffer) {
-        keep(&mut self.spare, buffer, self.holds_roots);
-    }
-}
-
-fn keep(spare: &mut Vec<Buffer>, mut buffer: Buffer, holds_roots: bool) {
-    if holds_roots {
-        buffer.zeroize();
-    }
-    buffer.clear();
-    if buffer.capacity() > 0 && spare.len() < SPARE_MAX {
-        spare.push(buffer);
+    pub(super) fn recycle(&mut self, mut buffer: Buffer) {
+        if self.holds_roots {
+            buffer.zeroize();
+        }
+        buffer.clear();
+        if buffer.capacity() > 0 && self.spare.len() < SPARE_MAX {
+            self.spare.push(buffer);
+        }
     }
 }

@@ -29,6 +29,7 @@ impl Session {
         let result = self.receive_of_session(&header, frame, surroundings);
         if self.counts.unplaced() > before
             && self.stage.is_established()
+            && !self.lent.has_opening()
             && let Some(resync) = &mut self.resync
         {
             resync.heard_unplaced(surroundings.now);
@@ -55,10 +56,17 @@ impl Session {
         if self.stage.is_lost() {
             return self.reject(Rejection::NoPlace, sender);
         }
-        match self.open_in_open_epoch(header, frame) {
-            Some(opened) => self.take_in(header, opened),
-            None => self.receive_in_other_epoch(header, frame, surroundings),
+        self.claim_opening(header)?;
+        let buffer = match self.open_in_open_epoch(header, frame) {
+            Some(Ok(buffer)) => buffer,
+            Some(Err(reason)) => return self.reject(reason, sender),
+            None => return self.receive_in_other_epoch(header, frame, surroundings),
+        };
+        if self.epochs.is_current(header.epoch) {
+            self.due.hear_current();
         }
+        self.accept(header, buffer);
+        Ok(())
     }
 
     /// Opens a frame of an epoch that is open; `None` if this is not one.
@@ -67,7 +75,11 @@ impl Session {
         let (provider, suite) = (self.provider, self.membership.sds().suite());
         let mut buffer = self.outbox.spare();
         let opened = match epoch.senders.get_mut(&header.sender) {
-            Some(known) if known.salt == header.salt => known.open(header, frame, &mut buffer),
+            Some(known) if known.salt == header.salt => match &mut known.ear {
+                Some(ear) => ear.open(header, frame, &mut buffer),
+                // An opener was lost, and what it accepted with it.
+                None => Err(Rejection::EpochTooOld),
+            },
             // Making a key costs work: strangers do not get that far.
             _ if !is_signed(frame, &self.header_key) => Err(Rejection::HeaderSignature),
             known => {
@@ -91,19 +103,6 @@ impl Session {
                 Err(reason)
             }
         })
-    }
-
-    fn take_in(&mut self, header: &Header, opened: Result<Buffer, Rejection>) -> Result<(), SessionError> {
-        match opened {
-            Ok(buffer) => {
-                if self.epochs.is_current(header.epoch) {
-                    self.due.hear_current();
-                }
-                self.accept(header, buffer);
-                Ok(())
-            }
-            Err(reason) => self.reject(reason, Some(header.sender)),
-        }
     }
 
     /// Takes a frame of an epoch that is not open: one that lies ahead, or one that is over.
@@ -176,11 +175,7 @@ impl Session {
 
     /// Whether this relationship carries such a frame.
     pub(super) fn carries(&self, kind: FrameKind, body: &[u8]) -> bool {
-        match kind {
-            FrameKind::Hello => body.is_empty(),
-            FrameKind::Data => self.membership.sds().kind() == Kind::Communication,
-            FrameKind::Management => self.membership.sds().kind() == Kind::Provisioning,
-        }
+        kind.fits(self.membership.sds().kind(), body)
     }
 
     /// Lets a sender that is behind learn of the current epoch.

@@ -4,6 +4,7 @@ mod advance;
 mod behind;
 mod failure;
 mod fixture;
+mod lend;
 mod one;
 mod receive;
 mod resync;

@@ -303,6 +303,7 @@ impl World {
                     Fault::WrongKind => assert!(!fits),
                     Fault::TooLong => assert!(body.len() > most),
                     Fault::NoSuchMember => panic!("it was for all"),
+                    Fault::Lent => panic!("nothing is lent here"),
                     Fault::Element | Fault::UsedUp | Fault::OutputPending => {}
                 }
             }
@@ -512,6 +513,7 @@ enum Fault {
     NoSuchMember,
     UsedUp,
     OutputPending,
+    Lent,
     Element,
 }
 
@@ -524,6 +526,7 @@ impl Fault {
             SessionError::NoSuchMember { .. } => Self::NoSuchMember,
             SessionError::EpochsUsedUp => Self::UsedUp,
             SessionError::OutputPending => Self::OutputPending,
+            SessionError::Lent => Self::Lent,
             SessionError::Element(_) => Self::Element,
         }
     }
