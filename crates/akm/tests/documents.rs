@@ -1,4 +1,5 @@
-//! The documents name everything that an operator can meet, and no test that does not exist.
+//! The documents name everything that an operator can meet, and no test that does not exist; the sources keep the rules
+//! of the house that can be counted.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,18 +36,74 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// All Rust sources below a directory.
-fn sources(directory: &Path) -> Vec<String> {
+/// All Rust sources below a directory, with what is in them.
+fn sources_with_paths(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            found.extend(sources(&path));
+            found.extend(sources_with_paths(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(fs::read_to_string(&path).expect("a source"));
+            let text = fs::read_to_string(&path).expect("a source");
+            found.push((path, text));
         }
     }
     found
+}
+
+fn sources(directory: &Path) -> Vec<String> {
+    sources_with_paths(directory).into_iter().map(|(_, text)| text).collect()
+}
+
+/// All Rust sources of the project, by their paths in it.
+fn all_sources() -> Vec<(PathBuf, String)> {
+    let all: Vec<_> = ["crates", "testing", "examples"]
+        .iter()
+        .flat_map(|directory| sources_with_paths(&repository().join(directory)))
+        .map(|(path, text)| (path.strip_prefix(repository()).expect("a path in it").to_owned(), text))
+        // What was built where a package has a workspace of its own.
+        .filter(|(path, _)| !path.iter().any(|part| part == "target"))
+        .collect();
+    assert!(all.len() > 300, "only {} sources were found", all.len());
+    all
+}
+
+#[test]
+fn every_source_file_opens_with_what_it_is() {
+    let silent: Vec<_> = all_sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(silent.is_empty(), "their first line should say what they are: {silent:#?}");
+}
+
+#[test]
+fn no_source_file_has_a_name_that_says_nothing() {
+    let names = ["utils", "util", "common", "types", "helpers", "helper", "misc"];
+    let idle = |path: &PathBuf| {
+        let mut parts = path.iter();
+        parts.any(|part| names.contains(&part.to_str().unwrap_or_default().trim_end_matches(".rs")))
+    };
+    let idle: Vec<_> = all_sources().into_iter().map(|(path, _)| path).filter(idle).collect();
+    assert!(idle.is_empty(), "{idle:#?}");
+}
+
+#[test]
+fn no_source_file_is_so_long_that_it_is_about_two_things() {
+    // About 600 are aimed at.
+    const LINES_MAX: usize = 640;
+    let is_test = |path: &Path| path.ends_with("tests.rs") || path.iter().any(|part| part == "tests");
+    let long: Vec<_> = all_sources()
+        .into_iter()
+        .filter(|(path, _)| !is_test(path))
+        // Tests in the file do not count.
+        .map(|(path, text)| {
+            (path, text.split("#[cfg(test)]\nmod tests {").next().map_or(0, |text| text.lines().count()))
+        })
+        .filter(|(_, lines)| *lines > LINES_MAX)
+        .collect();
+    assert!(long.is_empty(), "split by concept: {long:#?}");
 }
 
 #[test]
