@@ -26,6 +26,8 @@ mod list;
 #[cfg(feature = "pkcs11")]
 pub mod pkcs11;
 #[cfg(feature = "software")]
+mod random;
+#[cfg(feature = "software")]
 mod roots;
 #[cfg(feature = "software")]
 pub mod software;
@@ -39,6 +41,8 @@ mod wrap;
 pub use akm_core::element::ProvisionableElement;
 #[cfg(feature = "software")]
 pub use list::{Identity, Listed, list};
+#[cfg(feature = "software")]
+pub use random::{SystemRandom, random};
 #[cfg(feature = "software")]
 pub use spec::{ElementSpec, InvalidElementSpec};
 #[cfg(feature = "software")]

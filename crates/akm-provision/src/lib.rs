@@ -23,7 +23,6 @@ pub mod link;
 pub mod lock;
 pub mod mint;
 pub mod names;
-pub mod random;
 pub mod relationship;
 pub mod serve;
 pub mod store;

@@ -24,10 +24,10 @@ use akm_core::session::{
     Cause, Event, Input, Membership, Options, Output, Record, Session, SessionError, Standing, Surroundings,
 };
 use akm_core::tree::Place;
+use akm_element::{SystemRandom, random};
 use akm_transport::{Endpoint, FrameStream, NamedEndpoint};
 
 use crate::lock::{Lock, LockError, LockKey};
-use crate::random::{SystemRandom, random};
 use crate::store::{Node, Store, StoreError};
 use element::VaultElement;
 

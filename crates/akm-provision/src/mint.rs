@@ -13,8 +13,7 @@ use akm_core::sds::{
     Generation, GenerationSecrets, InvalidSds, Kind, ParameterDataVector, SynchronizedDataSet,
 };
 use akm_core::secret::Secret;
-
-use crate::random::random;
+use akm_element::random;
 
 /// What all generations of this module are sealed with.
 const SUITE: Suite = Suite::Aes256Gcm;

@@ -14,23 +14,9 @@ use akm_core::session::{
     Footprint, Input, Instant, Membership, Options, Output, RandomSource, Session, Standing, Surroundings,
 };
 use akm_core::tree::Place;
+use akm_element::{SystemRandom, random};
 
 use crate::error::BenchError;
-
-/// Bytes that nobody knows.
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the system's random generator answers");
-    bytes
-}
-
-pub(crate) struct SystemRandom;
-
-impl RandomSource for SystemRandom {
-    fn fill(&mut self, out: &mut [u8]) {
-        getrandom::fill(out).expect("the system's random generator answers");
-    }
-}
 
 /// The element function in memory.
 pub(crate) struct MemoryElement(pub(crate) Secret<32>);

@@ -20,6 +20,7 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::tree::Place;
+use akm_element::random;
 use akm_element::software::SoftwareElement;
 use akm_node::enrol;
 use akm_node::layout::Layout;
@@ -27,7 +28,6 @@ use akm_node::storage::{Installed, Storage};
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
-use crate::duo::random;
 use crate::error::BenchError;
 use crate::machine::{kibibytes, value};
 use crate::processes::program;

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use akm_element::random;
 use akm_provision::error::CommandError;
-use akm_provision::random::random;
 
 /// How long anything that the demonstration waits for may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,8 +6,9 @@ use std::time::Duration;
 use akm_core::crypto::{AWS_LC, Suite};
 use akm_core::keys::element_function;
 use akm_core::session::Input;
+use akm_element::random;
 
-use crate::duo::{Duo, Member, random};
+use crate::duo::{Duo, Member};
 use crate::error::BenchError;
 use crate::report::Row;
 use crate::rounds::{Effort, in_turn, worked};

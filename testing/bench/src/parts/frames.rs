@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use akm_core::crypto::{AWS_LC, AeadKey, CryptoProvider, NONCE_LENGTH, PORTABLE, Suite, TAG_LENGTH};
 use akm_core::frame::{HEADER_LENGTH, OVERHEAD};
+use akm_element::random;
 
 use crate::allocations::asked;
-use crate::duo::{Duo, Member, random};
+use crate::duo::{Duo, Member};
 use crate::error::BenchError;
 use crate::report::Row;
 use crate::rounds::{Effort, Rounds, in_turn, worked};

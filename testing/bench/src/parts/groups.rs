@@ -13,10 +13,11 @@ use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, Sy
 use akm_core::secret::Secret;
 use akm_core::session::{Input, Instant, Membership, Options, Output, Session, Standing, Surroundings};
 use akm_core::tree::Place;
+use akm_element::{SystemRandom, random};
 
 use super::epochs::{BATCH, Way};
 use crate::allocations::taken;
-use crate::duo::{Duo, Member, MemoryElement, SystemRandom, random};
+use crate::duo::{Duo, Member, MemoryElement};
 use crate::error::BenchError;
 use crate::report::Row;
 use crate::rounds::{Comparison, Effort, Spread, in_turn, worked};

@@ -1,9 +1,10 @@
-//! Random bytes of the system.
+//! Random bytes of the system, which stand in where no element is asked.
 
 use akm_core::session::RandomSource;
 
 /// The random generator of the system.
-pub(crate) struct SystemRandom;
+#[derive(Debug)]
+pub struct SystemRandom;
 
 impl RandomSource for SystemRandom {
     fn fill(&mut self, out: &mut [u8]) {
