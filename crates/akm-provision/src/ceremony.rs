@@ -43,6 +43,7 @@ use akm_core::element::ElementError;
 use akm_core::id::AkmId;
 use akm_element::ElementSpec;
 use akm_target::TargetUrl;
+use akm_transport::{Endpoint, NamedEndpoint};
 
 use crate::error::CommandError;
 use crate::lock::{Lock, LockKey};
@@ -75,8 +76,8 @@ pub struct Order {
     pub stack: Option<PathBuf>,
     /// Where the stack shall listen.
     pub listen: Option<SocketAddr>,
-    /// Where the module and other nodes reach it, as `host:port`.
-    pub endpoint: Option<String>,
+    /// Where the module and other nodes reach it.
+    pub endpoint: Option<NamedEndpoint>,
     /// Configuration for the operator's ssh.
     pub ssh_config: Option<PathBuf>,
     /// The file with the static keys of the card, where the element is one.
@@ -122,8 +123,8 @@ pub fn replace(
     order: &Order,
     observer: &mut dyn Observer,
 ) -> Result<Node, CommandError> {
-    for new in store.nodes_by_target(&order.target.to_string())? {
-        let former = new.replaces.map(|former| store.node_by_id(former)).transpose()?.flatten();
+    for new in store.nodes_by_target(&order.target)? {
+        let former = new.replaces.map(|former| store.node(former)).transpose()?;
         if new.status == NodeStatus::Active && former.is_some_and(|former| former.name == *old) {
             return Ok(new);
         }
@@ -157,7 +158,7 @@ fn provision_as(
     observer: &mut dyn Observer,
 ) -> Result<Node, CommandError> {
     let _held = store.lock(LockKey::Target(order.target.to_string()))?;
-    let here = store.nodes_by_target(&order.target.to_string())?;
+    let here = store.nodes_by_target(&order.target)?;
     if let Some(unfinished) = here.iter().find(|node| node.status == NodeStatus::Provisioning) {
         if order.name.as_ref().is_some_and(|name| *name != unfinished.name) {
             return Err(CommandError::Usage(format!(
@@ -242,13 +243,10 @@ pub fn resume(
 /// Takes the lock of the target at which a node is. Another command may move the node to another target while this one
 /// waits: then the lock of that one.
 fn lock_at_target(store: &Store, id: AkmId) -> Result<(Lock, Node), CommandError> {
-    let find = || {
-        store.node_by_id(id)?.ok_or_else(|| CommandError::Failed(format!("node {id} is gone from the store")))
-    };
-    let mut node = find()?;
+    let mut node = store.node(id)?;
     loop {
-        let held = store.lock(LockKey::Target(node.target.clone()))?;
-        let now = find()?;
+        let held = store.lock(LockKey::Target(node.target.to_string()))?;
+        let now = store.node(id)?;
         if now.target == node.target {
             return Ok((held, now));
         }
@@ -259,27 +257,25 @@ fn lock_at_target(store: &Store, id: AkmId) -> Result<(Lock, Node), CommandError
 /// What was given anew with the command that goes on counts: the port may be what failed.
 fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandError> {
     if let Some(element) = &order.element
-        && element.to_string() != node.element_spec
+        && *element != node.element_spec
     {
         return Err(CommandError::Usage(format!(
             "this ceremony began with the element {}: to take another, give it up first (akm node remove {})",
             node.element_spec, node.name
         )));
     }
-    let listen = order.listen.map(|listen| listen.to_string());
+    let listen = order.listen.map(Endpoint::from);
     let endpoint = match (&order.endpoint, order.listen) {
         (Some(endpoint), _) => Some(endpoint.clone()),
-        (None, Some(listen)) => Some(endpoint_of(listen, &target_of(node)?)?),
+        (None, Some(listen)) => Some(endpoint_of(listen, &target_of(node))?),
         (None, None) => None,
     };
     if let Some(endpoint) = &endpoint {
         let own: Vec<_> = std::iter::once(node.id).chain(node.replaces).collect();
         check_endpoint_is_free(store, &own, endpoint)?;
     }
-    store.revise_node(node.id, listen.as_deref(), endpoint.as_deref(), order.stack.as_deref())?;
-    store
-        .node_by_id(node.id)?
-        .ok_or_else(|| CommandError::Failed(format!("node {} is gone from the store", node.name)))
+    store.revise_node(node.id, listen, endpoint.as_ref(), order.stack.as_deref())?;
+    Ok(store.node(node.id)?)
 }
 
 /// Blames the element.

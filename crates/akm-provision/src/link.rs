@@ -25,7 +25,7 @@ use akm_core::session::{
 };
 use akm_core::tree::Place;
 use akm_element::{SystemRandom, random};
-use akm_transport::{Endpoint, FrameStream, NamedEndpoint};
+use akm_transport::{FrameStream, NamedEndpoint};
 
 use crate::lock::{Lock, LockError, LockKey};
 use crate::store::{Node, Store, StoreError};
@@ -119,7 +119,6 @@ impl From<ElementError> for LinkError {
 pub struct Link<'a> {
     store: &'a Store,
     node: Node,
-    endpoint: String,
     sds: SynchronizedDataSet,
     session: Session,
     element: VaultElement<'a>,
@@ -161,8 +160,7 @@ impl<'a> Link<'a> {
         };
         let membership =
             Membership::new(sds.clone(), store.module().root, header_key, tag).map_err(|_| gone())?;
-        let endpoint = node.endpoint.clone().unwrap_or_default();
-        let stream = connect(node, &endpoint)?;
+        let stream = connect(node)?;
         let clock = Instant::now();
         let mut surroundings = Surroundings {
             now: akm_core::session::Instant::default(),
@@ -173,19 +171,7 @@ impl<'a> Link<'a> {
         let standing = Standing::Active(place);
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
         let node = node.clone();
-        Ok(Self {
-            store,
-            node,
-            endpoint,
-            sds,
-            session,
-            element,
-            seal,
-            stream,
-            clock,
-            has_answered: false,
-            _lock: lock,
-        })
+        Ok(Self { store, node, sds, session, element, seal, stream, clock, has_answered: false, _lock: lock })
     }
 
     /// The node at the other end.
@@ -199,7 +185,7 @@ impl<'a> Link<'a> {
         let body = self.request(Operation::Identify, "identify", &IdentifyRequest { challenge }.emit())?;
         let unproven = |reason: &str| LinkError::Silent {
             node: self.node.name.to_string(),
-            endpoint: self.endpoint.clone(),
+            endpoint: endpoint_text(&self.node),
             reason: reason.to_owned(),
         };
         let answer = IdentifyAnswer::parse(&body).map_err(|_| unproven("its answer cannot be read"))?;
@@ -235,7 +221,7 @@ impl<'a> Link<'a> {
         if !expected_receipt(root, body).equals(&receipt) {
             return Err(LinkError::Silent {
                 node: self.node.name.to_string(),
-                endpoint: self.endpoint.clone(),
+                endpoint: endpoint_text(&self.node),
                 reason: "the receipt of its element is wrong".to_owned(),
             });
         }
@@ -328,7 +314,7 @@ impl<'a> Link<'a> {
         for attempt in 0..ATTEMPTS {
             if lost.take().is_some() {
                 // A node closes a stream that was silent for a while.
-                self.stream = connect(&self.node, &self.endpoint)?;
+                self.stream = connect(&self.node)?;
             }
             let answered = if attempt == 0 {
                 self.ask(id, &request, patience)
@@ -360,7 +346,7 @@ impl<'a> Link<'a> {
         }
         Err(LinkError::Silent {
             node: self.node.name.to_string(),
-            endpoint: self.endpoint.clone(),
+            endpoint: endpoint_text(&self.node),
             reason: "no authentic answer came (where it is the node, akmd status on the device says what it could not \
                      record, or has lost)"
                 .to_owned(),
@@ -446,13 +432,13 @@ impl<'a> Link<'a> {
     }
 
     fn lost(&self, error: &std::io::Error) -> LinkError {
-        unreachable_node(&self.node, &self.endpoint, error)
+        unreachable_node(&self.node, error)
     }
 
     fn unreadable(&self) -> LinkError {
         LinkError::Silent {
             node: self.node.name.to_string(),
-            endpoint: self.endpoint.clone(),
+            endpoint: endpoint_text(&self.node),
             reason: "its answer cannot be read".to_owned(),
         }
     }
@@ -471,24 +457,24 @@ struct Heard {
     was_behind: bool,
 }
 
-/// The endpoint that the text of a node in the store stands for at this moment.
-pub(crate) fn resolve(endpoint: &str) -> std::io::Result<Endpoint> {
-    endpoint.parse::<NamedEndpoint>().map_err(std::io::Error::other)?.resolve()
-}
-
-fn connect(node: &Node, endpoint: &str) -> Result<FrameStream, LinkError> {
-    resolve(endpoint)
+fn connect(node: &Node) -> Result<FrameStream, LinkError> {
+    let unknown = || std::io::Error::other("where it is reached is not known");
+    let endpoint = node.endpoint.as_ref().ok_or_else(unknown).and_then(NamedEndpoint::resolve);
+    endpoint
         .and_then(|endpoint| FrameStream::connect(endpoint, CONNECT))
-        .map_err(|error| unreachable_node(node, endpoint, &error))
+        .map_err(|error| unreachable_node(node, &error))
 }
 
-fn unreachable_node(node: &Node, endpoint: &str, error: &std::io::Error) -> LinkError {
-    let dir = node.target.parse::<akm_target::TargetUrl>().map(|url| url.dir().to_owned());
+fn unreachable_node(node: &Node, error: &std::io::Error) -> LinkError {
     LinkError::Unreachable {
         node: node.name.to_string(),
-        endpoint: endpoint.to_owned(),
+        endpoint: endpoint_text(node),
         reason: error.to_string(),
-        dir: dir.unwrap_or_default(),
+        dir: node.target.dir().to_owned(),
         refused: error.kind() == std::io::ErrorKind::ConnectionRefused,
     }
+}
+
+fn endpoint_text(node: &Node) -> String {
+    node.endpoint.as_ref().map(ToString::to_string).unwrap_or_default()
 }

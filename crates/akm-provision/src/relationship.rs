@@ -31,7 +31,7 @@ use akm_transport::Endpoint;
 
 use crate::ceremony::not_active;
 use crate::error::CommandError;
-use crate::link::{Link, resolve};
+use crate::link::Link;
 use crate::lock::LockKey;
 use crate::mint::{self, Minted};
 use crate::names::{Name, Timestamp};
@@ -232,8 +232,8 @@ fn in_order(asr: &Relationship, mut nodes: Vec<Node>) -> Vec<Node> {
 fn warn_of_loopback(nodes: &[Node], note: &mut dyn FnMut(&str)) {
     let is_loopback = |node: &&Node| {
         node.endpoint
-            .as_deref()
-            .and_then(|endpoint| resolve(endpoint).ok())
+            .as_ref()
+            .and_then(|endpoint| endpoint.resolve().ok())
             .and_then(Endpoint::socket_address)
             .is_some_and(|at| at.ip().is_loopback())
     };

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use akm_core::id::AkmId;
 use akm_target::Target;
+use akm_transport::{Endpoint, NamedEndpoint};
 
 use super::{DEFAULT_PORT, Order};
 use crate::error::CommandError;
@@ -21,8 +22,8 @@ pub(super) fn addresses(
     order: &Order,
     active: Option<&Node>,
     target: &Target,
-) -> Result<(SocketAddr, String), CommandError> {
-    let kept = active.and_then(|active| active.listen.as_ref()?.parse::<SocketAddr>().ok());
+) -> Result<(SocketAddr, NamedEndpoint), CommandError> {
+    let kept = active.and_then(|active| active.listen?.socket_address());
     let listen = match (order.listen, kept) {
         (Some(listen), _) if listen.port() == 0 => {
             return Err(CommandError::Usage("--listen needs a port that is not 0".to_owned()));
@@ -45,10 +46,10 @@ pub(super) fn addresses(
 pub(super) fn check_endpoint_is_free(
     store: &Store,
     own: &[AkmId],
-    endpoint: &str,
+    endpoint: &NamedEndpoint,
 ) -> Result<(), CommandError> {
     let mut others = store.nodes()?.into_iter().filter(|node| !own.contains(&node.id));
-    match others.find(|node| node.endpoint.as_deref() == Some(endpoint)) {
+    match others.find(|node| node.endpoint.as_ref() == Some(endpoint)) {
         None => Ok(()),
         Some(other) => Err(CommandError::Usage(format!(
             "{endpoint} is where node {} is reached: give this one another port with --listen",
@@ -58,23 +59,24 @@ pub(super) fn check_endpoint_is_free(
 }
 
 /// Where a node that listens there is reached, unless the operator says otherwise.
-pub(super) fn endpoint_of(listen: SocketAddr, target: &Target) -> Result<String, CommandError> {
+pub(super) fn endpoint_of(listen: SocketAddr, target: &Target) -> Result<NamedEndpoint, CommandError> {
     if !listen.ip().is_unspecified() {
-        return Ok(listen.to_string());
+        return Ok(Endpoint::from(listen).into());
     }
     let host = target.network_host()?;
     let port = listen.port();
-    Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    let text = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    text.parse().map_err(|error| CommandError::Failed(format!("{text}: {error}")))
 }
 
 /// A port that is free now and that no node of this module was given, running or not.
 fn free_address(store: &Store, ip: IpAddr) -> Result<SocketAddr, CommandError> {
-    let given: Vec<String> = store.nodes()?.into_iter().filter_map(|node| node.listen).collect();
+    let given: Vec<Endpoint> = store.nodes()?.into_iter().filter_map(|node| node.listen).collect();
     loop {
         let port = akm_transport::pick_port(ip)
             .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
         let address = SocketAddr::new(ip, port);
-        if !given.contains(&address.to_string()) {
+        if !given.contains(&address.into()) {
             return Ok(address);
         }
     }

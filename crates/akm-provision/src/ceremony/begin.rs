@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use akm_core::id::AkmId;
 use akm_element::ElementSpec;
+use akm_target::TargetUrl;
+use akm_transport::{Endpoint, NamedEndpoint};
 
 use super::addresses::{addresses, choosing_addresses};
 use super::checks::{check_element, check_name_is_free, check_owner, check_target};
@@ -54,7 +56,7 @@ pub(super) fn accept(
 
     let beginning = Beginning {
         name,
-        target: order.target.to_string(),
+        target: order.target.clone(),
         ssh_config: order.ssh_config.clone(),
         element,
         listen: Some(listen),
@@ -69,11 +71,11 @@ pub(super) fn accept(
 /// What is known of a node before it exists.
 pub(super) struct Beginning {
     pub(super) name: Name,
-    pub(super) target: String,
+    pub(super) target: TargetUrl,
     pub(super) ssh_config: Option<PathBuf>,
     pub(super) element: ElementSpec,
     pub(super) listen: Option<SocketAddr>,
-    pub(super) endpoint: Option<String>,
+    pub(super) endpoint: Option<NamedEndpoint>,
     pub(super) stack: PathBuf,
     pub(super) station: Option<PathBuf>,
     pub(super) replaces: Option<AkmId>,
@@ -101,8 +103,8 @@ pub(super) fn begin(
             name: beginning.name,
             target: beginning.target,
             ssh_config: beginning.ssh_config,
-            element_spec: beginning.element.to_string(),
-            listen: beginning.listen.map(|listen| listen.to_string()),
+            element_spec: beginning.element,
+            listen: beginning.listen.map(Endpoint::from),
             endpoint: beginning.endpoint,
             stack: Some(beginning.stack),
             station: beginning.station,
@@ -129,21 +131,18 @@ pub(super) fn begin(
         })?;
         observer.step(&StepReport { number: step as u8, name, duration, outcome });
     }
-    store.node_by_id(id)?.ok_or_else(|| CommandError::Failed("the node is gone from the store".to_owned()))
+    Ok(store.node(id)?)
 }
 
 /// A device keeps its element when it becomes a new node.
 fn element(order: &Order, active: Option<&Node>) -> Result<ElementSpec, CommandError> {
-    let kept = active.map(|active| active.element_spec.as_str());
+    let kept = active.map(|active| &active.element_spec);
     match (&order.element, kept) {
-        (Some(element), Some(kept)) if element.to_string() != kept => Err(CommandError::Usage(format!(
+        (Some(element), Some(kept)) if element != kept => Err(CommandError::Usage(format!(
             "the element of this device is {kept}: to take another, remove the node first (akm node remove)"
         ))),
-        (Some(element), _) => Ok(element.clone()),
-        (None, kept) => kept
-            .unwrap_or("software")
-            .parse()
-            .map_err(|error| CommandError::Failed(format!("the element of this device: {error}"))),
+        (Some(element), _) | (None, Some(element)) => Ok(element.clone()),
+        (None, None) => Ok(ElementSpec::Software { passphrase_file: None }),
     }
 }
 

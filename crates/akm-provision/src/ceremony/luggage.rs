@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use akm_disk::{DiskError, durable};
-use akm_target::Target;
+use akm_target::{Target, TargetUrl};
 use zeroize::Zeroizing;
 
 use super::FIRST_AT_TARGET;
@@ -29,7 +29,7 @@ pub fn is_filled(store: &Store, node: &Node) -> Result<bool, CommandError> {
 
 /// Whether the ceremony has not come to its target yet.
 pub(super) fn is_at_station(node: &Node) -> bool {
-    node.station.as_deref().is_some_and(|station| node.target == url_of(station))
+    node.station.as_deref().is_some_and(|station| url_of(station).is_ok_and(|url| url == node.target))
 }
 
 /// Sends the state after its element, where it has not arrived: the stack at the target must not run.
@@ -41,9 +41,9 @@ pub(super) fn deliver(store: &Store, node: &Node, target: &Target) -> Result<(),
     }
     let Some(luggage) = pack(node)? else { return Ok(()) };
     store.complete_step(node.id, FIRST_AT_TARGET)?;
-    let node = store.node_by_id(node.id)?.ok_or_else(|| gone(node))?;
+    let node = store.node(node.id)?;
     // Another command may have chosen another target just before.
-    if node.target != target.url().to_string() {
+    if node.target != *target.url() {
         return Err(is_elsewhere(&node));
     }
     Ok(target.deliver_state(&luggage)?)
@@ -88,7 +88,10 @@ pub(super) fn not_sent(store: &Store, node: &Node) -> Result<Option<Node>, Comma
     };
     let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
     let is_here = completed < FIRST_AT_TARGET && !is_at_station(node);
-    Ok(is_here.then(|| Node { target: url_of(station), ssh_config: None, ..node.clone() }))
+    if !is_here {
+        return Ok(None);
+    }
+    Ok(Some(Node { target: url_of(station)?, ssh_config: None, ..node.clone() }))
 }
 
 /// The target of the node is settled: what was sent there goes to no other.
@@ -101,12 +104,10 @@ pub(super) fn is_elsewhere(node: &Node) -> CommandError {
     ))
 }
 
-pub(super) fn url_of(station: &Path) -> String {
+pub(super) fn url_of(station: &Path) -> Result<TargetUrl, CommandError> {
     format!("local:{}", station.display())
-}
-
-pub(super) fn gone(node: &Node) -> CommandError {
-    CommandError::Failed(format!("node {} is gone from the store", node.name))
+        .parse()
+        .map_err(|error| CommandError::Failed(format!("{}: {error}", station.display())))
 }
 
 pub(super) fn unusable(error: DiskError) -> CommandError {

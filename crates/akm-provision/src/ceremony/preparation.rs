@@ -1,7 +1,7 @@
 //! What the stack at a target says of itself: whose node the device is, and what its element needs.
 
 use akm_core::enrolment::Preparation;
-use akm_target::{Target, TargetUrl};
+use akm_target::Target;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -9,12 +9,8 @@ use crate::error::CommandError;
 use crate::store::Node;
 
 /// The target of a node.
-pub(super) fn target_of(node: &Node) -> Result<Target, CommandError> {
-    let url: TargetUrl = node
-        .target
-        .parse()
-        .map_err(|error| CommandError::Failed(format!("the target of node {}: {error}", node.name)))?;
-    Ok(Target::new(url, node.ssh_config.as_deref()))
+pub(super) fn target_of(node: &Node) -> Target {
+    Target::new(node.target.clone(), node.ssh_config.as_deref())
 }
 
 /// Asks a stack that is there already who it is; `None` if it does not even run. A device with state

@@ -168,7 +168,7 @@ enum AtTarget {
 
 /// Erases a node through the installer's channel, and nobody else.
 fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Result<AtTarget, CommandError> {
-    let target = target_of(node)?;
+    let target = target_of(node);
     let probe = target.probe();
     // Its target was chosen, and nothing has come there: all that there is of it is at the station.
     if let Some(node) = luggage::not_sent(store, node)?
@@ -238,7 +238,7 @@ fn reset(target: &Target, node: &Node) -> Result<Reset, CommandError> {
         output => output?,
     };
     // A software element is a file of the state, and goes with it.
-    let goes_with_state = matches!(node.element_spec.parse(), Ok(ElementSpec::Software { .. }));
+    let goes_with_state = matches!(node.element_spec, ElementSpec::Software { .. });
     if output.code == Some(0) || goes_with_state {
         return Ok(Reset::Done);
     }

@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 
 use akm_disk::private::{Links, make_directory};
 use akm_element::ElementSpec;
-use akm_target::TargetUrl;
 
 use super::addresses::{addresses, choosing_addresses};
 use super::begin::{Beginning, begin};
 use super::checks::{check_is_free, check_is_nobodys, check_name_is_free, check_target, stack_beside_us};
-use super::luggage::{gone, is_at_station, is_elsewhere, is_filled, unusable, url_of};
+use super::luggage::{is_at_station, is_elsewhere, is_filled, unusable, url_of};
 use super::preparation::target_of;
 use super::steps::{Steps, run_from, timed};
 use super::{FIRST_AT_TARGET, Observer, Order, cards, element_failed};
@@ -62,7 +61,7 @@ pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -
     let node = match unfinished(store, name)? {
         Some(node) => {
             check_waits_here(&node)?;
-            if node.element_spec != order.element.to_string() {
+            if node.element_spec != order.element {
                 return Err(CommandError::Usage(format!(
                     "this ceremony began with the element {}: to take another, give it up first (akm node remove \
                      {name})",
@@ -75,8 +74,8 @@ pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -
         None => create(store, order, observer)?,
     };
     // As whoever goes on with it, or gives it up, by its name.
-    let _here = store.lock(LockKey::Target(node.target.clone()))?;
-    let node = store.node_by_id(node.id)?.ok_or_else(|| gone(&node))?;
+    let _here = store.lock(LockKey::Target(node.target.to_string()))?;
+    let node = store.node(node.id)?;
     check_waits_here(&node)?;
     fill(store, &node, order.card_keys.as_deref(), observer)
 }
@@ -96,7 +95,7 @@ pub(super) fn fill(
     if let Some(parent) = station.parent() {
         make_directory(parent, Links::Followed).map_err(unusable)?;
     }
-    let target = target_of(node)?;
+    let target = target_of(node);
     let mut steps = Steps::new(store, node.id, &target, card_keys);
     let filled = steps
         .install()
@@ -110,7 +109,7 @@ pub(super) fn fill(
     for note in steps.notes() {
         observer.note(note);
     }
-    store.node_by_id(node.id)?.ok_or_else(|| gone(node))
+    Ok(store.node(node.id)?)
 }
 
 /// The ceremony waits until the element is in its target: what the operator is told, and exit code 6.
@@ -137,11 +136,10 @@ pub fn arrive(
         })
     };
     let mut node = find()?;
-    let target_text = order.target.to_string();
-    let _where_it_was = if node.target == target_text {
+    let _where_it_was = if node.target == order.target {
         None
     } else {
-        let held = store.lock(LockKey::Target(node.target.clone()))?;
+        let held = store.lock(LockKey::Target(node.target.to_string()))?;
         // Another command may have gone on with it, or given it up, while this one waited.
         node = find()?;
         Some(held)
@@ -153,7 +151,7 @@ pub fn arrive(
         )));
     }
     let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
-    if !is_at_station(&node) && node.target != target_text && completed >= FIRST_AT_TARGET {
+    if !is_at_station(&node) && node.target != order.target && completed >= FIRST_AT_TARGET {
         return Err(is_elsewhere(&node));
     }
     if !is_filled(store, &node)? {
@@ -161,10 +159,11 @@ pub fn arrive(
             "the element of node {name} is not filled yet: plug it in here and run akm provision --resume {name}"
         )));
     }
-    let mut here = store.nodes_by_target(&target_text)?.into_iter();
+    let mut here = store.nodes_by_target(&order.target)?.into_iter();
     if let Some(other) = here.find(|other| other.id != node.id) {
         return Err(CommandError::Exists(format!(
-            "{target_text} is node {other} of this module: remove that first (akm node remove {other})",
+            "{} is node {other} of this module: remove that first (akm node remove {other})",
+            order.target,
             other = other.name
         )));
     }
@@ -177,16 +176,16 @@ pub fn arrive(
         let own = (!is_at_station(&node)).then_some(&node);
         let (listen, endpoint) = addresses(store, order, own, &target)?;
         let settled = Settled {
-            target: target_text,
+            target: order.target.clone(),
             ssh_config: order.ssh_config.clone(),
             element_spec: element,
-            listen: listen.to_string(),
+            listen: listen.into(),
             endpoint,
             stack: Some(stack),
         };
         store.settle_node(node.id, &settled)?;
     }
-    let node = store.node_by_id(node.id)?.ok_or_else(|| gone(&node))?;
+    let node = store.node(node.id)?;
     run_from(store, &node, order.card_keys.as_deref(), observer)
 }
 
@@ -202,12 +201,10 @@ fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Re
     cards::wrap_keys(store, &description, order.card_keys.as_deref())?;
     let id = mint::akm_id();
     let station = store.home().join(STATIONS).join(id.to_string());
-    let target: TargetUrl = url_of(&station)
-        .parse()
-        .map_err(|error| CommandError::Failed(format!("{}: {error}", station.display())))?;
+    let target = url_of(&station)?;
     let beginning = Beginning {
         name: order.name.clone(),
-        target: target.to_string(),
+        target,
         ssh_config: None,
         element: order.element.clone(),
         listen: None,
@@ -220,17 +217,16 @@ fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Re
 }
 
 /// The element by its name at the target: of the same kind, since what it holds is.
-fn element_there(node: &Node, given: Option<&ElementSpec>) -> Result<String, CommandError> {
+fn element_there(node: &Node, given: Option<&ElementSpec>) -> Result<ElementSpec, CommandError> {
     let Some(given) = given else { return Ok(node.element_spec.clone()) };
-    let kind = |text: &str| text.split(':').next().unwrap_or_default().to_owned();
-    let given = given.to_string();
-    if kind(&given) != kind(&node.element_spec) {
+    let kind = |spec: &ElementSpec| spec.to_string().split(':').next().map(str::to_owned);
+    if kind(given) != kind(&node.element_spec) {
         return Err(CommandError::Usage(format!(
             "the element of node {} was filled as {}: {given} is of another kind",
             node.name, node.element_spec
         )));
     }
-    Ok(given)
+    Ok(given.clone())
 }
 
 fn check_waits_here(node: &Node) -> Result<(), CommandError> {

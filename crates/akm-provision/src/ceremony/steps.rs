@@ -35,7 +35,7 @@ pub(super) fn run_from(
     if store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
         return Err(CommandError::Failed("the store lost the first two steps of this ceremony".to_owned()));
     }
-    let target = target_of(node)?;
+    let target = target_of(node);
     let hint = format!("when that is mended: akm provision --resume {}", node.name);
     let mut steps = Steps::new(store, node.id, &target, card_keys);
     catch_up_journal(store, node)?;
@@ -56,9 +56,7 @@ pub(super) fn run_from(
     for note in steps.notes() {
         observer.note(note);
     }
-    store
-        .node_by_id(node.id)?
-        .ok_or_else(|| CommandError::Failed(format!("node {} is gone from the store", node.name)))
+    Ok(store.node(node.id)?)
 }
 
 /// Runs a step and writes it into the journal.
@@ -132,9 +130,7 @@ impl<'a> Steps<'a> {
     }
 
     fn node(&self) -> Result<Node, CommandError> {
-        self.store
-            .node_by_id(self.id)?
-            .ok_or_else(|| CommandError::Failed("the node is gone from the store".to_owned()))
+        Ok(self.store.node(self.id)?)
     }
 
     /// Step 3: the stack, staged and proved beside what is there, then switched to.
@@ -270,7 +266,7 @@ impl<'a> Steps<'a> {
         }
         Ok(format!(
             "AKM ID and provisioning relationship proved at {}",
-            node.endpoint.as_deref().unwrap_or_default()
+            node.endpoint.as_ref().map(ToString::to_string).unwrap_or_default()
         ))
     }
 
@@ -286,7 +282,7 @@ impl<'a> Steps<'a> {
         // First: once the node is active no command comes back to this.
         self.store.erase_secrets(node.relationship)?;
         let now = Timestamp::now();
-        let replaced = node.replaces.map(|old| self.store.node_by_id(old)).transpose()?.flatten();
+        let replaced = node.replaces.map(|old| self.store.node(old)).transpose()?;
         match replaced.filter(|old| old.status.is_in_force()) {
             Some(old) => {
                 forget_card(self.store, &old)?;
@@ -353,11 +349,8 @@ pub(super) fn release_of(node: &Node, target: &Target) -> Result<Release, Comman
         .as_ref()
         .ok_or_else(|| CommandError::Failed(format!("no stack is recorded for node {}", node.name)))?;
     let stack = Stack::load(path).map_err(|error| CommandError::Failed(error.to_string()))?;
-    let spec: ElementSpec = node
-        .element_spec
-        .parse()
-        .map_err(|error| CommandError::Failed(format!("the element of node {}: {error}", node.name)))?;
-    let config = configuration(node.listen.as_deref().unwrap_or(NO_ADDRESS), &spec);
+    let listen = node.listen.map_or_else(|| NO_ADDRESS.to_owned(), |listen| listen.to_string());
+    let config = configuration(&listen, &node.element_spec);
     Ok(stack.release(&config, target.dir()))
 }
 

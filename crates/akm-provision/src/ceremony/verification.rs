@@ -84,7 +84,7 @@ pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), CommandError
 /// What the stack of a node says of an element that does not answer, over the installer's channel; `None` if it answers,
 /// or nobody can tell.
 pub(crate) fn asks_for_element(node: &Node) -> Option<String> {
-    let target = target_of(node).ok()?;
+    let target = target_of(node);
     // A stack that runs knows whether its element answers it, and has that to itself.
     let running = target.akmd_if_installed(&["status", "--json"], &[]).ok()??;
     if running.code == Some(0) {

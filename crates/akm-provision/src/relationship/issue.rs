@@ -8,7 +8,7 @@ use akm_element::wrap;
 use super::{MemberReport, find_status, for_each};
 use crate::ceremony::wrap_keys;
 use crate::error::CommandError;
-use crate::link::{Link, LinkError, resolve};
+use crate::link::{Link, LinkError};
 use crate::mint::{self, Minted};
 use crate::names::Timestamp;
 use crate::store::{MemberState, Node, Relationship, Store, StoreError};
@@ -242,9 +242,8 @@ impl Texts {
         let mut texts = Self { labels: Vec::new(), endpoints: Vec::new() };
         for member in asr.sds.members() {
             let node = store.node_by_id(*member)?;
-            let endpoint = node.as_ref().and_then(|node| node.endpoint.as_deref()).unwrap_or_default();
-            let address = resolve(endpoint).map(|address| address.to_string()).unwrap_or_default();
-            texts.endpoints.push(address);
+            let endpoint = node.as_ref().and_then(|node| node.endpoint.as_ref()?.resolve().ok());
+            texts.endpoints.push(endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default());
             texts.labels.push(node.map(|node| node.name.to_string()).unwrap_or_default());
         }
         Ok(texts)

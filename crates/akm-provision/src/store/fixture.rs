@@ -65,10 +65,10 @@ impl Fixture {
         NewNode {
             id: AkmId::from_random(random()),
             name: name.parse().unwrap(),
-            target: format!("local:/srv/{name}"),
+            target: format!("local:/srv/{name}").parse().unwrap(),
             ssh_config: None,
-            element_spec: "software".to_owned(),
-            listen: Some("127.0.0.1:4711".to_owned()),
+            element_spec: "software".parse().unwrap(),
+            listen: Some("127.0.0.1:4711".parse().unwrap()),
             endpoint: None,
             stack: None,
             station: None,

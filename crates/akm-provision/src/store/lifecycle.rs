@@ -240,13 +240,14 @@ mod tests {
         let fixture = Fixture::new();
         let id = fixture.create_node("a").id;
         let store = &fixture.store;
-        store.save_addresses(id, "127.0.0.1:4711", "localhost:4711").unwrap();
+        let (listen, endpoint) = ("127.0.0.1:4711".parse().unwrap(), "localhost:4711".parse().unwrap());
+        store.save_addresses(id, listen, &endpoint).unwrap();
         store.save_stack(id, Path::new("/opt/stack"), "0.1.0").unwrap();
         store.save_element(id, &element("7")).unwrap();
         store.save_integrity_code(id, &[3; 32]).unwrap();
         let node = store.node_by_id(id).unwrap().unwrap();
-        assert_eq!(node.listen.as_deref(), Some("127.0.0.1:4711"));
-        assert_eq!(node.endpoint.as_deref(), Some("localhost:4711"));
+        assert_eq!(node.listen, Some(listen));
+        assert_eq!(node.endpoint, Some(endpoint));
         assert_eq!(node.stack.as_deref(), Some(Path::new("/opt/stack")));
         assert_eq!(node.stack_version.as_deref(), Some("0.1.0"));
         assert_eq!(node.element, Some(element("7")));
@@ -331,11 +332,11 @@ mod tests {
             store.settle_node(
                 id,
                 &Settled {
-                    target: target.to_owned(),
+                    target: target.parse().unwrap(),
                     ssh_config: None,
-                    element_spec: "card:any".to_owned(),
-                    listen: "192.0.2.1:47100".to_owned(),
-                    endpoint: "192.0.2.1:47100".to_owned(),
+                    element_spec: "card:any".parse().unwrap(),
+                    listen: "192.0.2.1:47100".parse().unwrap(),
+                    endpoint: "192.0.2.1:47100".parse().unwrap(),
                     stack: None,
                 },
             )
@@ -345,7 +346,7 @@ mod tests {
         store.complete_step(id, 3).unwrap();
         assert!(matches!(settle("local:/one"), Err(StoreError::Refused { .. })));
         settle("local:/two").unwrap();
-        assert_eq!(store.node_by_id(id).unwrap().unwrap().target, "local:/two");
+        assert_eq!(store.node_by_id(id).unwrap().unwrap().target.to_string(), "local:/two");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use akm_core::element::Description;
 use akm_core::id::AkmId;
+use akm_target::TargetUrl;
+use akm_transport::{Endpoint, NamedEndpoint};
 
 use super::rows::{absence, node};
 use super::sql::Sql;
@@ -16,13 +18,18 @@ impl Store {
         self.read(|sql| node::find(sql, id))
     }
 
+    /// A node that was there before, by its AKM ID; refused if it is not there any more.
+    pub fn node(&self, id: AkmId) -> Result<Node, StoreError> {
+        self.read(|sql| require(sql, id))
+    }
+
     /// The node that holds a name: never one that was replaced or removed.
     pub fn node_by_name(&self, name: &Name) -> Result<Option<Node>, StoreError> {
         self.read(|sql| node::find_by_name(sql, name))
     }
 
     /// The nodes in force on a target, oldest first: two while one replaces the other.
-    pub fn nodes_by_target(&self, target: &str) -> Result<Vec<Node>, StoreError> {
+    pub fn nodes_by_target(&self, target: &TargetUrl) -> Result<Vec<Node>, StoreError> {
         self.read(|sql| node::at_target(sql, target))
     }
 
@@ -46,7 +53,12 @@ impl Store {
     }
 
     /// Records where the stack listens and where the module reaches it.
-    pub fn save_addresses(&self, id: AkmId, listen: &str, endpoint: &str) -> Result<(), StoreError> {
+    pub fn save_addresses(
+        &self,
+        id: AkmId,
+        listen: Endpoint,
+        endpoint: &NamedEndpoint,
+    ) -> Result<(), StoreError> {
         self.write(|sql| node::save_addresses(sql, id, listen, endpoint))
     }
 
@@ -54,8 +66,8 @@ impl Store {
     pub fn revise_node(
         &self,
         id: AkmId,
-        listen: Option<&str>,
-        endpoint: Option<&str>,
+        listen: Option<Endpoint>,
+        endpoint: Option<&NamedEndpoint>,
         stack: Option<&Path>,
     ) -> Result<(), StoreError> {
         self.write(|sql| node::revise(sql, id, listen, endpoint, stack))

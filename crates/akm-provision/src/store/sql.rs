@@ -9,6 +9,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use akm_core::id::{AkmId, RelationshipId};
+use akm_element::ElementSpec;
+use akm_target::TargetUrl;
+use akm_transport::{Endpoint, NamedEndpoint};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql};
 
@@ -248,6 +251,24 @@ impl Column for Name {
         String::read(value)?.parse().ok()
     }
 }
+
+/// What stands in a column as its own text.
+macro_rules! texts {
+    ($($kind:ty),+) => { $(
+        impl From<&$kind> for Value<'_> {
+            fn from(value: &$kind) -> Self {
+                value.to_string().into()
+            }
+        }
+
+        impl Column for $kind {
+            fn read(value: Value<'_>) -> Option<Self> {
+                String::read(value)?.parse().ok()
+            }
+        }
+    )+ };
+}
+texts!(TargetUrl, ElementSpec, Endpoint, NamedEndpoint);
 
 impl From<Timestamp> for Value<'_> {
     fn from(at: Timestamp) -> Self {

@@ -145,31 +145,22 @@ pub(super) fn order(arguments: &Arguments) -> Result<Order, CommandError> {
         })?),
         None => None,
     };
-    if let Some(endpoint) = &arguments.endpoint
-        && !is_endpoint(endpoint)
-    {
-        return Err(CommandError::Usage(format!(
-            "--endpoint {endpoint}: a host and a port, as in device.example:47100"
-        )));
-    }
+    let endpoint = match &arguments.endpoint {
+        Some(text) => Some(text.parse().map_err(|_| {
+            CommandError::Usage(format!("--endpoint {text}: a host and a port, as in device.example:47100"))
+        })?),
+        None => None,
+    };
     Ok(Order {
         target,
         name: arguments.name.as_deref().map(name).transpose()?,
         element,
         stack: absolute_path(arguments.stack.as_deref())?,
         listen,
-        endpoint: arguments.endpoint.clone(),
+        endpoint,
         ssh_config: absolute_path(arguments.ssh_config.as_deref())?,
         card_keys: absolute_path(arguments.card_keys.as_deref())?,
         again: arguments.again,
-    })
-}
-
-fn is_endpoint(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty()
-            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:%".contains(&byte))
-            && port.parse::<u16>().is_ok_and(|port| port != 0)
     })
 }
 

@@ -83,7 +83,12 @@ pub(crate) fn replaced(
 }
 
 fn element_text(node: &Node) -> String {
-    node.element.as_ref().map_or_else(|| node.element_spec.clone(), element::text)
+    node.element.as_ref().map_or_else(|| node.element_spec.to_string(), element::text)
+}
+
+/// A dash for what is not known.
+fn or_dash(value: Option<&impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
 fn node_json(node: &Node) -> Value {
@@ -92,12 +97,12 @@ fn node_json(node: &Node) -> Value {
         "akm_id": node.id.to_string(),
         "provisioning_relationship_id": node.relationship.to_string(),
         "status": node.status.as_str(),
-        "target": node.target,
-        "endpoint": node.endpoint,
-        "listen": node.listen,
+        "target": node.target.to_string(),
+        "endpoint": node.endpoint.as_ref().map(ToString::to_string),
+        "listen": node.listen.map(|listen| listen.to_string()),
         "element": element_text(node),
         "element_description": node.element.as_ref().map(element::value),
-        "element_spec": node.element_spec,
+        "element_spec": node.element_spec.to_string(),
         "stack_version": node.stack_version,
         "integrity_code": node.integrity_code.as_ref().map(|code| hexadecimal(code)),
         "created_at": node.created_at.to_string(),
@@ -129,8 +134,8 @@ pub(crate) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
             node.name.as_str(),
             &node.id.to_string(),
             node.status.as_str(),
-            &node.target,
-            node.endpoint.as_deref().unwrap_or("-"),
+            &node.target.to_string(),
+            &or_dash(node.endpoint.as_ref()),
             &node.relationship.to_string(),
         ]));
     }
@@ -182,9 +187,9 @@ pub(crate) fn node(
         row(&["status", node.status.as_str()]),
         row(&["AKM ID", &node.id.to_string()]),
         row(&["provisioning relationship", &node.relationship.to_string()]),
-        row(&["target", &node.target]),
-        row(&["endpoint", node.endpoint.as_deref().unwrap_or("-")]),
-        row(&["listens on", node.listen.as_deref().unwrap_or("-")]),
+        row(&["target", &node.target.to_string()]),
+        row(&["endpoint", &or_dash(node.endpoint.as_ref())]),
+        row(&["listens on", &or_dash(node.listen.as_ref())]),
         row(&["element", &element_text(node)]),
         row(&["stack", node.stack_version.as_deref().unwrap_or("-")]),
         row(&[

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use akm_core::element::{Description, Protection};
 use akm_core::id::{AkmId, RelationshipId};
+use akm_element::ElementSpec;
+use akm_target::TargetUrl;
+use akm_transport::{Endpoint, NamedEndpoint};
 
 use crate::names::{Name, Timestamp};
 use crate::store::StoreError;
@@ -41,16 +44,16 @@ pub struct NewNode {
     pub id: AkmId,
     /// Its name. That of the node which it replaces passes over when it becomes active.
     pub name: Name,
-    /// The target, in normal form.
-    pub target: String,
+    /// The target.
+    pub target: TargetUrl,
     /// Configuration for the operator's ssh.
     pub ssh_config: Option<PathBuf>,
-    /// The element, in the words of the command line.
-    pub element_spec: String,
+    /// The element, as it is called at the target.
+    pub element_spec: ElementSpec,
     /// Where the stack listens.
-    pub listen: Option<String>,
+    pub listen: Option<Endpoint>,
     /// Where the module reaches it.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<NamedEndpoint>,
     /// The stack that the operator chose.
     pub stack: Option<PathBuf>,
     /// The directory here in which its element is filled, where that is done before it is in its target.
@@ -70,16 +73,16 @@ pub struct Node {
     pub name: Name,
     /// Where it stands.
     pub status: NodeStatus,
-    /// The target, in normal form.
-    pub target: String,
+    /// The target.
+    pub target: TargetUrl,
     /// Configuration for the operator's ssh.
     pub ssh_config: Option<PathBuf>,
-    /// The element, in the words of the command line.
-    pub element_spec: String,
+    /// The element, as it is called at the target.
+    pub element_spec: ElementSpec,
     /// Where the stack listens, once chosen.
-    pub listen: Option<String>,
+    pub listen: Option<Endpoint>,
     /// Where the module reaches it, once chosen.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<NamedEndpoint>,
     /// The stack that was installed.
     pub stack: Option<PathBuf>,
     /// The version of that stack.
@@ -103,16 +106,16 @@ pub struct Node {
 /// Where a node is that was begun without its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// The target, in normal form.
-    pub target: String,
+    /// The target.
+    pub target: TargetUrl,
     /// Configuration for the operator's ssh.
     pub ssh_config: Option<PathBuf>,
     /// The element as it is called there.
-    pub element_spec: String,
+    pub element_spec: ElementSpec,
     /// Where the stack listens.
-    pub listen: String,
+    pub listen: Endpoint,
     /// Where the module reaches it.
-    pub endpoint: String,
+    pub endpoint: NamedEndpoint,
     /// The stack, if the operator chose another.
     pub stack: Option<PathBuf>,
 }
@@ -145,7 +148,7 @@ pub(in crate::store) fn find_replacing(sql: Sql<'_>, old: AkmId) -> Result<Optio
 }
 
 /// The nodes in force on a target, oldest first.
-pub(in crate::store) fn at_target(sql: Sql<'_>, target: &str) -> Result<Vec<Node>, StoreError> {
+pub(in crate::store) fn at_target(sql: Sql<'_>, target: &TargetUrl) -> Result<Vec<Node>, StoreError> {
     let query = format!("SELECT * FROM nodes WHERE target = ? AND {IN_FORCE} ORDER BY sequence");
     sql.all(&query, values![target], parse)
 }
@@ -181,11 +184,11 @@ pub(in crate::store) fn insert(
             &node.name,
             holds_name,
             NodeStatus::Provisioning,
-            node.target.as_str(),
+            &node.target,
             node.ssh_config.as_deref(),
-            node.element_spec.as_str(),
-            node.listen.as_deref(),
-            node.endpoint.as_deref(),
+            &node.element_spec,
+            node.listen.as_ref(),
+            node.endpoint.as_ref(),
             node.stack.as_deref(),
             node.station.as_deref(),
             &relationship,
@@ -200,25 +203,25 @@ pub(in crate::store) fn insert(
 pub(in crate::store) fn save_addresses(
     sql: Sql<'_>,
     id: AkmId,
-    listen: &str,
-    endpoint: &str,
+    listen: Endpoint,
+    endpoint: &NamedEndpoint,
 ) -> Result<(), StoreError> {
-    update(sql, id, "listen = ?, endpoint = ?", values![listen, endpoint])
+    update(sql, id, "listen = ?, endpoint = ?", values![&listen, endpoint])
 }
 
 /// Takes over those of these that are given.
 pub(in crate::store) fn revise(
     sql: Sql<'_>,
     id: AkmId,
-    listen: Option<&str>,
-    endpoint: Option<&str>,
+    listen: Option<Endpoint>,
+    endpoint: Option<&NamedEndpoint>,
     stack: Option<&Path>,
 ) -> Result<(), StoreError> {
     update(
         sql,
         id,
         "listen = COALESCE(?, listen), endpoint = COALESCE(?, endpoint), stack = COALESCE(?, stack)",
-        values![listen, endpoint, stack],
+        values![listen.as_ref(), endpoint, stack],
     )
 }
 
@@ -229,11 +232,11 @@ pub(in crate::store) fn settle(sql: Sql<'_>, id: AkmId, settled: &Settled) -> Re
         id,
         "target = ?, ssh_config = ?, element_spec = ?, listen = ?, endpoint = ?, stack = COALESCE(?, stack)",
         values![
-            settled.target.as_str(),
+            &settled.target,
             settled.ssh_config.as_deref(),
-            settled.element_spec.as_str(),
-            settled.listen.as_str(),
-            settled.endpoint.as_str(),
+            &settled.element_spec,
+            &settled.listen,
+            &settled.endpoint,
             settled.stack.as_deref(),
         ],
     )
