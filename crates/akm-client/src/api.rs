@@ -21,10 +21,13 @@ pub const LINE_MAX: usize = 1 << 20;
 pub enum Request {
     /// How the node and its relationships stand.
     Status,
-    /// Seal `data` for every other member of an ASR.
+    /// Seal `data` and send it to every other member of an ASR, or to one.
     Send {
         /// Name or ID of the relationship.
         asr: String,
+        /// Name or AKM ID of the member to which alone it goes; absent: to all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
         /// The bytes, in Base64.
         data: String,
     },

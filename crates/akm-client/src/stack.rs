@@ -41,7 +41,13 @@ impl Stack {
     /// Seals a message for every other member of an ASR, which is named by its name or its ID, and hands it to the
     /// network. Whether it arrives is for the programs to find out.
     pub fn send(&mut self, asr: &str, message: &[u8]) -> Result<(), StackError> {
-        self.order(&Request::Send { asr: asr.to_owned(), data: encode(message) })
+        self.order(&Request::Send { asr: asr.to_owned(), to: None, data: encode(message) })
+    }
+
+    /// The same for one other member alone, named by its name or its AKM ID. The others do not get it, but could read it.
+    pub fn send_to(&mut self, asr: &str, member: &str, message: &[u8]) -> Result<(), StackError> {
+        let (asr, to) = (asr.to_owned(), Some(member.to_owned()));
+        self.order(&Request::Send { asr, to, data: encode(message) })
     }
 
     /// Hands over every message of an ASR that arrives from here on. The connection serves nothing else then.

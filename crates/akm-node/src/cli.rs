@@ -84,15 +84,19 @@ enum Command {
     /// Who this node is
     #[command(after_help = "Example:\n  akmd identify --dir ./n1")]
     Identify,
-    /// Send a message to every other member of an ASR
+    /// Send a message to every other member of an ASR, or to one
     #[command(
-        after_help = "Examples:\n  akmd send line \"hello\" --dir ./n1\n  sensor | akmd send line - --lines --dir ./n1"
+        after_help = "Examples:\n  akmd send line \"hello\" --dir ./n1\n  akmd send line --to n2 \"hello\" --dir ./n1\n  \
+                      sensor | akmd send line - --lines --dir ./n1"
     )]
     Send {
         /// Name or ID of the ASR
         asr: String,
         /// The message; - reads standard input
         text: String,
+        /// Send it to this member alone, by name or AKM ID. The others could read it, but it is not sent to them
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
         /// With -: send each line as a message of its own
         #[arg(long)]
         lines: bool,
@@ -201,8 +205,8 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             }
         },
         Command::Identify => show::identity(&Stack::connect(layout.dir())?.status()?, arguments.json),
-        Command::Send { asr, text, lines } => {
-            let sent = send(&layout, asr, text, *lines)?;
+        Command::Send { asr, text, to, lines } => {
+            let sent = send(&layout, asr, to.as_deref(), text, *lines)?;
             done(json!({ "sent": sent }))
         }
         Command::Listen { asr, count, patience } => {
@@ -332,10 +336,16 @@ fn stop(layout: &Layout) -> Result<(), NodeError> {
 }
 
 /// Returns how many messages were sent.
-fn send(layout: &Layout, asr: &str, text: &str, lines: bool) -> Result<u64, NodeError> {
+fn send(layout: &Layout, asr: &str, to: Option<&str>, text: &str, lines: bool) -> Result<u64, NodeError> {
     let mut stack = Stack::connect(layout.dir())?;
     let mut sent = 0;
-    let mut send_one = |bytes: &[u8]| stack.send(asr, bytes).map(|()| sent += 1);
+    let mut send_one = |bytes: &[u8]| {
+        match to {
+            None => stack.send(asr, bytes),
+            Some(member) => stack.send_to(asr, member, bytes),
+        }
+        .map(|()| sent += 1)
+    };
     let input = std::io::stdin();
     let cannot_read = NodeError::file("cannot read", Path::new("standard input"));
     if text != "-" {

@@ -198,8 +198,8 @@ impl Hub {
     fn serve(&mut self, node: &mut Node, request: Request, lines: mpsc::Sender<String>) {
         let reply = match request {
             Request::Status => node.status().map(|status| Reply::Status(Box::new(status))),
-            Request::Send { asr, data } => match decode(&data) {
-                Some(data) => node.send(&asr, &data, self).map(|()| Reply::Done),
+            Request::Send { asr, to, data } => match decode(&data) {
+                Some(data) => node.send(&asr, to.as_deref(), &data, self).map(|()| Reply::Done),
                 None => Err(NodeError::Usage("data is not Base64".to_owned())),
             },
             Request::Rotate { asr } => node.advance(&asr, self).map(|()| Reply::Done),

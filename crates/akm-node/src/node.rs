@@ -30,7 +30,7 @@ use crate::error::NodeError;
 use crate::layout::Layout;
 use crate::storage::{Identity, Storage};
 use generations::{Former, Held};
-use words::{tell, wish_failed};
+use words::{no_such_member, tell, wish_failed};
 
 /// The verdict on a frame of a generation that is erased here.
 const OLD_GENERATION: &str = "old-generation";
@@ -252,9 +252,19 @@ impl Node {
         replies
     }
 
-    /// Seals a message of an application for every other member.
-    pub fn send(&mut self, asr: &str, payload: &[u8], network: &mut dyn Network) -> Result<(), NodeError> {
-        self.wish(asr, Input::Send(FrameKind::Data, payload), network)
+    /// Seals a message of an application, and sends it to every other member or to the one named.
+    pub fn send(
+        &mut self,
+        asr: &str,
+        to: Option<&str>,
+        payload: &[u8],
+        network: &mut dyn Network,
+    ) -> Result<(), NodeError> {
+        let input = match to {
+            None => Input::Send(FrameKind::Data, payload),
+            Some(member) => Input::SendTo(self.find_member(asr, member)?, FrameKind::Data, payload),
+        };
+        self.wish(asr, input, network)
     }
 
     /// Begins the next epoch of a relationship as soon as its policy allows.
@@ -301,6 +311,34 @@ impl Node {
             (None, _) => Err(NodeError::Usage(format!(
                 "this node has no relationship {asr}; akmd status shows those that it has"
             ))),
+        }
+    }
+
+    /// The other member of an ASR that an application means, by label or ID.
+    fn find_member(&self, asr: &str, member: &str) -> Result<u16, NodeError> {
+        let relationship = &self.relationships[&self.find_in_force(asr)?];
+        let members = relationship.sds.members();
+        let label_of = |at: usize| relationship.member_labels.get(at).map_or("", String::as_str);
+        let wanted = member.parse::<AkmId>().ok();
+        let is_meant =
+            |at: usize| wanted == Some(members[at]) || label_of(at) == member && !member.is_empty();
+        let own = usize::from(relationship.session.membership().index());
+        let mut meant = (0..members.len()).filter(|at| *at != own && is_meant(*at));
+        match (meant.next(), meant.next()) {
+            (Some(at), None) => Ok(u16::try_from(at).expect("a relationship has at most 65,535 members")),
+            (Some(_), Some(_)) => Err(NodeError::Usage(format!(
+                "several members of {asr} are called {member}: name it by its AKM ID (akmd status shows them)"
+            ))),
+            (None, _) if is_meant(own) => {
+                Err(NodeError::Usage(format!("{member} is this node itself: it sends to other members only")))
+            }
+            (None, _) => {
+                let others = (0..members.len()).filter(|at| *at != own).map(|at| match label_of(at) {
+                    "" => members[at].to_string(),
+                    label => label.to_owned(),
+                });
+                Err(no_such_member(asr, member, others))
+            }
         }
     }
 

@@ -77,7 +77,7 @@ fn an_installed_relationship_is_acknowledged_by_the_element_and_staged() {
     let expected = expected_receipt(&asr.secrets.element_root, &body);
     assert!(expected.equals(&receipt.0));
     assert_eq!(station.phase(&asr), "Staged");
-    let refused = station.node().send("asr", b"too early", &mut Recorded::default()).unwrap_err();
+    let refused = station.node().send("asr", None, b"too early", &mut Recorded::default()).unwrap_err();
     assert!(refused.to_string().contains("not active yet"), "{refused}");
     assert_eq!(private_modes(&station.device.state()), [""; 0]);
 
@@ -361,6 +361,34 @@ fn the_source_of_the_newest_frame_is_where_a_member_is() {
     station.restart();
     station.send("asr", b"where you are");
     assert_eq!(station.network.datagrams[0].0, address(5001));
+}
+
+#[test]
+fn a_message_to_one_member_goes_to_that_member_alone() {
+    let mut station = Station::new(1);
+    let (press, oven) = (random_id(), random_id());
+    let asr = Relationship::asr("line", &[station.id(), press, oven])
+        .at(press, "127.0.0.1:9001")
+        .at(oven, "127.0.0.1:9002");
+    station.make_member(&asr);
+    station.send("line", b"to all");
+    station.network.datagrams.clear();
+    let label = format!("label of {oven}");
+    for name in [label, oven.to_string()] {
+        station.send_to("line", &name, b"to the oven").unwrap();
+        let went: Vec<_> = station.network.datagrams.drain(..).map(|(to, _)| to).collect();
+        assert_eq!(went, [address(9002)], "{name}");
+    }
+    let mut refusal = |name: &str| station.send_to("line", name, b"to nobody").unwrap_err().to_string();
+    let own = format!("label of {}", asr.sds.members()[0]);
+    assert!(refusal(&own).contains("is this node itself"));
+    let wrong = refusal("stove");
+    assert!(wrong.contains("no member stove"), "{wrong}");
+    for member in [press, oven] {
+        assert!(wrong.contains(&format!("label of {member}")), "{wrong}");
+    }
+    assert!(!wrong.contains(&own), "{wrong}");
+    assert!(station.network.datagrams.is_empty());
 }
 
 #[test]

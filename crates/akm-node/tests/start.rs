@@ -50,7 +50,7 @@ fn one_state_serves_one_stack() {
 fn rests(station: &mut Station, asrs: &[Relationship], phase: &str) {
     station.start();
     assert_eq!(station.phase(&asrs[0]), phase);
-    let refused = station.node().send("asr-0", b"no", &mut Recorded::default()).unwrap_err();
+    let refused = station.node().send("asr-0", None, b"no", &mut Recorded::default()).unwrap_err();
     assert!(refused.to_string().contains(phase), "{refused}");
     goes_on(station, &asrs[1]);
 }
@@ -353,7 +353,7 @@ fn a_message_whose_epoch_cannot_be_recorded_is_an_error_and_goes_out_once_that_i
     let obstacle = stations[0].device.place(stations[0].id(), asr.id()).with_file_name("g1.place.new");
     fs::create_dir(&obstacle).unwrap();
     let mut network = Recorded::default();
-    let refused = stations[0].node().send("pair", b"first", &mut network);
+    let refused = stations[0].node().send("pair", None, b"first", &mut network);
     assert!(matches!(refused, Err(NodeError::File { .. })), "{refused:?}");
     assert!(network.datagrams.is_empty());
 

@@ -115,7 +115,7 @@ fn the_life_of_a_node_leaves_no_secret_in_freed_memory() {
         let text = format!("message {round}");
         let network = recorded(&secrets, || {
             let mut network = Recorded::default();
-            node.send("line", text.as_bytes(), &mut network).expect("it is sent");
+            node.send("line", None, text.as_bytes(), &mut network).expect("it is sent");
             network
         });
         for (_, frame) in &network.datagrams {

@@ -45,6 +45,27 @@ fn from_nothing_to_messages_in_all_directions() {
 }
 
 #[test]
+fn a_message_to_one_member_is_heard_there_alone() {
+    let plant = Plant::with_nodes(&["a", "b", "c"]);
+    plant.akm(&["asr", "create", "line", "a", "b", "c"]).expect(0);
+    let listeners = ["b", "c"].map(|name| plant.listen(name, "line", 2));
+    let members = plant.relationship("b", "line")["members"].clone();
+    let c = members.as_array().unwrap().iter().find(|member| member["name"] == "c").unwrap();
+    plant.akmd("a", &["send", "line", "--to", "b", "to b alone"]).expect(0);
+    plant
+        .akmd("a", &["send", "line", "--to", c["akm_id"].as_str().unwrap(), "to c, by its AKM ID"])
+        .expect(0);
+    plant.send("a", "line", "to both");
+    let heard = listeners.map(support::plant::Listener::texts);
+    assert_eq!(heard, [["to b alone", "to both"], ["to c, by its AKM ID", "to both"]]);
+
+    let refused = plant.akmd("a", &["send", "line", "--to", "d", "to nobody", "--json"]).expect(2);
+    assert!(refused.stderr.contains("line has no member d; the others are b, c"), "{}", refused.stderr);
+    let refused = plant.akmd("a", &["send", "line", "--to", "a", "to myself"]).expect(2);
+    assert!(refused.stderr.contains("a is this node itself"), "{}", refused.stderr);
+}
+
+#[test]
 fn several_asrs_with_the_same_members_do_not_mix() {
     let plant = Plant::with_nodes(&["a", "b"]);
     let names = ["first", "second", "third"];

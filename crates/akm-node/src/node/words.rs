@@ -6,6 +6,9 @@ use tracing::{debug, error, info, warn};
 use super::generations::Held;
 use crate::error::NodeError;
 
+/// Members that are named to somebody who named none of them.
+const NAMED_AT_MOST: usize = 20;
+
 /// Writes an event of a session into the log.
 pub(super) fn tell((id, generation): Held, label: &str, event: Event) {
     match event {
@@ -56,4 +59,15 @@ pub(super) fn wish_failed(asr: &str, error: SessionError, rests: Option<&str>) -
         SessionError::Element(error) => NodeError::Element(error),
         other => NodeError::Failed(format!("{asr}: {other}")),
     }
+}
+
+/// An application named a member that an ASR does not have, but `others`.
+pub(super) fn no_such_member(asr: &str, member: &str, others: impl Iterator<Item = String>) -> NodeError {
+    let mut others: Vec<String> = others.collect();
+    others.sort();
+    let unnamed = others.len().saturating_sub(NAMED_AT_MOST);
+    others.truncate(NAMED_AT_MOST);
+    let more =
+        if unnamed == 0 { String::new() } else { format!(" and {unnamed} more (akmd status shows them)") };
+    NodeError::Usage(format!("{asr} has no member {member}; the others are {}{more}", others.join(", ")))
 }

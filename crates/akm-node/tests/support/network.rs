@@ -6,6 +6,7 @@ use std::time::Duration;
 use akm_client::RelationshipReport;
 use akm_core::id::AkmId;
 use akm_core::management::Outcome;
+use akm_node::error::NodeError;
 use akm_node::node::{Message, Network, Node, SeenFrame};
 
 use super::device::Device;
@@ -136,7 +137,13 @@ impl Station {
     #[track_caller]
     pub(crate) fn send(&mut self, asr: &str, text: &[u8]) {
         let node = self.running.as_mut().expect("the node runs");
-        node.send(asr, text, &mut self.network).unwrap_or_else(|error| panic!("it is sent: {error}"));
+        node.send(asr, None, text, &mut self.network).unwrap_or_else(|error| panic!("it is sent: {error}"));
+    }
+
+    /// Sends to one member.
+    pub(crate) fn send_to(&mut self, asr: &str, member: &str, text: &[u8]) -> Result<(), NodeError> {
+        let node = self.running.as_mut().expect("the node runs");
+        node.send(asr, Some(member), text, &mut self.network)
     }
 
     /// Takes one datagram; returns what became of it.
