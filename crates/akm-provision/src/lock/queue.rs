@@ -15,6 +15,9 @@ use akm_disk::private::{self, Links, make_directory};
 use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
 
+/// How often a ticket is made anew because its directory went meanwhile.
+const ATTEMPTS: u32 = 1000;
+
 /// Tells the tickets of one process apart.
 static TICKETS: AtomicU64 = AtomicU64::new(0);
 
@@ -49,10 +52,11 @@ impl Queue {
     pub(super) fn join(&self) -> Result<Ticket, DiskError> {
         // All processes of a machine read the same, also where its clock is set meanwhile.
         let came = clock_gettime(ClockId::Boottime);
-        loop {
+        for attempt in 1.. {
+            // The last of others may remove the directory at any moment.
+            let may_be_back = attempt < ATTEMPTS;
             match make_directory(&self.directory, Links::Followed) {
-                // The last of others has just removed it.
-                Err(error) if error.is_missing() => continue,
+                Err(error) if error.is_missing() && may_be_back => continue,
                 made => made?,
             }
             let number = TICKETS.fetch_add(1, Ordering::Relaxed);
@@ -60,7 +64,7 @@ impl Queue {
             let path = self.directory.join(&name);
             let unavailable = |source| DiskError::system("cannot use", &path)(source);
             let file = match open(OpenOptions::new().create_new(true), &path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_back => continue,
                 opened => opened.map_err(unavailable)?,
             };
             file.lock().map_err(unavailable)?;
@@ -69,6 +73,7 @@ impl Queue {
                 return Ok(Ticket { name, path, _file: file });
             }
         }
+        unreachable!("one attempt comes to its end")
     }
 
     /// Who waits beside the holder of this ticket, or at all.
