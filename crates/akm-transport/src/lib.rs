@@ -37,7 +37,7 @@ pub use carrier::{Batch, Capabilities, Carrier, Medium};
 pub use connection::FrameStream;
 pub use endpoint::{Endpoint, NamedEndpoint, NotANamedEndpoint, NotAnEndpoint};
 #[cfg(feature = "std")]
-pub use ports::{bind_pair, pick_port};
+pub use ports::{PORTS, bind_pair, pick_port};
 pub use stream::{FRAME_LENGTH_MAX, FrameReader, StreamError, encode};
 #[cfg(feature = "std")]
 pub use udp::UdpCarrier;

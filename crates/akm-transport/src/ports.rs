@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,9 +16,9 @@ const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// Ports to record: above the well-known services, below those that systems give to outgoing
 /// connections (from 32,768), one of which could hold the port while the node is off.
-const PORTS: Range<u16> = 20_000..32_768;
+pub const PORTS: RangeInclusive<u16> = 20_000..=32_767;
 
-/// How many ports are tried before giving up.
+/// How many ports the system is asked for before giving up.
 const TRIES: usize = 128;
 
 /// Binds UDP and TCP to one port number, both non-blocking. With port 0 the system chooses one that
@@ -28,31 +28,37 @@ const TRIES: usize = 128;
 /// port with nobody. [`ErrorKind::AddrInUse`]: somebody has the port, in UDP or TCP.
 pub fn bind_pair(at: Endpoint) -> io::Result<(UdpCarrier, TcpListener)> {
     let Endpoint::Ip(address) = at;
-    let (udp, tcp) = if address.port() == 0 { first_free(|| Ok(address))? } else { bind_both(address)? };
+    let (udp, tcp) = if address.port() == 0 { bind_any(address)? } else { bind_both(address)? };
     Ok((UdpCarrier::new(udp)?, tcp))
 }
 
-/// A port that is free for UDP and TCP at this address, to be recorded and bound later. Nothing
-/// keeps it until then; it is chosen at random from ports that systems do not give away themselves.
-pub fn pick_port(ip: IpAddr) -> io::Result<u16> {
-    let (udp, _tcp) = first_free(|| {
-        let mut random = [0; 4];
-        getrandom::fill(&mut random)?;
-        let count = u32::from(PORTS.end - PORTS.start);
-        let offset = (u32::from_be_bytes(random) % count) as u16;
-        Ok(SocketAddr::new(ip, PORTS.start + offset))
-    })?;
-    Ok(udp.local_addr()?.port())
+/// One of these ports that is free for UDP and TCP at this address and that is not given yet, to be recorded and bound
+/// later. Nothing keeps it until then. The search begins at random, and looks at each port once at most.
+///
+/// [`ErrorKind::AddrInUse`]: there is none.
+pub fn pick_port(ip: IpAddr, ports: RangeInclusive<u16>, is_given: impl Fn(u16) -> bool) -> io::Result<u16> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random)?;
+    let begin = u32::from_be_bytes(random) as usize % ports.len().max(1);
+    let turned = ports.clone().skip(begin).chain(ports.take(begin));
+    for port in turned.filter(|port| !is_given(*port)) {
+        match bind_both(SocketAddr::new(ip, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(port),
+        }
+    }
+    Err(ErrorKind::AddrInUse.into())
 }
 
-fn first_free(mut candidate: impl FnMut() -> io::Result<SocketAddr>) -> io::Result<(UdpSocket, TcpListener)> {
+fn bind_any(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     for _ in 1..TRIES {
-        match bind_both(candidate()?) {
+        match bind_both(address) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {}
             bound => return bound,
         }
     }
-    bind_both(candidate()?)
+    bind_both(address)
 }
 
 fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
@@ -84,10 +90,6 @@ mod tests {
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const ANY_PORT: Endpoint = Endpoint::Ip(SocketAddr::new(LOCALHOST, 0));
 
-    fn picked() -> Endpoint {
-        SocketAddr::new(LOCALHOST, pick_port(LOCALHOST).unwrap()).into()
-    }
-
     #[test]
     fn udp_and_tcp_get_the_same_port() {
         let (udp, tcp) = bind_pair(ANY_PORT).unwrap();
@@ -104,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_in_either_is_in_use() {
-        let address = picked();
-        let (udp, tcp) = bind_pair(address).unwrap();
+        let (udp, tcp) = bind_pair(ANY_PORT).unwrap();
+        let address = udp.local_endpoint().unwrap();
         assert_eq!(bind_pair(address).unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(udp);
         assert_eq!(bind_pair(address).unwrap_err().kind(), ErrorKind::AddrInUse);
@@ -118,8 +120,8 @@ mod tests {
 
     #[test]
     fn a_port_with_a_connection_that_was_just_closed_can_be_bound_again() {
-        let address = picked();
-        let (udp, tcp) = bind_pair(address).unwrap();
+        let (udp, tcp) = bind_pair(ANY_PORT).unwrap();
+        let address = udp.local_endpoint().unwrap();
         tcp.set_nonblocking(false).unwrap();
         let connected = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
         let (accepted, _) = tcp.accept().unwrap();
@@ -129,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_picked_port_can_be_bound_and_is_not_one_for_outgoing_connections() {
-        let port = pick_port(LOCALHOST).unwrap();
+        let port = pick_port(LOCALHOST, PORTS, |_| false).unwrap();
         assert!(PORTS.contains(&port));
         let address = SocketAddr::new(LOCALHOST, port).into();
         let (udp, tcp) = bind_pair(address).unwrap();
@@ -138,9 +140,23 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_was_given_or_is_taken_is_not_picked() {
+        let (_udp, tcp) = bind_pair(ANY_PORT).unwrap();
+        let taken = tcp.local_addr().unwrap().port();
+        for given in [true, false] {
+            let picked = pick_port(LOCALHOST, taken..=taken, |_| given);
+            assert_eq!(picked.unwrap_err().kind(), ErrorKind::AddrInUse);
+        }
+        for _ in 0..20 {
+            let port = pick_port(LOCALHOST, PORTS, |port| port % 2 == 0).unwrap();
+            assert_eq!(port % 2, 1);
+        }
+    }
+
+    #[test]
     fn an_address_of_another_machine_is_an_error_at_once() {
         let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-        assert_eq!(pick_port(elsewhere).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        assert_eq!(pick_port(elsewhere, PORTS, |_| false).unwrap_err().kind(), ErrorKind::AddrNotAvailable);
         assert_eq!(
             bind_pair(SocketAddr::new(elsewhere, 0).into()).unwrap_err().kind(),
             ErrorKind::AddrNotAvailable

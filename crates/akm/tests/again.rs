@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use akm_core::enrolment::Preparation;
+use akm_counterparts::ports;
 use support::plant::{Plant, bytes_of};
 use support::whole::{check_one_node, query, roots};
 
@@ -81,7 +82,7 @@ fn a_device_that_takes_part_in_asrs_leaves_them_when_it_becomes_a_new_node() {
 fn again_under_another_name_with_other_settings() {
     let plant = Plant::with_nodes(&["a"]);
     let target = plant.target("a");
-    let port = akm_transport::pick_port([127, 0, 0, 1].into()).expect("a free port");
+    let port = ports::port();
     let listen = format!("127.0.0.1:{port}");
     plant.akm(&["provision", &target, "--again", "--name", "pump", "--listen", &listen]).expect(0);
     let node = plant.node("pump");

@@ -11,6 +11,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use akm_counterparts::ports;
 use support::plant::{Done, Plant, run, text_of, wait_until};
 use support::whole::{check_store, query, roots};
 
@@ -155,7 +156,7 @@ fn ceremonies_at_one_target_make_one_node() {
 #[test]
 fn one_address_is_given_to_one_node() {
     let plant = Plant::new();
-    let port = akm_transport::pick_port([127, 0, 0, 1].into()).expect("a free port");
+    let port = ports::port();
     let listen = format!("127.0.0.1:{port}");
     let names = ["a", "b", "c", "d"];
     let targets = names.map(|name| plant.target(name));
@@ -180,7 +181,7 @@ fn one_address_is_given_to_one_node() {
 #[test]
 fn a_hundred_ceremonies_choose_an_address_and_none_is_refused_for_being_one_of_many() {
     let plant = Plant::new();
-    let port = akm_transport::pick_port([127, 0, 0, 1].into()).expect("a free port");
+    let port = ports::port();
     let listen = format!("127.0.0.1:{port}");
     let names: Vec<String> = (0..100).map(|number| format!("n{number}")).collect();
     let targets: Vec<String> = names.iter().map(|name| plant.target(name)).collect();

@@ -247,6 +247,7 @@ impl Ground {
         };
         let mut command = Command::new(AKM);
         command.args(arguments).args(&self.passphrase).env("AKM_HOME", self.plant.home());
+        command.envs([self.plant.ports()]);
         (command, code)
     }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use akm_counterparts::ports;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -353,7 +354,7 @@ impl Ground {
         copy(&plant.dir("a").join("state"), &images.join("earlier node"));
         plant.akm(&["provision", &plant.target("a"), "--name", "a", "--again"]).expect(0);
         // Known where it is reached, and heard from elsewhere: what a hears of that it keeps in a file of its own.
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::port();
         let (listen, endpoint) = (format!("0.0.0.0:{port}"), format!("127.0.0.2:{port}"));
         let target = plant.target("b");
         plant

@@ -7,7 +7,7 @@ mod support {
 
 use std::fs;
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -244,9 +244,9 @@ fn possible_clone() {
     plant.akmd("b", &["stop"]).expect(0);
     copy(&plant.dir("b"), &plant.dir("copy"));
     let config = plant.dir("copy").join("current/akmd.toml");
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let listen = plant.node("b")["listen"].as_str().unwrap().to_owned();
-    let text = fs::read_to_string(&config).unwrap().replace(&listen, &port.to_string());
+    let text = fs::read_to_string(&config).unwrap().replace(&listen, &address.to_string());
     fs::write(&config, text).unwrap();
     plant.start("b");
     plant.start("copy");

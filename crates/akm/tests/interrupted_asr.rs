@@ -10,10 +10,11 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
-use std::net::{TcpListener, UdpSocket};
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use akm_counterparts::ports;
 use akm_element::ElementSpec;
 use serde_json::Value;
 use support::faults::{Counted, Order, Point, Run, Sweep};
@@ -34,7 +35,7 @@ fn nodes(names: &[&str]) -> Plant {
     let stack = plant.small_stack();
     for name in names {
         let target = plant.target(name);
-        let port = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap().port();
+        let port = ports::port();
         let (listen, endpoint) = (format!("0.0.0.0:{port}"), format!("127.0.0.2:{port}"));
         let mut command = vec!["provision", &target, "--name", name, "--stack", &stack];
         if *name == "b" {

@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use akm_counterparts::ports;
 use support::plant::{Done, Plant, run, wait_until};
 use support::sshd::Sshd;
 use support::untouched::{refused, says_in_one_line};
@@ -96,8 +97,7 @@ impl Site {
 
 /// An address on loopback that nobody has.
 fn free_address() -> String {
-    let port = akm_transport::pick_port([127, 0, 0, 1].into()).expect("a free port");
-    format!("127.0.0.1:{port}")
+    format!("127.0.0.1:{}", ports::port())
 }
 
 #[test]

@@ -6,24 +6,33 @@ mod support {
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use support::plant::{Plant, akmd_program, run, wait_until};
 
+/// How many networks there are to choose from.
+const NETWORKS: u32 = 200;
+
 /// Namespaces with one link each to a bridge on which the module is too. All of it goes when this is dropped.
 struct Land {
-    /// Unique on this machine.
+    /// Of the network, and part of all names. Who made the bridge has it to himself on this machine.
     number: u32,
     count: u8,
 }
 
 impl Land {
     fn new(count: u8) -> Self {
-        static LANDS: AtomicU32 = AtomicU32::new(0);
-        let number = (std::process::id() + LANDS.fetch_add(1, Ordering::Relaxed) * 101) % 50_000;
-        let land = Self { number, count };
-        land.ip(&["link", "add", &land.bridge(), "type", "bridge"]);
+        let make = |number| {
+            let bridge = format!("akmb{number}");
+            let done = Command::new("ip").args(["link", "add", &bridge, "type", "bridge"]).output();
+            let done = done.expect("ip is missing: apt-get install iproute2");
+            let told = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert!(done.status.success() || told.contains("File exists"), "{bridge}: {told}");
+            done.status.success()
+        };
+        let number =
+            (0..NETWORKS).map(|offset| (std::process::id() + offset) % NETWORKS).find(|at| make(*at));
+        let land = Self { number: number.expect("a network that nobody has"), count };
         land.ip(&["addr", "add", &format!("{}/24", land.address(254)), "dev", &land.bridge()]);
         land.ip(&["link", "set", &land.bridge(), "up"]);
         for at in 1..=count {
@@ -55,7 +64,7 @@ impl Land {
     }
 
     fn address(&self, at: u8) -> String {
-        format!("10.213.{}.{at}", self.number % 200)
+        format!("10.213.{}.{at}", self.number)
     }
 
     #[track_caller]

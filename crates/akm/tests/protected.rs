@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use akm_counterparts::ports::Ports;
 use support::plant::{AKM, Done, akmd_program, processes_naming, run, signal, wait_until};
 use tempfile::TempDir;
 
@@ -22,11 +23,13 @@ fn is_root() -> bool {
 /// Programs, home and node of an ordinary user; all processes end when this is dropped.
 struct Ordinary {
     place: TempDir,
+    ports: Ports,
 }
 
 impl Ordinary {
     fn new() -> Self {
-        let ordinary = Self { place: tempfile::tempdir().expect("a directory for the test") };
+        let place = tempfile::tempdir().expect("a directory for the test");
+        let ordinary = Self { place, ports: Ports::reserve(4) };
         ordinary.give(ordinary.place(), 0o700);
         // Where the programs of this build are, an ordinary user may have no access.
         let programs = ordinary.place().join("bin");
@@ -73,6 +76,7 @@ impl Ordinary {
             .args(["-c", &format!("{preparation}\nexec \"$@\""), "sh", &program])
             .args(arguments)
             .env("AKM_HOME", self.path("home"))
+            .envs([self.ports.environment()])
             .current_dir(self.place());
         command
     }

@@ -15,6 +15,7 @@ use akm_core::crypto::hash::sha256;
 use akm_core::element::{ProvisionableElement, Root};
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
+use akm_counterparts::ports;
 use akm_element::software::{SoftwareElement, wrap_for_software};
 use support::plant::{AKM, Done, Plant, akmd_program, run, run_with_input};
 use support::untouched::{Picture, akm_refused, akmd_refused, refused, says_in_one_line};
@@ -723,7 +724,7 @@ fn with_a_member_away_nothing_becomes_active_and_the_same_command_goes_on() {
 #[test]
 fn a_host_that_cannot_be_reached_changes_nothing() {
     let plant = Plant::new();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = ports::port();
     let config = plant.place().join("ssh_config");
     fs::write(&config, "").unwrap();
     let target = format!("ssh://root@127.0.0.1:{closed}/opt/akm");
@@ -759,4 +760,22 @@ fn an_element_without_its_passphrase_parks_the_ceremony() {
     plant.akm(&["node", "remove", "b"]).expect(0);
     assert!(!plant.dir("b").exists());
     assert_eq!(plant.nodes().as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_local_target_is_given_a_port_of_those_that_the_environment_names() {
+    let plant = Plant::new();
+    let targets = ["a", "b"].map(|name| plant.target(name));
+    let provision =
+        |target: &str, ports: &str| run(plant.akm_command(&["provision", target]).env("AKM_PORTS", ports));
+    for malformed in ["", "30000", "30099-30000", "0-10", "many"] {
+        says_in_one_line(&provision(&targets[0], malformed).expect(2), &["AKM_PORTS", "30000-30099"]);
+    }
+    let port = ports::port();
+    let one = format!("{port}-{port}");
+    provision(&targets[0], &one).expect(0);
+    assert_eq!(plant.node("a")["listen"], format!("127.0.0.1:{port}"));
+    // It is that of the first node, also while nobody listens there.
+    plant.akmd("a", &["stop"]).expect(0);
+    says_in_one_line(&provision(&targets[1], &one).expect(1), &["no free port"]);
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use akm_counterparts::ports;
 use support::plant::{Plant, text_of, wait_until};
 use support::wire::{Stranger, accepted};
 
@@ -305,7 +306,7 @@ fn what_the_module_said_does_nothing_when_it_is_said_again() {
     plant.provision("b");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let endpoint = listener.local_addr().expect("an address").to_string();
-    let port = akm_transport::pick_port([127, 0, 0, 1].into()).expect("a free port");
+    let port = ports::port();
     let node: SocketAddr = ([127, 0, 0, 1], port).into();
     let kept = eavesdrop(listener, node);
     let (target, listen) = (plant.target("a"), node.to_string());

@@ -1,11 +1,12 @@
 //! A TPM in a process of its own: swtpm.
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::ports::Ports;
 
 /// How long a swtpm may take until it serves.
 const START_TIME: Duration = Duration::from_secs(30);
@@ -15,36 +16,31 @@ const START_TIME: Duration = Duration::from_secs(30);
 pub struct Swtpm {
     directory: TempDir,
     process: Option<Child>,
-    port: u16,
+    ports: Ports,
 }
 
 impl Swtpm {
     /// Starts a TPM that is as from the factory.
     pub fn start() -> Self {
         let directory = TempDir::new().expect("a directory for the state of a swtpm");
-        let mut swtpm = Self { directory, process: None, port: 0 };
-        for _ in 0..50 {
-            swtpm.port = free_ports();
-            if swtpm.try_start() {
-                return swtpm;
-            }
-        }
-        panic!("swtpm finds no free ports")
+        let mut swtpm = Self { directory, process: None, ports: Ports::reserve(2) };
+        assert!(swtpm.try_start(), "swtpm does not start on port {}", swtpm.port());
+        swtpm
     }
 
     /// The port that takes TPM commands; the next one takes control commands.
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports.first()
     }
 
     /// The text that names this TPM as an element.
     pub fn spec(&self) -> String {
-        format!("tpm:swtpm:host=127.0.0.1,port={}", self.port)
+        format!("tpm:swtpm:host=127.0.0.1,port={}", self.port())
     }
 
     /// The text that names this TPM for the tools of tpm2-tools (`TPM2TOOLS_TCTI`).
     pub fn tcti(&self) -> String {
-        format!("swtpm:host=127.0.0.1,port={}", self.port)
+        format!("swtpm:host=127.0.0.1,port={}", self.port())
     }
 
     /// Runs one of tpm2-tools with this TPM; whether it succeeded, and all that it said. Nobody else may be
@@ -77,7 +73,7 @@ impl Swtpm {
     /// Starts it again on the same ports, with the state that it had.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.try_start(), "swtpm does not start again on port {}", self.port);
+        assert!(self.try_start(), "swtpm does not start again on port {}", self.port());
     }
 
     /// Whether it serves. It ends at once where a port is taken.
@@ -85,7 +81,7 @@ impl Swtpm {
         let state = self.directory.path().display();
         let ready = self.directory.path().join("ready");
         let _ = std::fs::remove_file(&ready);
-        let (port, control) = (self.port, self.port + 1);
+        let (port, control) = (self.port(), self.port() + 1);
         let spawned = Command::new("swtpm")
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
             .args(["--tpmstate", &format!("dir={state}")])
@@ -125,19 +121,6 @@ impl Drop for Swtpm {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
-        }
-    }
-}
-
-/// A port that is free, and the next one too. Below those that the system gives to connections.
-fn free_ports() -> u16 {
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    loop {
-        let mut random = [0; 2];
-        getrandom::fill(&mut random).expect("the system gives random bytes");
-        let port = 10_000 + u16::from_ne_bytes(random) % 20_000;
-        if is_free(port) && is_free(port + 1) {
-            return port;
         }
     }
 }

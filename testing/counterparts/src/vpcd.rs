@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 use akm_core::element::ElementError;
 
 use akm_element::card::{CardElement, CardSpec};
+
+use crate::ports::Ports;
 
 /// The service.
 pub const PCSCD: &str = "/usr/sbin/pcscd";
@@ -46,6 +48,7 @@ pub struct Vpcd {
     process: Child,
     place: tempfile::TempDir,
     ports: [u16; 2],
+    _reserved: Ports,
     // Released after the process is gone.
     _turn: MutexGuard<'static, ()>,
 }
@@ -61,7 +64,9 @@ impl Vpcd {
             );
         }
         let place = tempfile::tempdir().expect("a temporary directory");
-        let ports = free_ports();
+        let reserved = Ports::reserve(2);
+        // The driver takes the second for its second reader.
+        let ports = [reserved.first(), reserved.first() + 1];
         let config = place.path().join("config");
         fs::create_dir(&config).expect("a directory");
         fs::write(
@@ -74,7 +79,7 @@ impl Vpcd {
         )
         .expect("a file of readers");
         let process = spawn(place.path());
-        let mut vpcd = Self { process, place, ports, _turn: turn };
+        let mut vpcd = Self { process, place, ports, _reserved: reserved, _turn: turn };
         vpcd.wait_until_ready();
         vpcd
     }
@@ -272,20 +277,6 @@ fn socket_path() -> &'static Path {
         unsafe { std::env::set_var(LIBRARY_VARIABLE, &path) };
         path
     })
-}
-
-/// Two neighbouring ports that nobody listens on: the driver takes the second for its second reader.
-fn free_ports() -> [u16; 2] {
-    for _ in 0..100 {
-        let first = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
-        let port = first.local_addr().expect("its number").port();
-        if let Some(next) = port.checked_add(1)
-            && TcpListener::bind((Ipv4Addr::UNSPECIFIED, next)).is_ok()
-        {
-            return [port, next];
-        }
-    }
-    panic!("no two neighbouring ports are free");
 }
 
 /// The card's program, beside the tests of this workspace.

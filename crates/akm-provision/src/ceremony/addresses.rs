@@ -1,6 +1,7 @@
 //! Where a node listens and where it is reached: chosen once, and no two nodes alike.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use akm_core::id::AkmId;
 use akm_target::Target;
@@ -10,6 +11,9 @@ use super::{DEFAULT_PORT, Order};
 use crate::error::CommandError;
 use crate::lock::{Lock, LockKey};
 use crate::store::{Node, Store};
+
+/// The environment variable that says from which ports local targets are given theirs, as `30000-30099`.
+const PORTS_VARIABLE: &str = "AKM_PORTS";
 
 /// Held from the choice of an address until that is in the store: no two nodes are given the same.
 pub(super) fn choosing_addresses(store: &Store) -> Result<Lock, CommandError> {
@@ -72,12 +76,21 @@ pub(super) fn endpoint_of(listen: SocketAddr, target: &Target) -> Result<NamedEn
 /// A port that is free now and that no node of this module was given, running or not.
 fn free_address(store: &Store, ip: IpAddr) -> Result<SocketAddr, CommandError> {
     let given: Vec<Endpoint> = store.nodes()?.into_iter().filter_map(|node| node.listen).collect();
-    loop {
-        let port = akm_transport::pick_port(ip)
-            .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
-        let address = SocketAddr::new(ip, port);
-        if !given.contains(&address.into()) {
-            return Ok(address);
-        }
-    }
+    let is_given = |port| given.contains(&SocketAddr::new(ip, port).into());
+    let port = akm_transport::pick_port(ip, ports()?, is_given)
+        .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// From which ports local targets are given theirs: the environment may say so.
+fn ports() -> Result<RangeInclusive<u16>, CommandError> {
+    let Some(text) = std::env::var_os(PORTS_VARIABLE) else { return Ok(akm_transport::PORTS) };
+    let range = text.to_str().and_then(|text| {
+        let (first, last) = text.split_once('-')?;
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    range.filter(|range| !range.is_empty() && *range.start() > 0).ok_or_else(|| {
+        let text = text.to_string_lossy();
+        CommandError::Usage(format!("{PORTS_VARIABLE} names no ports: {text}; write it like 30000-30099"))
+    })
 }

@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use akm_counterparts::ports;
 use machine::Machine;
 use serde_json::Value;
 use support::plant::{Done, Plant, wait_until};
@@ -138,7 +139,7 @@ fn a_machine_under_systemd_is_a_node_and_comes_back_by_itself() {
     site.is_the_node(&akm_id);
     site.akm(&["provision", &site.machine.target()]).expect(3);
 
-    let anywhere = format!("0.0.0.0:{}", akm_transport::pick_port([0, 0, 0, 0].into()).expect("a free port"));
+    let anywhere = format!("0.0.0.0:{}", ports::port());
     let pump = site.plant.target("pump");
     site.akm(&["provision", &pump, "--name", "pump", "--listen", &anywhere]).expect(0);
     site.akm(&["asr", "create", "line", "valve", "pump"]).expect(0);

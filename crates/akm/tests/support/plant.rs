@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use akm_counterparts::ports::Ports;
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// How many ports a plant has for its nodes.
+const PORTS: u16 = 56;
 
 /// The `akm` of this build.
 pub(crate) const AKM: &str = env!("CARGO_BIN_EXE_akm");
@@ -71,13 +75,15 @@ pub(crate) struct Plant {
     place: TempDir,
     /// What all programs of this plant find in their environment: where the tokens or the cards of this test are.
     environment: Vec<(&'static str, PathBuf)>,
+    /// From which its nodes are given theirs.
+    ports: Ports,
 }
 
 impl Plant {
     /// A directory without a module.
     pub(crate) fn bare() -> Self {
         akmd_program();
-        Self { place: tempfile::tempdir().expect("a directory for the test"), environment: Vec::new() }
+        Self::at(tempfile::tempdir().expect("a directory for the test"))
     }
 
     /// Like [`Plant::bare`], in memory where this machine has a directory there that programs may run in:
@@ -92,9 +98,13 @@ impl Plant {
             ran.is_ok_and(|status| status.code() == Some(7))
         };
         match tempfile::tempdir_in("/dev/shm") {
-            Ok(place) if runs_programs(&place) => Self { place, environment: Vec::new() },
+            Ok(place) if runs_programs(&place) => Self::at(place),
             _ => Self::bare(),
         }
+    }
+
+    fn at(place: TempDir) -> Self {
+        Self { place, environment: Vec::new(), ports: Ports::reserve(PORTS) }
     }
 
     /// A module called `plant`.
@@ -128,6 +138,11 @@ impl Plant {
         stack.to_str().expect("a path in UTF-8").to_owned()
     }
 
+    /// What tells an `akm` from which ports its nodes are given theirs.
+    pub(crate) fn ports(&self) -> (&'static str, String) {
+        self.ports.environment()
+    }
+
     /// Where everything of this test is.
     pub(crate) fn place(&self) -> &Path {
         self.place.path()
@@ -152,6 +167,7 @@ impl Plant {
     pub(crate) fn akm_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(AKM);
         command.args(arguments).env("AKM_HOME", self.home()).current_dir(self.place());
+        command.envs([self.ports()]);
         command.envs(self.environment.iter().cloned());
         command
     }

@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
+
+use akm_counterparts::ports;
 
 use super::plant::Plant;
 
@@ -34,8 +36,9 @@ impl Drop for Serving {
     }
 }
 
+/// An address on loopback that is this process's own.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    ([127, 0, 0, 1], ports::port()).into()
 }
 
 pub(crate) fn get(address: SocketAddr, page: &str) -> String {

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use akm_counterparts::ports;
 use tempfile::TempDir;
 
 const SSHD: &str = "/usr/sbin/sshd";
@@ -60,16 +60,11 @@ impl Sshd {
         fs::write(&sudo, "#!/bin/sh\n[ \"$1\" = -n ] || exit 1\nshift\nexec \"$@\"\n").unwrap();
         fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
 
-        // Another program may take the free port before the server does: then it gets another one.
-        for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(process) = listen(place.path(), port, front, extra) {
-                let server = Self { place, process, port, user };
-                server.write_client_configurations();
-                return server;
-            }
-        }
-        panic!("sshd found no port to listen on");
+        let port = ports::port();
+        let process = listen(place.path(), port, front, extra);
+        let server = Self { place, process, port, user };
+        server.write_client_configurations();
+        server
     }
 
     /// Ends the server; connections that are open stay open.
@@ -80,7 +75,7 @@ impl Sshd {
 
     /// Starts it again on the same port, after [`Sshd::stop`].
     pub(crate) fn start_again(&mut self) {
-        self.process = launch(self.place.path()).expect("the port is still free");
+        self.process = launch(self.place.path());
     }
 
     /// The port on 127.0.0.1.
@@ -153,8 +148,8 @@ impl Drop for Sshd {
     }
 }
 
-/// Returns once the server listens; `None` if it ended, which it does when the port is taken.
-fn listen(place: &Path, port: u16, front: Option<&Path>, extra: &str) -> Option<Child> {
+/// Returns once the server listens.
+fn listen(place: &Path, port: u16, front: Option<&Path>, extra: &str) -> Child {
     let shown = place.display();
     let front = front.map(|dir| format!("{}:", dir.display())).unwrap_or_default();
     let config = format!(
@@ -170,7 +165,7 @@ fn listen(place: &Path, port: u16, front: Option<&Path>, extra: &str) -> Option<
 }
 
 /// Starts the server that is configured; like [`listen`].
-fn launch(place: &Path) -> Option<Child> {
+fn launch(place: &Path) -> Child {
     let mut process = Command::new(SSHD)
         .args(["-D", "-e", "-f"])
         .arg(place.join("sshd_config"))
@@ -188,14 +183,13 @@ fn launch(place: &Path) -> Option<Child> {
             Ok(1..) => {}
             _ => {
                 let _ = process.wait();
-                assert!(said.contains("Address already in use"), "sshd does not start: {said}");
-                return None;
+                panic!("sshd does not start: {said}");
             }
         }
     }
     // The server writes to its log for as long as it runs, and must not be stopped by a full pipe.
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    Some(process)
+    process
 }
 
 fn said_by(command: &mut Command) -> String {

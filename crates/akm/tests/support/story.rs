@@ -147,6 +147,7 @@ impl Teller {
             .args(&words[1..])
             .env("PATH", std::env::join_paths(all).expect("a search path"))
             .env("AKM_HOME", self.plant.home())
+            .envs([self.plant.ports()])
             .env("LC_ALL", "C")
             .current_dir(self.plant.place())
             .stdin(Stdio::null());
