@@ -1,6 +1,5 @@
 //! The installed `akmd` of one node, used as an application uses it: through its commands.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -8,44 +7,19 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use akm_client::{NodeStatus, RelationshipReport};
+use akm_provision::error::CommandError;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::scratch::{PATIENCE, Scratch};
-use akm_provision::error::CommandError;
 
 /// A node of the demonstration.
 pub(super) struct Installation<'a> {
     pub(super) name: &'static str,
     pub(super) dir: PathBuf,
     scratch: &'a Scratch,
-}
-
-/// What `akmd status --json` says, as far as it is needed here.
-#[derive(Deserialize)]
-pub(super) struct Status {
-    pub(super) listen: SocketAddr,
-    relationships: Vec<AsrStatus>,
-}
-
-/// How one relationship stands at a node.
-#[derive(Deserialize)]
-pub(super) struct AsrStatus {
-    name: String,
-    pub(super) phase: String,
-    pub(super) epoch: Option<u32>,
-    pub(super) rejected: BTreeMap<String, u64>,
-    pub(super) members: Vec<MemberStatus>,
-}
-
-/// What a node knows of a member.
-#[derive(Deserialize)]
-pub(super) struct MemberStatus {
-    pub(super) name: String,
-    pub(super) this: bool,
-    pub(super) endpoint: Option<SocketAddr>,
-    pub(super) heard_seconds_ago: Option<u64>,
 }
 
 /// What `akmd identify --json` says, as far as it is needed here.
@@ -120,13 +94,19 @@ impl<'a> Installation<'a> {
         self.json(&["identify", "--json"])
     }
 
+    /// Where it listens.
+    pub(super) fn address(&self) -> Result<SocketAddr, CommandError> {
+        let listen = self.status()?.listen;
+        listen.parse().map_err(|_| CommandError::Failed(format!("{} listens on {listen}", self.name)))
+    }
+
     /// How it stands.
-    pub(super) fn status(&self) -> Result<Status, CommandError> {
+    pub(super) fn status(&self) -> Result<NodeStatus, CommandError> {
         self.json(&["status", "--json"])
     }
 
     /// How one relationship stands at it.
-    pub(super) fn asr(&self, asr: &str) -> Result<AsrStatus, CommandError> {
+    pub(super) fn asr(&self, asr: &str) -> Result<RelationshipReport, CommandError> {
         let all = self.status()?.relationships;
         all.into_iter()
             .find(|status| status.name == asr)

@@ -32,8 +32,8 @@ pub(super) fn replayed_and_forged(
     let (a, b, c) = (&nodes[0], &nodes[1], &nodes[2]);
     settle(scratch, asr, &[a, b])?;
     let stranger = Stranger::new()?;
-    let to_a = a.status()?.listen;
-    let to_b = b.status()?.listen;
+    let to_a = a.address()?;
+    let to_b = b.address()?;
     let ear = Subscription::listen(scratch, b, asr)?;
     let watch = Subscription::watch(scratch, b)?;
     let first = "the one and only";
@@ -78,7 +78,7 @@ pub(super) fn replayed_and_forged(
 
     let watch_c = Subscription::watch(scratch, c)?;
     let ear_c = Subscription::listen(scratch, c, ALL)?;
-    stranger.expect(scratch, &watch_c, recorded, c.status()?.listen, "epoch-too-old")?;
+    stranger.expect(scratch, &watch_c, recorded, c.address()?, "epoch-too-old")?;
     shown("what C accepted before the rotation and its restart, sent to it again", "epoch-too-old");
 
     let second = "and still heard";
@@ -93,7 +93,7 @@ pub(super) fn replayed_and_forged(
     b.send(asr, "to you alone")?;
     let answered = ear_a.message(scratch)? == ("B".to_owned(), "to you alone".to_owned());
     let still = b.asr(asr)?.members.into_iter().find(|member| member.name == "A");
-    let still = still.and_then(|member| member.endpoint) == Some(to_a);
+    let still = still.and_then(|member| member.endpoint) == Some(to_a.to_string());
     stage.check(answered && still, "B still sends to A where A is, not to the stranger")?;
     stage.fact("replays", json!(counted));
     stage.result(refused, "replayed and forged frames refused");
