@@ -1,5 +1,6 @@
 //! What can be measured: one file for each part, and the list of all.
 
+mod carrier;
 mod ceremony;
 mod elements;
 mod epochs;
@@ -31,7 +32,7 @@ impl Part {
 }
 
 /// All parts, in the order in which they run.
-pub const PARTS: [Part; 8] = [
+pub const PARTS: [Part; 9] = [
     Part {
         name: "seal",
         about: "sealing a frame against the AEAD alone",
@@ -43,6 +44,12 @@ pub const PARTS: [Part; 8] = [
         about: "opening a frame against the AEAD alone",
         weight: 2,
         run: |effort, _| frames::open(effort),
+    },
+    Part {
+        name: "carrier",
+        about: "frames over UDP on this machine, sealed against clear",
+        weight: 1,
+        run: |effort, _| carrier::run(effort),
     },
     Part {
         name: "epochs",
