@@ -16,6 +16,8 @@ pub enum Action {
     Run(Duration),
     /// An application at a node sends.
     Send { node: usize, relationship: usize },
+    /// The same to one other member.
+    SendTo { node: usize, relationship: usize, to: usize },
     /// An operator at a node asks for the next epoch.
     Advance { node: usize, relationship: usize },
     /// The module's word reaches a node: the relationship becomes active.
@@ -32,6 +34,14 @@ pub enum Action {
     DiskFull { node: usize, full: bool },
     /// A node's element does not answer, or answers again.
     ElementSilent { node: usize, silent: bool },
+    /// A node's element takes this long for an answer.
+    ElementTakes { node: usize, time: Duration },
+    /// A node's disk takes this long for a write.
+    DiskTakes { node: usize, time: Duration },
+    /// A node has another address from here on, and nobody is told.
+    Move { node: usize },
+    /// The module has a relationship erased at a node that is no member of its latest generation.
+    Erase { node: usize, relationship: usize },
     /// Somebody keeps an image of a node's disk.
     Image { node: usize },
     /// Somebody ends a node's process and puts an image back, counted from the latest.
@@ -122,6 +132,19 @@ impl std::str::FromStr for Action {
             ["run", time] => Self::Run(milliseconds(time)?),
             ["send", node, relationship] => {
                 Self::Send { node: number(node)?, relationship: number(relationship)? }
+            }
+            ["send", node, relationship, "to", to] => {
+                Self::SendTo { node: number(node)?, relationship: number(relationship)?, to: number(to)? }
+            }
+            ["element", node, "takes", time] => {
+                Self::ElementTakes { node: number(node)?, time: milliseconds(time)? }
+            }
+            ["disk", node, "takes", time] => {
+                Self::DiskTakes { node: number(node)?, time: milliseconds(time)? }
+            }
+            ["move", node] => Self::Move { node: number(node)? },
+            ["erase", node, relationship] => {
+                Self::Erase { node: number(node)?, relationship: number(relationship)? }
             }
             ["advance", node, relationship] => {
                 Self::Advance { node: number(node)?, relationship: number(relationship)? }
@@ -220,6 +243,11 @@ impl fmt::Display for Action {
         match self {
             Self::Run(time) => write!(f, "run {}", time.as_millis()),
             Self::Send { node, relationship } => write!(f, "send {node} {relationship}"),
+            Self::SendTo { node, relationship, to } => write!(f, "send {node} {relationship} to {to}"),
+            Self::ElementTakes { node, time } => write!(f, "element {node} takes {}", time.as_millis()),
+            Self::DiskTakes { node, time } => write!(f, "disk {node} takes {}", time.as_millis()),
+            Self::Move { node } => write!(f, "move {node}"),
+            Self::Erase { node, relationship } => write!(f, "erase {node} {relationship}"),
             Self::Advance { node, relationship } => write!(f, "advance {node} {relationship}"),
             Self::Activate { node, relationship } => write!(f, "activate {node} {relationship}"),
             Self::Crash { node } => write!(f, "crash {node}"),

@@ -1,71 +1,119 @@
 //! A disk in memory, and images of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// What a node's disk holds of its relationships, by their number: sealed places, and which of them
-/// are active. A copy of it is an image.
+use akm_core::sds::SynchronizedDataSet;
+use akm_host::{Endpoint, Found, GenerationId, Held, Installed, Write, WriteFailed};
+
+use crate::issue::is_provisioning;
+
+/// What a node's disk holds. A copy of it is an image.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    installed: BTreeSet<usize>,
-    places: BTreeMap<usize, Vec<u8>>,
-    active: BTreeSet<usize>,
+    kept: BTreeMap<GenerationId, Kept>,
+    /// Taken out of use, and not removed yet.
+    leftovers: BTreeMap<GenerationId, Kept>,
+    disowned: bool,
     full: bool,
+    writes: u64,
 }
 
-/// No room: nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskFull;
+/// The records of one generation.
+#[derive(Clone, Debug)]
+struct Kept {
+    installed: Arc<Installed>,
+    place: Option<Vec<u8>>,
+    active: bool,
+    found_back: u32,
+    learnt: Option<(Vec<String>, Vec<String>)>,
+}
 
 impl Disk {
-    /// Records that a generation is installed, and its first sealed place.
-    pub fn install(&mut self, issue: usize, sealed: Vec<u8>) -> Result<(), DiskFull> {
-        self.room()?;
-        self.installed.insert(issue);
-        self.places.insert(issue, sealed);
+    /// Carries out a write, whole or not at all.
+    pub fn write(&mut self, write: Write) -> Result<(), WriteFailed> {
+        if self.full {
+            return Err(WriteFailed { of_the_disk: true, why: "no space left".to_owned() });
+        }
+        self.writes += 1;
+        match write {
+            Write::Place { of, sealed, .. } => self.kept(of)?.place = Some(sealed),
+            Write::Active { of } => self.kept(of)?.active = true,
+            Write::FoundBack { of, .. } => self.kept(of)?.found_back += 1,
+            Write::Endpoints { of, labels, endpoints } => {
+                let text = |endpoint: Option<Endpoint>| endpoint.map(|endpoint| endpoint.to_string());
+                let endpoints = endpoints.into_iter().map(|endpoint| text(endpoint).unwrap_or_default());
+                self.kept(of)?.learnt = Some((labels, endpoints.collect()));
+            }
+            Write::Install { installed, sealed, beside } => {
+                let of = (installed.sds.relationship(), installed.sds.generation());
+                if !beside {
+                    self.kept.retain(|(relationship, _), _| *relationship != of.0);
+                }
+                let active = installed.active;
+                let installed = Arc::from(installed);
+                let kept = Kept { installed, place: Some(sealed), active, found_back: 0, learnt: None };
+                self.kept.insert(of, kept);
+            }
+            Write::KeepGenerations { relationship, kept } => {
+                self.kept.retain(|(of, generation), _| *of != relationship || kept.contains(generation));
+            }
+            Write::Erase { relationship } => {
+                let (erased, kept) =
+                    std::mem::take(&mut self.kept).into_iter().partition(|((of, _), _)| *of == relationship);
+                (self.leftovers, self.kept) = (erased, kept);
+            }
+            Write::Forget { relationship } => self.leftovers.retain(|(of, _), _| *of != relationship),
+            Write::Disown => self.disowned = true,
+        }
         Ok(())
     }
 
-    /// What is installed.
-    pub fn installed(&self) -> impl Iterator<Item = usize> {
-        self.installed.iter().copied()
+    /// What a start finds.
+    pub fn found(&self) -> Vec<Found> {
+        let found = |((relationship, generation), kept): (&GenerationId, &Kept)| Found {
+            relationship: *relationship,
+            generation: *generation,
+            content: Ok(Held {
+                installed: copy(&kept.installed, kept.active),
+                place: Ok(kept.place.clone()),
+                found_back: kept.found_back,
+                learnt: kept.learnt.clone(),
+            }),
+        };
+        self.kept.iter().map(found).collect()
     }
 
-    /// Erases all of a generation.
-    pub fn erase(&mut self, issue: usize) -> Result<(), DiskFull> {
-        self.room()?;
-        self.installed.remove(&issue);
-        self.active.remove(&issue);
-        self.places.remove(&issue);
-        Ok(())
+    /// The generations that are there.
+    pub fn generations(&self) -> impl Iterator<Item = (GenerationId, &SynchronizedDataSet)> {
+        self.kept.iter().map(|(of, kept)| (*of, &kept.installed.sds))
+    }
+
+    /// Whether the module has given the node up.
+    pub fn is_disowned(&self) -> bool {
+        self.disowned
+    }
+
+    /// How many writes it has carried out.
+    pub fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// A place is gone, whoever did that.
-    pub fn lose_place(&mut self, issue: usize) {
-        self.places.remove(&issue);
+    pub fn lose_place(&mut self, of: GenerationId) {
+        if let Some(kept) = self.kept.get_mut(&of) {
+            kept.place = None;
+        }
     }
 
-    /// The sealed place of a relationship.
-    pub fn place(&self, relationship: usize) -> Option<&[u8]> {
-        self.places.get(&relationship).map(Vec::as_slice)
+    /// The sealed place of a generation.
+    pub fn place(&self, of: GenerationId) -> Option<&[u8]> {
+        self.kept.get(&of)?.place.as_deref()
     }
 
-    /// Puts a sealed place in the stead of the one before: all of it or nothing.
-    pub fn write_place(&mut self, relationship: usize, sealed: Vec<u8>) -> Result<(), DiskFull> {
-        self.room()?;
-        self.places.insert(relationship, sealed);
-        Ok(())
-    }
-
-    /// Whether a relationship is active.
-    pub fn is_active(&self, relationship: usize) -> bool {
-        self.active.contains(&relationship)
-    }
-
-    /// Records that a relationship is active.
-    pub fn write_active(&mut self, relationship: usize) -> Result<(), DiskFull> {
-        self.room()?;
-        self.active.insert(relationship);
-        Ok(())
+    /// Whether a generation is active.
+    pub fn is_active(&self, of: GenerationId) -> bool {
+        self.kept.get(&of).is_some_and(|kept| kept.active)
     }
 
     /// From here on there is no room, or room again.
@@ -73,12 +121,29 @@ impl Disk {
         self.full = full;
     }
 
-    /// Puts the content of an image in the stead of everything; whether there is room stays.
+    /// Puts the content of an image in the stead of everything but the provisioning relationship; whether there is room
+    /// stays.
     pub fn restore(&mut self, image: &Self) {
-        *self = Self { full: self.full, ..image.clone() };
+        let own = self.kept.extract_if(.., |of, _| is_provisioning(of.0)).collect::<BTreeMap<_, _>>();
+        *self = Self { full: self.full, writes: self.writes, ..image.clone() };
+        self.kept.extend(own);
     }
 
-    fn room(&self) -> Result<(), DiskFull> {
-        if self.full { Err(DiskFull) } else { Ok(()) }
+    fn kept(&mut self, of: GenerationId) -> Result<&mut Kept, WriteFailed> {
+        let missing = || WriteFailed { of_the_disk: false, why: format!("generation {} is not here", of.1) };
+        self.kept.get_mut(&of).ok_or_else(missing)
+    }
+}
+
+/// A second copy, as it is read again.
+fn copy(installed: &Installed, active: bool) -> Installed {
+    Installed {
+        sds: installed.sds.clone(),
+        header_key: installed.header_key.duplicate(),
+        tag: installed.tag,
+        label: installed.label.clone(),
+        member_labels: installed.member_labels.clone(),
+        endpoints: installed.endpoints.clone(),
+        active,
     }
 }

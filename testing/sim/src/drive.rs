@@ -1,248 +1,249 @@
-//! One input of a session, and what its host does with what comes of it.
+//! One input of a node, and what network, disk, element and applications do with what comes of it.
 
-use akm_core::element::ProvisionableElement;
-use akm_core::frame::{FrameKind, Header};
-use akm_core::keys::{self, PlaceSeal};
-use akm_core::lineage::{Lineage, Next};
-use akm_core::session::{
-    Event, Input, Instant, Output, Record, Rejection, Session, SessionError, Surroundings,
-};
-use akm_core::tree::Place;
+use std::time::Duration;
 
-use crate::disk::{Disk, DiskFull};
-use crate::element::Element;
+use akm_core::frame::{Class, FrameKind, Header, OVERHEAD};
+use akm_core::lineage::Whose;
+use akm_core::session::{Event as Told, Instant, Rejection};
+use akm_host::{Event, GenerationId, Input, Output, Question, Refused, Seen, Verdict, Write};
+
 use crate::flaw::Flaw;
-use crate::happening::{Delivered, Given, Happening, Stands};
-use crate::issue::{Issue, node_of_id};
-use crate::process::{Aftermath, Died, seal_place, step};
-use crate::random::Random;
+use crate::happening::{Delivered, Happening};
+use crate::host;
+use crate::issue::{Issue, is_provisioning, node_of_id};
+use crate::node::Node;
+use crate::process::{Aftermath, Died, Process, Sending};
 
-/// One relationship with all that it needs for one input.
-pub(crate) struct Hand<'a> {
-    pub(crate) number: usize,
-    pub(crate) issues: &'a [Issue],
-    pub(crate) lineage: &'a mut Lineage,
-    pub(crate) now: Instant,
-    pub(crate) seal: &'a PlaceSeal,
-    pub(crate) hoard: &'a mut usize,
-    pub(crate) element: &'a mut Element,
-    pub(crate) disk: &'a mut Disk,
-    pub(crate) system: &'a mut Random,
-    pub(crate) dies_after: &'a mut Option<u32>,
-    pub(crate) last_message: &'a mut Option<(usize, Header, Delivered)>,
-    pub(crate) flaw: Option<Flaw>,
-}
-
-impl Hand<'_> {
-    /// The number of a generation that is on this disk.
-    fn issue(&self, generation: u32) -> usize {
-        let is = |issue: &usize| {
-            let issue = &self.issues[*issue];
-            issue.relationship == self.number && issue.sds.generation() == generation
-        };
-        self.disk.installed().find(is).expect("what a process holds is installed")
+impl Node {
+    /// Hands an input in, and goes on until the node rests and whatever answers at once has answered. Says why where the
+    /// node does not start.
+    pub(crate) fn drive(
+        &mut self,
+        process: &mut Process,
+        now: Duration,
+        input: Option<Input<'_>>,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) -> Result<Option<String>, Died> {
+        let clock = Instant(now - process.began);
+        if let Some(input) = input {
+            process.host.handle(clock, input, &mut self.system);
+        }
+        loop {
+            if let Some(why) = self.carry_out(process, now, issues, aftermath)? {
+                return Ok(Some(why));
+            }
+            if !self.answer_one(process, now, issues, aftermath)? {
+                return Ok(None);
+            }
+        }
     }
 
-    /// Hands the input in and carries out what comes of it, in the order given.
-    pub(crate) fn drive(mut self, input: Input<'_>, aftermath: &mut Aftermath) -> Result<(), Died> {
-        let flaw = self.flaw;
-        let (what, length) = match input {
-            Input::Frame(frame) => {
-                (Given::Frame(Header::parse(frame).expect("the node has looked at it")), frame.len())
+    /// Lets disk or element answer what is due first; whether there was anything.
+    fn answer_one(
+        &mut self,
+        process: &mut Process,
+        now: Duration,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) -> Result<bool, Died> {
+        let clock = Instant(now - process.began);
+        let question = process.questions.front().map(|(due, ..)| *due).filter(|due| *due <= now);
+        let write = process.writes.front().map(|(due, ..)| *due).filter(|due| *due <= now);
+        let asks = question.is_some_and(|due| write.is_none_or(|other| due <= other));
+        if asks && let Some((_, ticket, question)) = process.questions.pop_front() {
+            let changes =
+                matches!(question, Question::CountUp | Question::Install { .. } | Question::Erase(_));
+            if changes {
+                self.steps.step()?;
             }
-            Input::Timeout => (Given::Timeout, 0),
-            Input::Advance => (Given::Advance, 0),
-            Input::Activate => (Given::Activate, 0),
-            Input::Send(..) | Input::SendTo(..) => (Given::Send, 0),
-        };
-        let arrived = if let Given::Frame(header) = what { Some(header) } else { None };
-        let (kind, body) = match input {
-            Input::Send(kind, body) | Input::SendTo(_, kind, body) => (kind, body.to_vec()),
-            _ => (FrameKind::Hello, Vec::new()),
-        };
-        self.element.take_asked();
-        let main = self.lineage.active().or(self.lineage.staged()).expect("the caller saw that there is one");
-        let deaf = flaw == Some(Flaw::DeafToLaterEpochs)
-            && arrived.is_some_and(|header| header.epoch > main.epoch());
-        let asleep = flaw == Some(Flaw::SleepsThroughTimers) && what == Given::Timeout;
-        if deaf || asleep {
-            let issue = self.issue(main.membership().sds().generation());
-            aftermath.happenings.push(Happening::Given { issue, what });
-            aftermath.happenings.push(stands(issue, main, *self.hoard, Vec::new()));
-            return Ok(());
-        }
-        if let Some(header) = arrived.filter(|_| flaw == Some(Flaw::AsksForEachFrame)) {
-            for _ in 0..2 {
-                let root = main.membership().root();
-                // Whether it answers does not matter here: it was asked.
-                let _ = keys::epoch_factor(self.element, root, 1, header.epoch);
+            let result = host::answer(&mut self.element, &self.disk, &question, self.flaw);
+            self.note_count(process, &question, aftermath);
+            if changes {
+                self.steps.step()?;
             }
+            process.host.handle(clock, Input::Answered { ticket, result }, &mut self.system);
+            return Ok(true);
         }
-        let again = flaw == Some(Flaw::RetriesBehindTheBack) && matches!(input, Input::Advance);
-        let result = self.handle(input);
-        let serving = self.lineage.serving().map(|session| session.membership().sds().generation());
-        let Some(serving) = serving else { return self.carry_out_erasures(aftermath) };
-        let issue = self.issue(serving);
-        let told = &mut aftermath.happenings;
-        told.push(Happening::Given { issue, what });
-        let unanswered = matches!(result, Err(SessionError::Element(_)));
-        if let Err(error) = result {
-            told.push(Happening::Refused { issue, error });
-        }
-        if unanswered && again {
-            self.element.fall_silent(false);
-            let repeated = self.handle(Input::Advance);
-            self.element.fall_silent(true);
-            repeated.expect("the element was made to answer");
-        }
-        self.carry_out(issue, serving, (arrived, length), (kind, &body), aftermath)?;
-        if let Some(session) =
-            self.lineage.sessions().find(|session| session.membership().sds().generation() == serving)
+        if write.is_some()
+            && let Some((_, ticket, write)) = process.writes.pop_front()
         {
-            let asked = self.element.take_asked();
-            aftermath.happenings.push(stands(issue, session, *self.hoard, asked));
+            self.steps.step()?;
+            let result = self.write(process, write, issues, aftermath);
+            self.steps.step()?;
+            process.host.handle(clock, Input::Persisted { ticket, result }, &mut self.system);
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn handle(&mut self, input: Input<'_>) -> Result<(), SessionError> {
-        let mut surroundings = Surroundings { now: self.now, element: self.element, random: self.system };
-        self.lineage.handle(input, &mut surroundings)
-    }
-
-    fn carry_out_erasures(&mut self, aftermath: &mut Aftermath) -> Result<(), Died> {
-        while let Next::Erase(erasure) = self.lineage.poll() {
-            step(self.dies_after)?;
-            let issue = self.issue(erasure.generation);
-            if erasure.root.is_some_and(|root| self.element.erase(root).is_err())
-                || self.disk.erase(issue).is_err()
-            {
-                continue;
-            }
-            self.lineage.erased();
-            aftermath.happenings.push(Happening::Erased { issue });
-            step(self.dies_after)?;
-        }
-        Ok(())
-    }
-
+    /// Carries out all that the node wants at this moment, in the order given.
     fn carry_out(
         &mut self,
-        issue: usize,
-        serving: u32,
-        (arrived, length): (Option<Header>, usize),
-        (kind, body): (FrameKind, &[u8]),
+        process: &mut Process,
+        now: Duration,
+        issues: &[Issue],
         aftermath: &mut Aftermath,
-    ) -> Result<(), Died> {
-        let flaw = self.flaw;
+    ) -> Result<Option<String>, Died> {
         let told = &mut aftermath.happenings;
         loop {
-            let output = match self.lineage.poll() {
-                Next::Idle => return Ok(()),
-                Next::Erase(erasure) => {
-                    step(self.dies_after)?;
-                    let gone = self.issue(erasure.generation);
-                    let root = erasure.root.is_none_or(|root| self.element.erase(root).is_ok());
-                    if root && self.disk.erase(gone).is_ok() {
-                        self.lineage.erased();
-                        told.push(Happening::Erased { issue: gone });
-                        step(self.dies_after)?;
+            match process.host.poll() {
+                Output::Idle => return Ok(None),
+                Output::Ask { ticket, question } => {
+                    if let Some((of, epoch)) = host::epoch_of(&question) {
+                        let issue = process.issues.get(&of).copied();
+                        told.push(Happening::Asked { issue, epoch });
                     }
-                    continue;
+                    process.questions.push_back((now + self.element_takes, ticket, question));
                 }
-                Next::Session(generation, output, ()) => {
-                    assert_eq!(generation, serving, "one session serves an input");
-                    output
-                }
-            };
-            match output {
-                Output::Idle => unreachable!("a lineage has a word of its own for that"),
-                Output::Event(event) => {
-                    if let Event::Rejected { reason, .. } = event {
-                        *self.hoard += if flaw == Some(Flaw::HoardsFrames) { length } else { 0 };
-                        let falls = flaw == Some(Flaw::FallsOver) && reason == Rejection::NotAuthentic;
-                        assert!(!falls, "this host falls over");
-                    }
-                    told.push(Happening::Told { issue, event });
-                }
-                Output::Persist(_) if flaw == Some(Flaw::SkipsPersist) => self.lineage.persisted(),
-                Output::Persist(record) => {
-                    step(self.dies_after)?;
-                    let (written, happening) = match record {
-                        Record::Activated => {
-                            (self.disk.write_active(issue), Happening::ActiveWritten { issue })
-                        }
-                        Record::FoundBack(found) => (Ok(()), Happening::Noted { issue, found: *found }),
-                        Record::Place(place) => {
-                            let parsed = Place::parse(place).expect("a session makes places");
-                            let sds = &self.issues[issue].sds;
-                            let sealed = seal_place(self.seal, self.system, sds, place);
-                            let happening = Happening::PlaceWritten {
-                                issue,
-                                run: parsed.run(),
-                                epoch: parsed.epoch(),
-                                start: self.seal.start(),
-                            };
-                            (self.disk.write_place(issue, sealed), happening)
-                        }
-                    };
-                    match written {
-                        Ok(()) => {
-                            told.push(happening);
-                            step(self.dies_after)?;
-                            self.lineage.persisted();
-                        }
-                        Err(DiskFull) => {
-                            told.push(Happening::NotWritten { issue });
-                            self.lineage.persist_failed();
-                        }
+                Output::Persist { ticket, write } => {
+                    let skips = matches!(write, Write::Place { of, .. } if !is_provisioning(of.0))
+                        && self.flaw == Some(Flaw::SkipsPersist);
+                    if skips {
+                        let clock = Instant(now - process.began);
+                        let done = Input::Persisted { ticket, result: Ok(()) };
+                        process.host.handle(clock, done, &mut self.system);
+                    } else {
+                        process.writes.push_back((now + self.disk_takes, ticket, write));
                     }
                 }
-                Output::Transmit(frame) => {
-                    let header = Header::parse(frame).expect("a session makes frames");
-                    let frame = frame.to_vec();
-                    step(self.dies_after)?;
-                    told.push(Happening::Sent { issue, header, kind, body: body.to_vec() });
-                    aftermath.frames.push((issue, None, frame));
-                    step(self.dies_after)?;
-                }
-                Output::TransmitTo(member, frame) => {
-                    let (frame, length) = (frame.to_vec(), frame.len());
-                    step(self.dies_after)?;
-                    told.push(Happening::SentTo { issue, member, length });
-                    if flaw != Some(Flaw::SwallowsRequests) {
-                        aftermath.frames.push((issue, Some(member), frame));
+                Output::Send { of, to, frame } => {
+                    let header = Header::parse(frame).expect("a node makes frames");
+                    let (to, frame) = (to.to_vec(), frame.to_vec());
+                    let Some(issue) = process.issues.get(&of).copied() else { continue };
+                    self.steps.step()?;
+                    let of_session = header.class == Class::Session;
+                    if of_session {
+                        let body = if frame.len() > OVERHEAD { process.next_message(of.0) } else { None };
+                        let kind = if body.is_some() { FrameKind::Data } else { FrameKind::Hello };
+                        let body = body.unwrap_or_default();
+                        told.push(Happening::Sent { issue, header, kind, body });
+                    } else {
+                        told.push(Happening::SentTo { issue, to: to.clone(), length: frame.len() });
                     }
-                    step(self.dies_after)?;
+                    if of_session || self.flaw != Some(Flaw::SwallowsRequests) {
+                        aftermath.frames.push(Sending { issue, to, of_session, frame });
+                    }
+                    self.steps.step()?;
                 }
-                Output::Deliver(delivery) => {
-                    let mut payload = delivery.payload.to_vec();
-                    if flaw == Some(Flaw::SpoilsMessages) {
+                Output::Reply { stream, frame } => {
+                    aftermath.replies.push((stream, frame.to_vec()));
+                }
+                Output::Handled { .. } => {}
+                Output::Deliver(message) => {
+                    let mut payload = message.payload.to_vec();
+                    if self.flaw == Some(Flaw::SpoilsMessages) {
                         payload.push(0);
                     }
-                    let header = arrived.expect("only a frame is delivered");
-                    let delivery = Delivered {
-                        from: node_of_id(delivery.from),
-                        index: delivery.index,
-                        kind: delivery.kind,
-                        payload,
-                    };
-                    step(self.dies_after)?;
-                    *self.last_message = Some((issue, header, delivery.clone()));
-                    let times = if flaw == Some(Flaw::DeliversTwice) { 2 } else { 1 };
-                    for _ in 0..times {
-                        let delivery = delivery.clone();
-                        told.push(Happening::Delivered { issue, header, delivery });
-                    }
-                    step(self.dies_after)?;
+                    process.given.push_back((message.of, payload));
                 }
+                Output::Seen(seen) => {
+                    let seen = OwnedSeen::of(&seen);
+                    self.see(process, &seen, issues, aftermath)?;
+                    return self.carry_out(process, now, issues, aftermath);
+                }
+                Output::Done { wish, result } => {
+                    let wanted = process.wishes.remove(&wish.0);
+                    let Some((id, _)) = wanted else { continue };
+                    if let Err(Refused::Session(error)) = result
+                        && let Some(issue) = process.in_force(id)
+                    {
+                        let alone = process.questions.is_empty() && process.writes.is_empty();
+                        told.push(Happening::Refused { issue, error, alone });
+                    }
+                }
+                Output::Event { about, event, .. } => {
+                    let Some(of) = about.filter(|of| !is_provisioning(of.0)) else { continue };
+                    let issue = process.issues.get(&of).copied();
+                    match event {
+                        Event::Session(event) => {
+                            let not_authentic =
+                                matches!(event, Told::Rejected { reason: Rejection::NotAuthentic, .. });
+                            assert!(
+                                !(not_authentic && self.flaw == Some(Flaw::FallsOver)),
+                                "this host falls over"
+                            );
+                            told.extend(issue.map(|issue| Happening::Told { issue, event }));
+                        }
+                        Event::NotReceived(error) | Event::NotMovedOn(error) => {
+                            if let Some(issue) = issue.or_else(|| process.in_force(of.0)) {
+                                told.push(Happening::Refused { issue, error, alone: false });
+                            }
+                        }
+                        event => told.push(Happening::Noticed { event }),
+                    }
+                }
+                Output::Started => {
+                    if !std::mem::replace(&mut process.is_counted, true) {
+                        told.push(Happening::Counted { count: self.element.count() });
+                    }
+                    process.tell_what_was_found(aftermath);
+                    return self.carry_out(process, now, issues, aftermath);
+                }
+                Output::NotStarted(why) => return Ok(Some(why.to_string())),
             }
         }
     }
+
+    /// What became of a datagram, and the message that was in it.
+    fn see(
+        &mut self,
+        process: &mut Process,
+        seen: &OwnedSeen,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) -> Result<(), Died> {
+        let told = &mut aftermath.happenings;
+        let header = Header::parse(&seen.frame).ok();
+        if let Verdict::Rejected(reason) = seen.verdict {
+            process.hoard += if self.flaw == Some(Flaw::HoardsFrames) { seen.frame.len() } else { 0 };
+            told.push(Happening::Dropped { header, reason });
+        }
+        let unclaimed = seen.relationship.is_none() || seen.verdict == Verdict::OldGeneration;
+        if unclaimed {
+            told.push(Happening::Unclaimed { header });
+            return Ok(());
+        }
+        let Some(header) = header.filter(|header| header.class == Class::Session) else { return Ok(()) };
+        if seen.verdict != Verdict::Accepted {
+            return Ok(());
+        }
+        let message = process.given.pop_front();
+        let of = message.as_ref().map(|(of, _)| *of).or_else(|| seen.generation(process));
+        let Some(issue) = of.and_then(|of| process.issues.get(&of).copied()) else { return Ok(()) };
+        let from = issues[issue].sds.members().get(usize::from(header.sender)).map(|id| node_of_id(*id));
+        let kind = if message.is_some() { FrameKind::Data } else { FrameKind::Hello };
+        let payload = message.map(|(_, payload)| payload).unwrap_or_default();
+        let from = from.unwrap_or(usize::MAX);
+        let delivery = Delivered { from, index: header.sender, kind, payload };
+        self.steps.step()?;
+        self.last_message = Some((issue, header, delivery.clone()));
+        let times = if self.flaw == Some(Flaw::DeliversTwice) { 2 } else { 1 };
+        for _ in 0..times {
+            let delivery = delivery.clone();
+            told.push(Happening::Delivered { issue, header, delivery });
+        }
+        self.steps.step()
+    }
 }
 
-/// How a session stands, for whoever watches.
-pub(crate) fn stands(issue: usize, session: &Session, host_bytes: usize, asked: Vec<u32>) -> Happening {
-    let (phase, epoch, footprint) = (session.phase(), session.epoch(), session.footprint());
-    Happening::Stands { issue, stands: Stands { phase, epoch, footprint, host_bytes, asked } }
+/// What became of a datagram, kept while its node goes on.
+struct OwnedSeen {
+    relationship: Option<akm_core::id::RelationshipId>,
+    frame: Vec<u8>,
+    verdict: Verdict,
+}
+
+impl OwnedSeen {
+    fn of(seen: &Seen<'_>) -> Self {
+        Self { relationship: seen.relationship, frame: seen.frame.to_vec(), verdict: seen.verdict }
+    }
+
+    fn generation(&self, process: &Process) -> Option<GenerationId> {
+        let relationship = self.relationship?;
+        match process.host.node().lineage(relationship)?.whose(&self.frame) {
+            Whose::Generation(generation) => Some((relationship, generation)),
+            Whose::Former | Whose::Nobody => None,
+        }
+    }
 }

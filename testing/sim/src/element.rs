@@ -12,14 +12,14 @@ use akm_core::session::RandomSource;
 use crate::random::Random;
 
 /// An element in memory: real roots, the real element function, a counter if it has one. It can fall
-/// silent, and remembers what it was asked for.
+/// silent, and counts how often it is called.
 #[derive(Debug)]
 pub struct Element {
     roots: BTreeMap<Root, Secret<32>>,
     counter: Option<Counter>,
     random: Random,
     silent: bool,
-    asked: Vec<u32>,
+    calls: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -37,14 +37,14 @@ impl Element {
             counter: counter.then_some(Counter { value: 0, silent: false }),
             random,
             silent: false,
-            asked: Vec::new(),
+            calls: 0,
         }
     }
 
     /// A copy with everything inside, as only a software element allows it.
     pub fn copy(&self, random: Random) -> Self {
         let roots = self.roots.iter().map(|(root, key)| (*root, key.duplicate())).collect();
-        Self { roots, counter: self.counter.clone(), random, silent: self.silent, asked: Vec::new() }
+        Self { roots, counter: self.counter.clone(), random, silent: self.silent, calls: 0 }
     }
 
     /// From here on it does not answer, or answers again.
@@ -65,17 +65,15 @@ impl Element {
         self.counter.as_ref().map(|counter| counter.value)
     }
 
-    /// The epochs that it was asked for since this was last called, answered or not.
-    pub fn take_asked(&mut self) -> Vec<u32> {
-        std::mem::take(&mut self.asked)
+    /// How often it was called.
+    pub fn calls(&self) -> u64 {
+        self.calls
     }
 }
 
 impl SecureElement for Element {
     fn derive(&mut self, root: Root, label: Label, context: &[u8]) -> Result<Secret<32>, ElementError> {
-        if label == Label::Epoch {
-            self.asked.push(u32::from_be_bytes(context[4..8].try_into().expect("generation and epoch")));
-        }
+        self.calls += 1;
         if self.silent {
             return Err(silence());
         }
@@ -84,6 +82,7 @@ impl SecureElement for Element {
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), ElementError> {
+        self.calls += 1;
         if self.silent {
             return Err(silence());
         }
@@ -114,6 +113,10 @@ impl ProvisionableElement for Element {
     }
 
     fn install(&mut self, root: Root, wrapped: &[u8]) -> Result<(), ElementError> {
+        self.calls += 1;
+        if self.silent {
+            return Err(silence());
+        }
         let key = Secret::copy_from(wrapped)
             .ok_or_else(|| ElementError::Refused(String::from("a root has 32 bytes")))?;
         match self.roots.get(&root) {
@@ -129,11 +132,19 @@ impl ProvisionableElement for Element {
     }
 
     fn erase(&mut self, root: Root) -> Result<(), ElementError> {
+        self.calls += 1;
+        if self.silent {
+            return Err(silence());
+        }
         self.roots.remove(&root);
         Ok(())
     }
 
     fn roots(&mut self) -> Result<Vec<Root>, ElementError> {
+        self.calls += 1;
+        if self.silent {
+            return Err(silence());
+        }
         Ok(self.roots.keys().copied().collect())
     }
 

@@ -40,13 +40,15 @@ pub enum Flaw {
     SwallowsRequests,
     /// Passes on nothing of the generation before the active one.
     ClosesAtOnce,
+    /// Writes something for each frame.
+    WritesForEachFrame,
     /// The module gives a generation to a member that it removed, under the old element version.
     KeepsRemovedMembers,
 }
 
 impl Flaw {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::StuckGenerators,
         Self::DeliversTwice,
         Self::SpoilsMessages,
@@ -65,6 +67,7 @@ impl Flaw {
         Self::MislaysPlaces,
         Self::SwallowsRequests,
         Self::ClosesAtOnce,
+        Self::WritesForEachFrame,
         Self::KeepsRemovedMembers,
     ];
 
@@ -89,6 +92,7 @@ impl Flaw {
             Self::MislaysPlaces => "mislays-places",
             Self::SwallowsRequests => "swallows-requests",
             Self::ClosesAtOnce => "closes-at-once",
+            Self::WritesForEachFrame => "writes-for-each-frame",
             Self::KeepsRemovedMembers => "keeps-removed-members",
         }
     }

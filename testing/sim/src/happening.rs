@@ -3,8 +3,9 @@
 use std::fmt;
 
 use akm_core::frame::{FrameKind, Header};
-use akm_core::session::{Event, Footprint, FoundBack, Phase, SessionError};
+use akm_core::session::{Event, Footprint, FoundBack, Phase, Rejection, SessionError};
 use akm_core::tree::NO_EPOCH;
+use akm_host::Endpoint;
 
 /// Something that happened at a node, as somebody sees it who sees everything. The invariants are
 /// checked on these, and the event log shows them.
@@ -23,10 +24,12 @@ pub enum Happening {
     /// A frame with this header arrived, or something that is no frame, that no relationship of this node
     /// claims.
     Unclaimed { header: Option<Header> },
-    /// An input was handed to a session.
-    Given { issue: usize, what: Given },
-    /// The session refused it.
-    Refused { issue: usize, error: SessionError },
+    /// Something was handed to the node.
+    Given { what: Given },
+    /// Its element is asked for an epoch; of no issue where it is one of a provisioning relationship.
+    Asked { issue: Option<usize>, epoch: u32 },
+    /// A session refused what it was to do; whether it was the only thing that was under way.
+    Refused { issue: usize, error: SessionError, alone: bool },
     /// A place is on the disk.
     PlaceWritten { issue: usize, run: u32, epoch: u32, start: u64 },
     /// The trace of a fallback or failsafe is kept; the place follows.
@@ -37,18 +40,24 @@ pub enum Happening {
     Erased { issue: usize },
     /// That an issue is active is on the disk.
     ActiveWritten { issue: usize },
-    /// The disk took nothing.
-    NotWritten { issue: usize },
+    /// The disk took nothing; the epoch of the place that it should have taken, if it was one.
+    NotWritten { issue: usize, epoch: Option<u32> },
     /// A session made a frame and it went out.
     Sent { issue: usize, header: Header, kind: FrameKind, body: Vec<u8> },
-    /// A session made a frame to find back by, for this member.
-    SentTo { issue: usize, member: u16, length: usize },
+    /// A session made a frame to find back by.
+    SentTo { issue: usize, to: Vec<Endpoint>, length: usize },
     /// A message of a frame was given to the application.
     Delivered { issue: usize, header: Header, delivery: Delivered },
     /// A session told something.
     Told { issue: usize, event: Event },
-    /// An input was dealt with to its end.
+    /// A frame was dropped.
+    Dropped { header: Option<Header>, reason: Rejection },
+    /// The node told something else.
+    Noticed { event: akm_host::Event },
+    /// A session stands otherwise than before.
     Stands { issue: usize, stands: Stands },
+    /// All is done that comes of what was given: how often the element was called and the disk written to, ever.
+    Rests { calls: u64, writes: u64 },
 }
 
 /// What a start found on the disk.
@@ -65,16 +74,18 @@ pub enum Found {
 /// An input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
-    /// A frame with this header.
-    Frame(Header),
-    /// The time of the session has come.
+    /// A datagram with this header, or something that is no frame.
+    Datagram(Option<Header>),
+    /// The time of the node has come.
     Timeout,
-    /// The next epoch was asked for.
+    /// An operator asks for the next epoch.
     Advance,
-    /// The module's word.
-    Activate,
-    /// A message for all others.
+    /// An application sends.
     Send,
+    /// The module says something.
+    Module,
+    /// Element or disk answers, later than at once.
+    Answer,
 }
 
 /// What an application was given.
@@ -101,8 +112,6 @@ pub struct Stands {
     pub footprint: Footprint,
     /// Bytes of frames that the host keeps beside.
     pub host_bytes: usize,
-    /// Epochs that the element was asked for.
-    pub asked: Vec<u32>,
 }
 
 impl fmt::Display for Happening {
@@ -127,19 +136,17 @@ impl fmt::Display for Happening {
             Self::Unclaimed { .. } => {
                 f.write_str("hears something that belongs to none of its relationships")
             }
-            Self::Given { issue, what } => {
-                write!(f, "issue {issue}: ")?;
-                match what {
-                    Given::Frame(header) => write!(f, "hears {}", HeaderText(header)),
-                    Given::Timeout => f.write_str("its time has come"),
-                    Given::Advance => f.write_str("is asked for the next epoch"),
-                    Given::Activate => f.write_str("hears the module's word"),
-                    Given::Send => f.write_str("is to send"),
-                }
-            }
-            Self::Refused { issue, error } => {
-                write!(f, "issue {issue}: cannot: {error}")
-            }
+            Self::Given { what } => match what {
+                Given::Datagram(Some(header)) => write!(f, "hears {}", HeaderText(header)),
+                Given::Datagram(None) => f.write_str("hears something that is no frame"),
+                Given::Timeout => f.write_str("its time has come"),
+                Given::Advance => f.write_str("is asked for the next epoch"),
+                Given::Send => f.write_str("is to send"),
+                Given::Module => f.write_str("hears its module"),
+                Given::Answer => f.write_str("is answered"),
+            },
+            Self::Asked { epoch, .. } => write!(f, "asks its element for epoch {epoch}"),
+            Self::Refused { issue, error, .. } => write!(f, "issue {issue}: cannot: {error}"),
             Self::PlaceWritten { issue, run, epoch, start } => {
                 write!(f, "issue {issue}: place {} of run {run} is durable, start {start}", EpochText(*epoch))
             }
@@ -148,13 +155,16 @@ impl fmt::Display for Happening {
             }
             Self::Installed { issue } => write!(f, "issue {issue}: is installed"),
             Self::Erased { issue } => write!(f, "issue {issue}: is erased"),
-            Self::SentTo { issue, member, length } => {
-                write!(f, "issue {issue}: {length} bytes to find back, for member {member}")
+            Self::SentTo { issue, to, length } => {
+                write!(f, "issue {issue}: sends {length} bytes to find back to {to:?}")
             }
+            Self::Dropped { reason, .. } => write!(f, "drops it: {}", reason.name()),
+            Self::Noticed { event } => write!(f, "{event:?}"),
+            Self::Rests { .. } => f.write_str("rests"),
             Self::ActiveWritten { issue } => {
                 write!(f, "issue {issue}: active is durable")
             }
-            Self::NotWritten { issue } => {
+            Self::NotWritten { issue, .. } => {
                 write!(f, "issue {issue}: the disk takes nothing")
             }
             Self::Sent { issue, header, kind, body } => {

@@ -28,6 +28,9 @@ pub enum Invariant {
     /// The element is asked at most once for an input, and at most ten times in a second for epochs
     /// that nothing proves.
     ElementSpared,
+    /// The disk is written to, and the element called, at most so often for each input, and for a frame that did not
+    /// authenticate nothing is written.
+    DiskSpared,
     /// A phase follows another only where section 9 of the protocol document has it so.
     PhasesAlongEdges,
     /// A session refuses only for this node's own trouble, and that changes nothing.
@@ -55,7 +58,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoKeyAndNonceTwice,
         Self::NothingDeliveredTwice,
         Self::NothingDeliveredThatNoMemberSent,
@@ -66,6 +69,7 @@ impl Invariant {
         Self::NoPlaceLost,
         Self::StateBounded,
         Self::ElementSpared,
+        Self::DiskSpared,
         Self::PhasesAlongEdges,
         Self::RefusalsChangeNothing,
         Self::TimersMoveOn,
@@ -91,6 +95,7 @@ impl Invariant {
             Self::NoPlaceLost => "no-place-lost",
             Self::StateBounded => "state-bounded",
             Self::ElementSpared => "element-spared",
+            Self::DiskSpared => "disk-spared",
             Self::PhasesAlongEdges => "phases-along-edges",
             Self::RefusalsChangeNothing => "refusals-change-nothing",
             Self::TimersMoveOn => "timers-move-on",

@@ -1,11 +1,17 @@
 //! A generation of a relationship, with the secrets that the module has of it.
 
+use std::net::SocketAddr;
+
+use akm_core::crypto::Suite;
 use akm_core::id::{AkmId, RelationshipId};
+use akm_core::management::Install;
+use akm_core::policy::Policy;
 use akm_core::sds::{
     ElementRoot, Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet, Tag,
 };
 use akm_core::secret::Secret;
 use akm_core::session::RandomSource;
+use akm_host::{Endpoint, GenerationId, Installed};
 
 use crate::random::{Part, Random};
 use crate::setup::{RelationshipSetup, Setup};
@@ -47,10 +53,9 @@ impl Issue {
         let mut random = Random::stream(seed, Part::Module, number);
         let mut instance = [0; 16];
         random.fill(&mut instance);
-        let id = u128::MAX - number as u128;
         let sds = SynchronizedDataSet::new(Generation {
             kind: Kind::Communication,
-            relationship: RelationshipId::from_bytes(id.to_be_bytes()).expect("not zero"),
+            relationship: relationship_id(number),
             generation: 1,
             element_version: 1,
             instance,
@@ -68,6 +73,30 @@ impl Issue {
             random,
             root_of: None,
         };
+        issue.tag = issue.secrets().tag;
+        issue
+    }
+
+    /// The provisioning relationship of a node.
+    pub fn provisioning(seed: u64, node: usize) -> Self {
+        let mut random = Random::stream(seed, Part::Provisioning, node);
+        let mut instance = [0; 16];
+        random.fill(&mut instance);
+        let members = vec![MODULE, node];
+        let sds = SynchronizedDataSet::new(Generation {
+            kind: Kind::Provisioning,
+            relationship: provisioning_id(node),
+            generation: 1,
+            element_version: 1,
+            instance,
+            suite: Suite::Aes256Gcm,
+            members: members.iter().map(|member| id_of_node(*member)).collect(),
+            policy: Policy::provisioning().emit(),
+        })
+        .expect("a module and a node");
+        let relationship = usize::MAX;
+        let active = true;
+        let mut issue = Self { relationship, members, active, sds, tag: Tag([0; 4]), random, root_of: None };
         issue.tag = issue.secrets().tag;
         issue
     }
@@ -108,11 +137,72 @@ impl Issue {
         }
     }
 
+    /// Its relationship and generation.
+    pub fn id(&self) -> GenerationId {
+        (self.sds.relationship(), self.sds.generation())
+    }
+
+    /// What the module sends of it to a member, with where the members are.
+    pub fn message(&self, endpoints: Vec<String>) -> Install {
+        let secrets = self.secrets();
+        Install {
+            public_part: self.sds.emit(),
+            wrapped_root: Some(self.element_root().expose().to_vec().into()),
+            tree_root: secrets.tree_root,
+            header_key: secrets.header_key,
+            tag: self.tag,
+            label: format!("relationship {}", self.relationship),
+            member_labels: self.labels(),
+            endpoints,
+        }
+    }
+
+    /// What a member keeps of it.
+    pub fn installed(&self) -> Installed {
+        let addresses = self.members.iter().map(|member| address(*member, 0).to_string());
+        let (installed, _) = Installed::of(self.message(addresses.collect()), self.sds.clone(), self.active);
+        installed
+    }
+
+    /// What its members are called.
+    pub fn labels(&self) -> Vec<String> {
+        self.members.iter().map(|member| format!("node {member}")).collect()
+    }
+
     /// The secrets of its generation, as often as somebody needs them.
     pub fn secrets(&self) -> GenerationSecrets {
         let mut random = self.random.clone();
         ParameterDataVector::new(Secret::fill(|vector| random.fill(vector))).derive(&self.sds)
     }
+}
+
+/// The number of the module among the nodes.
+pub const MODULE: usize = usize::MAX - 1;
+
+/// The ID of the relationship of this number.
+pub fn relationship_id(number: usize) -> RelationshipId {
+    RelationshipId::from_bytes((u128::MAX - number as u128).to_be_bytes()).expect("not zero")
+}
+
+/// The ID of the provisioning relationship of a node.
+pub fn provisioning_id(node: usize) -> RelationshipId {
+    RelationshipId::from_bytes((node as u128 + 1).to_be_bytes()).expect("not zero")
+}
+
+/// Whether this is a provisioning relationship.
+pub fn is_provisioning(id: RelationshipId) -> bool {
+    u128::from_be_bytes(*id.as_bytes()) < u128::MAX / 2
+}
+
+/// The address of a node after it has moved so many times.
+pub fn address(node: usize, moves: u16) -> Endpoint {
+    let [high, low] = (node as u16 + 1).to_be_bytes();
+    SocketAddr::from(([10, 0, high, low], 47_100 + moves)).into()
+}
+
+/// Where the intruder is: no node is there.
+pub fn elsewhere() -> Endpoint {
+    SocketAddr::from(([192, 0, 2, 66], 6666)).into()
 }
 
 /// The AKM ID of a node of this number. They ascend with the numbers, so that members stand in the

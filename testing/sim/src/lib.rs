@@ -1,21 +1,20 @@
-//! Many real sessions on a virtual network with a virtual clock.
+//! Many shipped nodes on a virtual network with a virtual clock.
 //!
 //! ```text
 //!   trace (setup, actions) -> World -> happenings -> Watch -> the first Violation, or none
 //!                               |
-//!        nodes (real sessions, virtual element and disk), network, intruder, time
+//!        nodes (akm_host::Node, with a virtual element and disk), network, module, intruder, bad member, time
 //! ```
 //!
-//! What runs here is [`akm_core::session::Session`] itself, with the real keys, frames, sealed places
-//! and starts ([`akm_core::start`]). Virtual are the clock, the network, the disk, the element and the
-//! random generators, so that a run takes milliseconds and can be repeated byte for byte from its
-//! trace.
+//! What runs here is [`akm_host::Node`] itself, the node of `akmd`, with the real sessions, keys, frames, sealed
+//! places, starts and management. Virtual is what it asks: network, disk and element, which answer at once or after a
+//! time; and the clock and the random generators, so that a run takes milliseconds and can be repeated byte for
+//! byte from its trace.
 //!
-//! After everything that happens the watch checks the [`Invariant`]s. A [`Flaw`] breaks the hosts
+//! After everything that happens the watch checks the [`Invariant`]s. A [`Flaw`] puts something wrong around the nodes
 //! of a world on purpose: so it is shown that each invariant can fail.
 //!
-//! It does not simulate what the engine does not have yet, nor real disks and sockets: the tests of
-//! the programs do that.
+//! It simulates neither real disks and sockets nor words for people: the tests of the programs do that.
 
 mod action;
 mod bad_member;
@@ -25,10 +24,12 @@ mod drive;
 mod element;
 mod flaw;
 mod happening;
+mod host;
 mod intruder;
 mod invariant;
 mod issue;
 mod line;
+mod link;
 mod mixture;
 mod module;
 mod network;

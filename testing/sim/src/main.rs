@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use akm_sim::{Scenario, Trace, World, run_many};
 use clap::{Parser, Subcommand};
 
-/// Many real sessions on a virtual network with a virtual clock.
+/// Many shipped nodes on a virtual network with a virtual clock.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

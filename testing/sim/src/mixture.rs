@@ -49,6 +49,10 @@ pub(crate) enum Kind {
     Module,
     /// A bad member sends.
     Betrayal,
+    /// An element or a disk takes its time.
+    Latency,
+    /// A node has another address.
+    Move,
 }
 
 impl Mixture {
@@ -69,6 +73,8 @@ impl Mixture {
             .with(Kind::Links, 2)
             .with(Kind::Intrusion, 10)
             .with(Kind::Leap, 1)
+            .with(Kind::Latency, 2)
+            .with(Kind::Move, 1)
             .with(Kind::Clone, 0)
     }
 
@@ -108,6 +114,7 @@ impl Kind {
                 let most = random.pick(&[5, 50, 500, 1500, 4000]);
                 vec![Action::Run(Duration::from_millis(random.between(0, most)))]
             }
+            Self::Talk if random.chance(200) => vec![Action::SendTo { node, relationship, to }],
             Self::Talk => (0..random.between(1, 3)).map(|_| Action::Send { node, relationship }).collect(),
             Self::Advance => vec![Action::Advance { node, relationship }],
             Self::Activate => vec![Action::Activate { node, relationship }],
@@ -152,6 +159,7 @@ impl Kind {
                 1 => vec![Action::Wipe { node }, Action::Start { node }],
                 _ => vec![Action::Wipe { node }],
             },
+            Self::Change if random.chance(150) => vec![Action::Erase { node, relationship }],
             Self::Change => vec![Action::Change {
                 relationship,
                 change: match random.below(5) {
@@ -161,6 +169,15 @@ impl Kind {
                     _ => Change::Renew { suspect: false },
                 },
             }],
+            Self::Latency => {
+                let time = Duration::from_millis(random.pick(&[0, 3, 30, 300, 2000, 30_000]));
+                if random.chance(500) {
+                    vec![Action::ElementTakes { node, time }]
+                } else {
+                    vec![Action::DiskTakes { node, time }]
+                }
+            }
+            Self::Move => vec![Action::Move { node }],
             Self::Betrayal => vec![betrayal(random, setup, relationship, to)],
             Self::Module => match random.below(6) {
                 0 => vec![Action::ModuleBackup],

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use akm_host::Endpoint;
+
 use crate::random::Random;
 
 /// The network between the nodes: it loses, repeats, delays and so reorders frames, and links of it
@@ -22,10 +24,12 @@ pub struct Network {
 }
 
 /// A frame on its way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Flight {
     /// When it was sent.
     pub since: Duration,
+    /// Where it comes from.
+    pub from: Endpoint,
     /// The node that it goes to.
     pub to: usize,
     /// Its bytes.
@@ -47,8 +51,8 @@ impl Network {
     }
 
     /// Takes a frame from one node to another, as well as it can.
-    pub fn send(&mut self, now: Duration, from: usize, to: usize, frame: &[u8]) {
-        if self.cut.contains(&(from, to)) || self.random.chance(self.loss) {
+    pub fn send(&mut self, now: Duration, (node, from): (usize, Endpoint), to: usize, frame: &[u8]) {
+        if self.cut.contains(&(node, to)) || self.random.chance(self.loss) {
             return;
         }
         let copies = if self.random.chance(self.duplication) { 2 } else { 1 };
@@ -56,7 +60,7 @@ impl Network {
             let (shortest, longest) = self.delay;
             let delay = self.random.between(shortest.as_micros() as u64, longest.as_micros() as u64);
             self.sent += 1;
-            let flight = Flight { since: now, to, frame: frame.to_vec() };
+            let flight = Flight { since: now, from, to, frame: frame.to_vec() };
             self.flights.insert((now + Duration::from_micros(delay), self.sent), flight);
         }
     }
@@ -79,7 +83,7 @@ impl Network {
     /// A copy of this frame is on its way again.
     pub fn put_back(&mut self, flight: &Flight) {
         self.sent += 1;
-        let copy = Flight { since: flight.since, to: flight.to, frame: flight.frame.clone() };
+        let copy = flight.clone();
         self.flights.insert((flight.since + self.delay.1, self.sent), copy);
     }
 

@@ -1,28 +1,27 @@
-//! A device: what it holds, how it starts, and what it hears.
+//! A device: its element, its disk, its address, and the shipped node that may run on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use akm_core::crypto;
-use akm_core::element::{ElementError, ProvisionableElement, Root};
+use akm_core::element::ProvisionableElement;
 use akm_core::frame::Header;
 use akm_core::keys::{PlaceSeal, sealed_start};
-use akm_core::lineage::{Arrival, Lineage};
-use akm_core::sds::{GenerationSecrets, SynchronizedDataSet};
-use akm_core::session::{Input, Instant, Membership, Options, Session, Standing, Surroundings};
-use akm_core::start::{SealedPlace, Start, StartError};
+use akm_core::lineage::Lineage;
+use akm_core::session::{RandomSource, Session};
 use akm_core::tree::{LAST_EPOCH, Place};
+use akm_host::{Endpoint, GenerationId, Identity, Input, Known, Stream, Wish, Write};
 
-use crate::disk::{Disk, DiskFull};
-use crate::drive::{Hand, stands};
+use crate::disk::Disk;
 use crate::element::Element;
 use crate::flaw::Flaw;
-use crate::happening::{Delivered, Found, Happening};
-use crate::issue::{Issue, id_of_node};
-use crate::process::{Aftermath, Died, seal_place, step};
+use crate::happening::{Delivered, Given, Happening};
+use crate::host::{self, Host};
+use crate::issue::{Issue, MODULE, address, id_of_node, is_provisioning, provisioning_id, relationship_id};
+use crate::process::{Aftermath, Died, Process, Steps};
 use crate::random::Random;
 
-/// A device: its element, its disk, and the process that may run on it.
+/// A device, and the process that may run on it.
 #[derive(Debug)]
 pub struct Node {
     /// Which node it is, to others. A clone has the identity of its original.
@@ -31,129 +30,179 @@ pub struct Node {
     pub element: Element,
     /// Its disk.
     pub disk: Disk,
-    system: Random,
-    process: Option<Process>,
-    /// How many more steps its process lives.
-    dies_after: Option<u32>,
-    flaw: Option<Flaw>,
+    /// Where it is.
+    pub address: Endpoint,
+    moved: u16,
+    /// How long its element takes for an answer.
+    pub element_takes: Duration,
+    /// How long its disk takes for a write.
+    pub disk_takes: Duration,
+    pub(crate) system: Random,
+    pub(crate) process: Option<Process>,
+    pub(crate) steps: Steps,
+    pub(crate) flaw: Option<Flaw>,
     /// What the disk held when the process began.
     disk_at_start: Disk,
     /// The last message that an application was given.
-    last_message: Option<(usize, Header, Delivered)>,
-}
-
-/// What lives in memory. Its clock begins at zero.
-#[derive(Debug)]
-struct Process {
-    began: Duration,
-    seal: PlaceSeal,
-    lineages: BTreeMap<usize, Lineage>,
-    /// Bytes of frames that the host keeps.
-    hoard: usize,
-}
-
-/// Why there is no process after a start.
-enum NoStart {
-    Died,
-    Trouble(String),
+    pub(crate) last_message: Option<(usize, Header, Delivered)>,
 }
 
 impl Node {
-    /// A node that was provisioned with its issues and has never been started.
+    /// A node that knows its module and has never been started.
     pub fn new(identity: usize, element: Element, system: Random, flaw: Option<Flaw>) -> Self {
         Self {
             identity,
             element,
             disk: Disk::default(),
+            address: address(identity, 0),
+            moved: 0,
+            element_takes: Duration::ZERO,
+            disk_takes: Duration::ZERO,
             system,
             process: None,
-            dies_after: None,
+            steps: Steps::default(),
             flaw,
             disk_at_start: Disk::default(),
             last_message: None,
         }
     }
 
-    /// Takes in an issue, as a node does that its module sends one.
-    pub fn install(&mut self, number: usize, issue: &Issue) {
+    /// Takes in an issue, as a node has it that its module has sent one.
+    pub fn install(&mut self, issue: &Issue) {
         let sds = &issue.sds;
-        let GenerationSecrets { tree_root, .. } = issue.secrets();
-        self.element
-            .install(root_of(sds), issue.element_root().expose())
-            .expect("a new element takes a root");
+        let root = issue.element_root();
+        self.element.install(sds.root(), root.expose()).expect("a new element takes a root");
         let seal = PlaceSeal::derive(&mut self.element, 0).expect("a new element answers");
-        let place = Place::before_first(0, tree_root).emit();
-        let sealed = seal_place(&seal, &mut self.system, sds, &place);
-        self.disk.install(number, sealed).expect("a new disk has room");
-        if issue.active {
-            self.disk.write_active(number).expect("a new disk has room");
-        }
+        let place = Place::before_first(0, issue.secrets().tree_root).emit();
+        let sealed = seal_place(&seal, &mut self.system, issue, &place);
+        let installed = Box::new(issue.installed());
+        self.disk.write(Write::Install { installed, sealed, beside: true }).expect("a new disk has room");
     }
 
-    /// A copy of this device, switched off.
+    /// It has another address from here on.
+    pub fn moves(&mut self) {
+        self.moved += 1;
+        self.address = address(self.identity, self.moved);
+    }
+
+    /// A copy of this device, switched off, at the same address.
     pub fn copy(&self, random: Random, system: Random) -> Self {
         let element = self.element.copy(random);
-        Self { disk: self.disk.clone(), ..Self::new(self.identity, element, system, self.flaw) }
+        let new = Self::new(self.identity, element, system, self.flaw);
+        Self { disk: self.disk.clone(), address: self.address, ..new }
     }
 
-    /// Whether a process runs.
-    pub fn runs(&self) -> bool {
+    /// Whether a process is there, be it in its start.
+    pub fn is_there(&self) -> bool {
         self.process.is_some()
     }
 
-    /// The generations of a relationship, while a process runs.
-    pub fn lineage(&self, relationship: usize) -> Option<&Lineage> {
-        self.process.as_ref()?.lineages.get(&relationship)
+    /// Whether its node runs.
+    pub fn runs(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.host.node().is_running())
+    }
+
+    /// The generations of a relationship, while its node runs.
+    pub fn lineage(&self, relationship: usize) -> Option<&Lineage<Known>> {
+        let node = self.process.as_ref()?.host.node();
+        node.lineage(relationship_id(relationship)).filter(|_| node.is_running())
     }
 
     /// The session of a relationship in which messages go out, or which waits to become that.
     pub fn session(&self, relationship: usize) -> Option<&Session> {
-        let lineage = self.lineage(relationship)?;
-        lineage.active().or(lineage.staged())
+        Some(self.lineage(relationship)?.in_force()?.0)
     }
 
-    /// When the first of its sessions wants to be called, and which.
-    pub fn due(&self) -> Option<(Duration, usize)> {
+    /// When its node wants to be called.
+    pub fn due(&self) -> Option<Duration> {
         let process = self.process.as_ref()?;
-        let due =
-            |(number, lineage): (&usize, &Lineage)| Some((process.began + lineage.timeout()?.0, *number));
-        process.lineages.iter().filter_map(due).min()
+        Some(process.began + process.host.node().timeout()?.0)
+    }
+
+    /// When its element or its disk answers next.
+    pub fn answers_at(&self) -> Option<Duration> {
+        let process = self.process.as_ref()?;
+        let question = process.questions.front().map(|(due, ..)| *due);
+        let write = process.writes.front().map(|(due, ..)| *due);
+        question.into_iter().chain(write).min()
+    }
+
+    /// Whether its element or its disk takes time.
+    pub fn is_slow(&self) -> bool {
+        !self.element_takes.is_zero() || !self.disk_takes.is_zero()
+    }
+
+    /// From here on element and disk answer at once, also what they were asked before.
+    pub fn answer_at_once(&mut self) {
+        (self.element_takes, self.disk_takes) = (Duration::ZERO, Duration::ZERO);
+        if let Some(process) = &mut self.process {
+            process.questions.iter_mut().for_each(|(due, ..)| *due = Duration::ZERO);
+            process.writes.iter_mut().for_each(|(due, ..)| *due = Duration::ZERO);
+        }
     }
 
     /// Lets the process end without a word after this many more steps.
     pub fn dies_after(&mut self, steps: Option<u32>) {
-        self.dies_after = steps;
+        self.steps = Steps(steps);
     }
 
     /// Ends the process without a word.
-    pub fn crash(&mut self, aftermath: &mut Aftermath) {
-        if self.process.take().is_some() {
-            self.ended(aftermath);
+    pub fn crash(&mut self, issues: &[Issue], aftermath: &mut Aftermath) {
+        if self.process.is_some() {
+            self.ended(issues, aftermath);
         }
     }
 
-    fn ended(&mut self, aftermath: &mut Aftermath) {
-        self.process = None;
-        self.dies_after = None;
+    /// The process is thrown away with all that it was not answered. Of what it had asked for, some was done.
+    pub(crate) fn ended(&mut self, issues: &[Issue], aftermath: &mut Aftermath) {
+        self.steps = Steps::default();
+        if let Some(mut process) = self.process.take() {
+            let writes = std::mem::take(&mut process.writes);
+            let done = self.system.below(writes.len() + 1);
+            for (_, _, write) in writes.into_iter().take(done) {
+                // Nobody hears of it.
+                let _ = self.write(&mut process, write, issues, aftermath);
+            }
+            let questions = std::mem::take(&mut process.questions);
+            let asked = self.system.below(questions.len() + 1);
+            for (_, _, question) in questions.into_iter().take(asked) {
+                let _ = host::answer(&mut self.element, &self.disk, &question, self.flaw);
+                self.note_count(&mut process, &question, aftermath);
+            }
+        }
         if self.flaw == Some(Flaw::ForgetsWrites) {
             self.disk = self.disk_at_start.clone();
         }
         aftermath.happenings.push(Happening::Died);
     }
 
-    /// Starts, if it does not run (protocol, section 6): takes up all places, counts, then begins the
-    /// sessions.
+    /// Starts, if it does not run (protocol, section 6).
     pub fn start(&mut self, now: Duration, issues: &[Issue], aftermath: &mut Aftermath) {
         if self.process.is_some() {
             return;
         }
         aftermath.happenings.push(Happening::Starts);
         self.disk_at_start = self.disk.clone();
-        match self.try_start(now, issues, aftermath) {
-            Ok(process) => self.process = Some(process),
-            Err(NoStart::Died) => self.ended(aftermath),
-            Err(NoStart::Trouble(why)) => aftermath.happenings.push(Happening::DidNotStart { why }),
-        }
+        let (node, relationship) = (id_of_node(self.identity), provisioning_id(self.identity));
+        let identity = Identity::of_one(node, relationship, id_of_node(MODULE));
+        let found = host::found_on(&self.disk, self.identity, self.flaw);
+        let generations = self.disk.generations();
+        let numbers =
+            generations.filter_map(|(of, sds)| Some((of, issue_of(issues, sds.digest())?))).collect();
+        self.process = Some(Process {
+            began: now,
+            host: Host::start(identity, found, self.flaw, &mut self.system),
+            questions: VecDeque::new(),
+            writes: VecDeque::new(),
+            issues: numbers,
+            wishes: BTreeMap::new(),
+            wished: 0,
+            given: VecDeque::new(),
+            stands: BTreeMap::new(),
+            is_counted: false,
+            hoard: 0,
+        });
+        self.go_on(now, None, issues, aftermath);
         if let Some((issue, header, delivery)) = self.last_message.clone()
             && self.flaw == Some(Flaw::RepeatsItselfAfterStart)
         {
@@ -161,204 +210,144 @@ impl Node {
         }
     }
 
-    fn try_start(
+    /// Takes bytes off the network.
+    pub fn receive(
         &mut self,
         now: Duration,
+        from: Endpoint,
+        frame: &[u8],
         issues: &[Issue],
         aftermath: &mut Aftermath,
-    ) -> Result<Process, NoStart> {
-        let Self { element, flaw, .. } = self;
-        let start = Start::begin(element)?;
-        if let Some(counter) = element.counter().filter(|_| *flaw == Some(Flaw::CountsFirst)) {
-            counter.count_up()?;
-        }
-        let standings = self.take_up_places(&start, issues, aftermath)?;
-        let Self { element, system, dies_after, flaw, .. } = self;
-        step(dies_after)?;
-        let seal = if *flaw == Some(Flaw::CountsFirst) {
-            PlaceSeal::derive(element, start.seal().start())?
-        } else {
-            start.count_up(element)?
-        };
-        aftermath.happenings.push(Happening::Counted { count: element.count() });
-        step(dies_after)?;
-        let mut sessions: BTreeMap<usize, Vec<(Session, ())>> = BTreeMap::new();
-        for (number, standing) in standings {
-            let issue = &issues[number];
-            let mut surroundings = Surroundings { now: Instant(Duration::ZERO), element, random: system };
-            let session = session(self.identity, issue, standing, &mut surroundings)?;
-            aftermath.happenings.push(stands(number, &session, 0, Vec::new()));
-            sessions.entry(issue.relationship).or_default().push((session, ()));
-        }
-        let lineages =
-            sessions.into_iter().map(|(number, sessions)| (number, Lineage::resume(sessions))).collect();
-        Ok(Process { began: now, seal, lineages, hoard: 0 })
-    }
-
-    /// The module sends a generation to this node, which runs.
-    pub fn take_in(
-        &mut self,
-        now: Duration,
-        number: usize,
-        issues: &[Issue],
-        aftermath: &mut Aftermath,
-    ) -> Result<Arrival, NotInstalled> {
-        let issue = &issues[number];
-        let sds = &issue.sds;
-        let Self { element, disk, system, .. } = self;
-        let process = self.process.as_mut().ok_or(NotInstalled::Trouble)?;
-        let lineage = process.lineages.get(&issue.relationship);
-        if let Some(lineage) = lineage {
-            match lineage.examine(sds) {
-                Ok(Arrival::Held) => return Ok(Arrival::Held),
-                Ok(Arrival::Above) => {}
-                Err(_) => return Err(NotInstalled::NotAbove),
-            }
-        }
-        let trouble = |_| NotInstalled::Trouble;
-        let root = root_of(sds);
-        let used = lineage
-            .is_some_and(|lineage| lineage.sessions().any(|session| session.membership().root() == root));
-        if !used {
-            // What an installation that was cut off left behind.
-            element.erase(root).map_err(trouble)?;
-        }
-        element.install(root, issue.element_root().expose()).map_err(trouble)?;
-        // The session first: what fails here has written nothing.
-        let instant = Instant(now - process.began);
-        let place = Place::before_first(0, issue.secrets().tree_root);
-        let sealed = seal_place(&process.seal, system, sds, &place.emit());
-        let mut surroundings = Surroundings { now: instant, element, random: system };
-        let session = session(self.identity, issue, Standing::Staged(place), &mut surroundings);
-        let session = session.map_err(trouble)?;
-        disk.install(number, sealed).map_err(|DiskFull| NotInstalled::Trouble)?;
-        aftermath.happenings.push(Happening::Installed { issue: number });
-        aftermath.happenings.push(stands(number, &session, 0, Vec::new()));
-        let lineage = process.lineages.entry(issue.relationship);
-        let lineage = lineage.or_default();
-        lineage.install(session, ()).expect("it was examined");
-        Ok(Arrival::Above)
-    }
-
-    /// Judges all places, and writes the good ones again.
-    fn take_up_places(
-        &mut self,
-        start: &Start,
-        issues: &[Issue],
-        aftermath: &mut Aftermath,
-    ) -> Result<Vec<(usize, Standing)>, NoStart> {
-        let Self { element, disk, system, dies_after, flaw, .. } = self;
-        let mut standings = Vec::new();
-        let installed: Vec<usize> = disk.installed().collect();
-        for number in installed {
-            let issue = &issues[number];
-            let sds = &issue.sds;
-            let sealed = disk.place(number).map(<[u8]>::to_vec);
-            let mut examined = match &sealed {
-                Some(sealed) if *flaw == Some(Flaw::IgnoresCounter) => {
-                    open_whatever_it_is(element, sds, sealed)?
-                }
-                sealed => start.examine(crypto::provider(), sds, sealed.as_deref()),
-            };
-            if *flaw == Some(Flaw::MislaysPlaces) && self.identity == 0 {
-                examined = SealedPlace::Missing;
-            }
-            let active = disk.is_active(number) && *flaw != Some(Flaw::ForgetsActivation);
-            let (found, place) = match examined {
-                SealedPlace::Missing | SealedPlace::Damaged => {
-                    (Found::Lost, Err(Standing::WithoutPlace { active }))
-                }
-                SealedPlace::RolledBack => (Found::RolledBack, Err(Standing::RolledBack { active })),
-                SealedPlace::Good(place) => {
-                    (Found::Good { run: place.run(), epoch: place.epoch(), active }, Ok(place))
-                }
-            };
-            aftermath.happenings.push(Happening::Found { issue: number, found });
-            let standing = match place {
-                Err(rests) => rests,
-                Ok(place) => {
-                    if start.rewrites() {
-                        let sealed = seal_place(start.seal(), system, sds, &place.emit());
-                        step(dies_after)?;
-                        disk.write_place(number, sealed)?;
-                        aftermath.happenings.push(Happening::PlaceWritten {
-                            issue: number,
-                            run: place.run(),
-                            epoch: place.epoch(),
-                            start: start.seal().start(),
-                        });
-                        step(dies_after)?;
-                    }
-                    if active { Standing::Active(place) } else { Standing::Staged(place) }
-                }
-            };
-            standings.push((number, standing));
-        }
-        Ok(standings)
-    }
-
-    /// Takes bytes off the network. What no relationship claims is shown to all, which count it.
-    pub fn receive(&mut self, now: Duration, frame: &[u8], issues: &[Issue], aftermath: &mut Aftermath) {
+    ) {
         let Some(process) = &self.process else { return };
-        let claimed = relationship_of(process, frame).filter(|number| {
-            let tag = Header::parse(frame).map(|header| header.tag);
-            let of_closing = process.lineages[number].closing().any(|closing| Ok(closing.tag()) == tag);
-            !(of_closing && self.flaw == Some(Flaw::ClosesAtOnce))
-        });
-        if let Some(number) = claimed {
-            self.drive(now, number, Input::Frame(frame), issues, aftermath);
+        let header = Header::parse(frame).ok();
+        if process.host.closes_at_once(frame) {
+            aftermath.happenings.push(Happening::Unclaimed { header });
             return;
         }
-        let header = Header::parse(frame).ok();
-        aftermath.happenings.push(Happening::Unclaimed { header });
-        let lineages: Vec<usize> = process.lineages.keys().copied().filter(|_| header.is_some()).collect();
-        for number in lineages {
-            if self.flaw != Some(Flaw::ClosesAtOnce) {
-                self.drive(now, number, Input::Frame(frame), issues, aftermath);
+        aftermath.happenings.push(Happening::Given { what: Given::Datagram(header) });
+        if let Some(header) = header.filter(|_| self.flaw == Some(Flaw::AsksForEachFrame)) {
+            for _ in 0..2 {
+                // Whether it answers does not matter: it was asked.
+                let epoch = header.epoch;
+                let issue = process.issues.values().next().copied();
+                aftermath.happenings.push(Happening::Asked { issue, epoch });
             }
         }
+        if self.flaw == Some(Flaw::WritesForEachFrame) {
+            for _ in 0..WRITES_OF_A_FLAW {
+                self.disk
+                    .write(Write::KeepGenerations {
+                        relationship: provisioning_id(self.identity),
+                        kept: BTreeSet::from([1]),
+                    })
+                    .ok();
+            }
+        }
+        self.go_on(now, Some(Input::Datagram { from, frame }), issues, aftermath);
     }
 
-    /// Hands an input to a session and carries out what comes of it. Without a process, or a session
-    /// for that relationship, nothing happens.
-    pub fn drive(
+    /// An application sends to all other members, or to one.
+    pub fn send(
         &mut self,
         now: Duration,
-        number: usize,
-        input: Input<'_>,
+        relationship: usize,
+        to: Option<usize>,
+        body: &[u8],
         issues: &[Issue],
         aftermath: &mut Aftermath,
     ) {
         let Some(process) = &mut self.process else { return };
-        let Some(lineage) =
-            process.lineages.get_mut(&number).filter(|lineage| lineage.sessions().count() > 0)
-        else {
+        let id = relationship_id(relationship);
+        process.wished += 1;
+        process.wishes.insert(process.wished, (id, Some(body.to_vec())));
+        let wish = Wish(process.wished);
+        aftermath.happenings.push(Happening::Given { what: Given::Send });
+        let input = Input::Send { wish, relationship: id, to: to.map(id_of_node), body };
+        self.go_on(now, Some(input), issues, aftermath);
+    }
+
+    /// An operator asks for the next epoch.
+    pub fn advance(
+        &mut self,
+        now: Duration,
+        relationship: usize,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) {
+        if self.process.is_none() {
             return;
-        };
-        let hand = Hand {
-            number,
-            issues,
-            lineage,
-            now: Instant(now - process.began),
-            seal: &process.seal,
-            hoard: &mut process.hoard,
-            element: &mut self.element,
-            disk: &mut self.disk,
-            system: &mut self.system,
-            dies_after: &mut self.dies_after,
-            last_message: &mut self.last_message,
-            flaw: self.flaw,
-        };
-        if hand.drive(input, aftermath).is_err() {
-            self.ended(aftermath);
+        }
+        aftermath.happenings.push(Happening::Given { what: Given::Advance });
+        self.advance_again(now, relationship, issues, aftermath);
+        let refused = aftermath.happenings.iter().any(|told| matches!(told, Happening::Refused { .. }));
+        if refused && self.flaw == Some(Flaw::RetriesBehindTheBack) {
+            self.element.fall_silent(false);
+            self.advance_again(now, relationship, issues, aftermath);
+            self.element.fall_silent(true);
         }
     }
 
-    /// Moves the place of an issue on by that many epochs, while the node is switched off. Without
-    /// a good place, an element that answers and a disk with room nothing happens.
+    fn advance_again(
+        &mut self,
+        now: Duration,
+        relationship: usize,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) {
+        let Some(process) = &mut self.process else { return };
+        let relationship = relationship_id(relationship);
+        process.wished += 1;
+        process.wishes.insert(process.wished, (relationship, None));
+        let wish = Wish(process.wished);
+        self.go_on(now, Some(Input::Advance { wish, relationship }), issues, aftermath);
+    }
+
+    /// A frame of the module comes over a stream.
+    pub fn hear_module(
+        &mut self,
+        now: Duration,
+        stream: Stream,
+        frame: &[u8],
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) {
+        if self.process.is_none() {
+            return;
+        }
+        aftermath.happenings.push(Happening::Given { what: Given::Module });
+        self.go_on(now, Some(Input::StreamFrame { stream, frame }), issues, aftermath);
+    }
+
+    /// Nobody listens at a stream any more.
+    pub fn close_stream(
+        &mut self,
+        now: Duration,
+        stream: Stream,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) {
+        self.go_on(now, Some(Input::StreamClosed { stream }), issues, aftermath);
+    }
+
+    /// Its time has come.
+    pub fn fire(&mut self, now: Duration, issues: &[Issue], aftermath: &mut Aftermath) {
+        aftermath.happenings.push(Happening::Given { what: Given::Timeout });
+        self.go_on(now, Some(Input::Timeout), issues, aftermath);
+    }
+
+    /// Its element or its disk answers.
+    pub fn be_answered(&mut self, now: Duration, issues: &[Issue], aftermath: &mut Aftermath) {
+        aftermath.happenings.push(Happening::Given { what: Given::Answer });
+        self.go_on(now, None, issues, aftermath);
+    }
+
+    /// Moves the place of an issue on by that many epochs, while the node is switched off. Without a good place, an
+    /// element that answers and a disk with room nothing happens.
     pub fn leap(&mut self, number: usize, issue: &Issue, epochs: u32, aftermath: &mut Aftermath) {
         let sds = &issue.sds;
-        let Some(sealed) = self.disk.place(number).map(<[u8]>::to_vec) else { return };
+        let of = issue.id();
+        let Some(sealed) = self.disk.place(of).map(<[u8]>::to_vec) else { return };
         let Some(start) = sealed_start(&sealed) else { return };
         let Ok(seal) = PlaceSeal::derive(&mut self.element, start) else { return };
         let Ok(place) = seal.open(crypto::provider(), sds.suite(), sds.digest(), &sealed) else { return };
@@ -366,83 +355,117 @@ impl Node {
         let Some(next) = place.next_epoch().filter(|_| epochs > 0) else { return };
         let epoch = next.saturating_add(epochs - 1).min(LAST_EPOCH);
         let place = place.at(epoch).expect("the epoch is ahead");
-        let sealed = seal_place(&seal, &mut self.system, sds, &place.emit());
-        if self.disk.write_place(number, sealed).is_ok() {
-            let run = place.run();
+        let sealed = seal_place(&seal, &mut self.system, issue, &place.emit());
+        let run = place.run();
+        if self.disk.write(Write::Place { of, run, epoch, sealed }).is_ok() {
             aftermath.happenings.push(Happening::PlaceWritten { issue: number, run, epoch, start });
+        }
+    }
+
+    /// Carries a write out, and tells what changed by it.
+    pub(crate) fn write(
+        &mut self,
+        process: &mut Process,
+        write: Write,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) -> Result<(), akm_host::WriteFailed> {
+        let told = &mut aftermath.happenings;
+        let number = |process: &Process, of: &GenerationId| process.issues.get(of).copied();
+        let concerns = match &write {
+            Write::Place { of, epoch, .. } => number(process, of).map(|issue| (issue, Some(*epoch))),
+            Write::Active { of } | Write::FoundBack { of, .. } => {
+                number(process, of).map(|issue| (issue, None))
+            }
+            _ => None,
+        };
+        let before: BTreeSet<GenerationId> = self.disk.generations().map(|(of, _)| of).collect();
+        let happening = match &write {
+            Write::Place { of, run, epoch, sealed } => number(process, of).map(|issue| {
+                let start = sealed_start(sealed).unwrap_or_default();
+                Happening::PlaceWritten { issue, run: *run, epoch: *epoch, start }
+            }),
+            Write::Active { of } => number(process, of).map(|issue| Happening::ActiveWritten { issue }),
+            Write::FoundBack { of, found } => {
+                number(process, of).map(|issue| Happening::Noted { issue, found: *found })
+            }
+            Write::Install { installed, .. } => {
+                let of = (installed.sds.relationship(), installed.sds.generation());
+                issue_of(issues, installed.sds.digest()).map(|issue| {
+                    process.issues.insert(of, issue);
+                    Happening::Installed { issue }
+                })
+            }
+            _ => None,
+        };
+        let provisioned = |of: &GenerationId| is_provisioning(of.0);
+        if let Err(failed) = self.disk.write(write) {
+            if let Some((issue, epoch)) = concerns {
+                told.push(Happening::NotWritten { issue, epoch });
+            }
+            return Err(failed);
+        }
+        let after: BTreeSet<GenerationId> = self.disk.generations().map(|(of, _)| of).collect();
+        for of in before.difference(&after).filter(|of| !provisioned(of)) {
+            if let Some(issue) = number(process, of) {
+                told.push(Happening::Erased { issue });
+            }
+        }
+        told.extend(happening);
+        Ok(())
+    }
+
+    /// Takes note that the element has counted.
+    pub(crate) fn note_count(
+        &mut self,
+        process: &mut Process,
+        question: &akm_host::Question,
+        aftermath: &mut Aftermath,
+    ) {
+        if matches!(question, akm_host::Question::CountUp) {
+            process.is_counted = true;
+            aftermath.happenings.push(Happening::Counted { count: self.element.count() });
+        }
+    }
+
+    fn go_on(
+        &mut self,
+        now: Duration,
+        input: Option<Input<'_>>,
+        issues: &[Issue],
+        aftermath: &mut Aftermath,
+    ) {
+        let Some(mut process) = self.process.take() else { return };
+        let result = self.drive(&mut process, now, input, issues, aftermath);
+        if matches!(result, Ok(None)) {
+            process.tell_how_it_stands(aftermath);
+            let (calls, writes) = (self.element.calls(), self.disk.writes());
+            aftermath.happenings.push(Happening::Rests { calls, writes });
+        }
+        self.process = Some(process);
+        match result {
+            Err(Died) => self.ended(issues, aftermath),
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                self.process = None;
+                self.steps = Steps::default();
+                aftermath.happenings.push(Happening::DidNotStart { why });
+            }
         }
     }
 }
 
-/// Why a node did not take in a generation.
-pub enum NotInstalled {
-    /// It holds a higher one, or the same with another content.
-    NotAbove,
-    /// It is not there, its element does not answer, or its disk takes nothing.
-    Trouble,
+/// What a flawed host writes for each frame.
+const WRITES_OF_A_FLAW: usize = 10;
+
+/// The number of the issue of this digest.
+pub(crate) fn issue_of(issues: &[Issue], digest: &[u8; 32]) -> Option<usize> {
+    issues.iter().position(|issue| issue.sds.digest() == digest)
 }
 
-/// The name of the element root of a generation.
-fn root_of(sds: &SynchronizedDataSet) -> Root {
-    Root::Relationship { id: sds.relationship(), version: sds.element_version() }
-}
-
-fn session(
-    identity: usize,
-    issue: &Issue,
-    standing: Standing,
-    surroundings: &mut Surroundings<'_>,
-) -> Result<Session, ElementError> {
-    let GenerationSecrets { header_key, .. } = issue.secrets();
-    let membership = Membership::new(issue.sds.clone(), id_of_node(identity), header_key, issue.tag)
-        .expect("it is a member, and the policy is one of ours");
-    let options = Options { hello_at_start: true, find_back: true };
-    Session::start(crypto::provider(), membership, standing, options, surroundings)
-}
-
-impl From<Died> for NoStart {
-    fn from(_: Died) -> Self {
-        Self::Died
-    }
-}
-
-impl From<ElementError> for NoStart {
-    fn from(error: ElementError) -> Self {
-        Self::Trouble(error.to_string())
-    }
-}
-
-impl From<StartError> for NoStart {
-    fn from(error: StartError) -> Self {
-        Self::Trouble(error.to_string())
-    }
-}
-
-impl From<DiskFull> for NoStart {
-    fn from(DiskFull: DiskFull) -> Self {
-        Self::Trouble(String::from("the disk takes nothing"))
-    }
-}
-
-/// The relationship that claims a frame: by its tag, and where several share it by header signature.
-fn relationship_of(process: &Process, frame: &[u8]) -> Option<usize> {
-    let tag = Header::parse(frame).ok()?.tag;
-    let mut candidates = process.lineages.iter().filter(|(_, lineage)| lineage.listens_to(tag));
-    let (first, _) = candidates.next()?;
-    if candidates.next().is_none() {
-        return Some(*first);
-    }
-    process.lineages.iter().find(|(_, lineage)| lineage.claims(frame)).map(|(number, _)| *number)
-}
-
-/// Opens a place under the seal of whatever start it names.
-fn open_whatever_it_is(
-    element: &mut Element,
-    sds: &SynchronizedDataSet,
-    sealed: &[u8],
-) -> Result<SealedPlace, ElementError> {
-    let seal = PlaceSeal::derive(element, sealed_start(sealed).unwrap_or_default())?;
-    let place = seal.open(crypto::provider(), sds.suite(), sds.digest(), sealed).ok();
-    let place = place.and_then(|place| Place::parse(&place).ok());
-    Ok(place.map_or(SealedPlace::Damaged, SealedPlace::Good))
+/// Seals an encoded place under a key of its own.
+fn seal_place(seal: &PlaceSeal, system: &mut Random, issue: &Issue, place: &[u8]) -> Vec<u8> {
+    let mut random = [0; 16];
+    system.fill(&mut random);
+    seal.seal(crypto::provider(), issue.sds.suite(), issue.sds.digest(), &random, place)
 }

@@ -89,4 +89,8 @@ pub enum Part {
     Scenario,
     /// The bad member.
     BadMember,
+    /// The secrets of provisioning relationships.
+    Provisioning,
+    /// The module's end of them.
+    Link,
 }

@@ -36,7 +36,7 @@ impl Scenario {
     }
 
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self { name: "anything", about: "every fault there is, mixed", tell: anything },
         Self {
             name: "bad-network",
@@ -116,6 +116,21 @@ impl Scenario {
             name: "generations-and-faults",
             about: "the same while processes die, disks fill up and links are cut",
             tell: generations_and_faults,
+        },
+        Self {
+            name: "slow-elements",
+            about: "elements and disks take their time, up to half a minute",
+            tell: slow_elements,
+        },
+        Self {
+            name: "slow-and-faults",
+            about: "the same while generations change, processes die and places are lost",
+            tell: slow_and_faults,
+        },
+        Self {
+            name: "moving",
+            about: "nodes have other addresses, and others are heard from there",
+            tell: moving,
         },
         Self {
             name: "bad-member",
@@ -559,6 +574,36 @@ fn generations_and_faults(story: &mut Story) {
     let mixture = Mixture::everything().with(Kind::Change, 3).with(Kind::Module, 4).with(Kind::Loss, 2);
     for _ in 0..2 {
         story.happens(20, 60, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn slow_elements(story: &mut Story) {
+    let mixture = Mixture::peace().with(Kind::Latency, 6).with(Kind::Advance, 4).with(Kind::Intrusion, 4);
+    for _ in 0..2 {
+        story.happens(40, 80, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn slow_and_faults(story: &mut Story) {
+    story.all_active();
+    add_nodes(story);
+    let mixture = Mixture::everything()
+        .with(Kind::Latency, 10)
+        .with(Kind::Change, 3)
+        .with(Kind::Module, 3)
+        .with(Kind::Loss, 2);
+    for _ in 0..2 {
+        story.happens(30, 70, &mixture);
+        story.settles_somehow();
+    }
+}
+
+fn moving(story: &mut Story) {
+    let mixture = Mixture::peace().with(Kind::Move, 8).with(Kind::Advance, 2).with(Kind::Crash, 2);
+    for _ in 0..2 {
+        story.happens(30, 60, &mixture);
         story.settles_somehow();
     }
 }

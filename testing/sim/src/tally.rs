@@ -81,7 +81,7 @@ impl Tally {
             Happening::NotWritten { .. } => self.not_written += 1,
             Happening::Sent { .. } => self.sent += 1,
             Happening::Delivered { .. } => self.delivered += 1,
-            Happening::Told { event: Event::Rejected { reason, .. }, .. } => {
+            Happening::Dropped { reason, .. } => {
                 *self.rejected.entry(reason.name()).or_default() += 1;
             }
             Happening::Told { event: Event::FoundBack(found), .. } => match found.way {

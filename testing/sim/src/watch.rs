@@ -56,6 +56,8 @@ pub struct Watch {
 #[derive(Debug)]
 struct Sent {
     at: Duration,
+    /// The run in which its sender is; 0 for a bad member.
+    run: u32,
     kind: FrameKind,
     body: Vec<u8>,
 }
@@ -71,6 +73,10 @@ struct WatchedNode {
     process: Option<WatchedProcess>,
     /// When it last stood there without a place, by issue.
     without_place: BTreeMap<usize, Duration>,
+    /// Whether its element or its disk takes time.
+    slow: bool,
+    /// How often its element was called and its disk written to, when that was last told.
+    spent: (u64, u64),
 }
 
 /// What a node's disk knows of an issue, as it should be. An image of the disk has a copy, so a
@@ -83,6 +89,8 @@ struct Known {
     /// Whether somebody took the place away.
     lost: bool,
     active: bool,
+    /// Whether its records are erased.
+    erased: bool,
     /// The start during which the place was written.
     written_in: u64,
     delivered: HashSet<FrameName>,
@@ -91,6 +99,20 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 struct WatchedProcess {
     starting: bool,
+    /// How often the element had counted when it began.
+    counted_before: Option<u64>,
+    /// What the node was given last.
+    given: Option<Given>,
+    /// Whether something of that authenticated.
+    authentic: bool,
+    /// Epochs that the element was asked for because of that.
+    asked: usize,
+    /// Generations whose time was over when that came.
+    ended: u64,
+    /// Whether element or disk answer later than at once.
+    deferred: bool,
+    used: Spending,
+    allowed: Spending,
     /// Since when it has gone over from one generation to another, by number of the issue.
     turned: BTreeMap<usize, (usize, usize, Duration)>,
     sessions: BTreeMap<usize, WatchedSession>,
@@ -102,14 +124,18 @@ struct WatchedSession {
     floor: u32,
     found: Found,
     stands: Option<Stands>,
-    given: Option<Given>,
     refused: Option<SessionError>,
     /// A trace that was kept, and whose place is not durable yet.
     noted: Option<FoundBack>,
-    /// Whether something of this input authenticated.
-    authentic: bool,
     /// Epochs of which nothing authenticated that the element was asked for, in the last second.
     unproven: VecDeque<(Duration, u32)>,
+}
+
+/// Calls of the element and writes to the disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spending {
+    calls: u64,
+    writes: u64,
 }
 
 impl Watch {
@@ -152,7 +178,7 @@ impl Watch {
 
     /// A bad member sends a frame that opens with the keys of an issue.
     pub fn forged(&mut self, now: Duration, issue: usize, header: &Header, kind: FrameKind, body: Vec<u8>) {
-        self.forged.entry(name(issue, header)).or_default().push(Sent { at: now, kind, body });
+        self.forged.entry(name(issue, header)).or_default().push(Sent { at: now, run: 0, kind, body });
     }
 
     /// A bad member acts in an issue.
@@ -178,9 +204,19 @@ impl Watch {
         });
     }
 
+    /// A node's element or its disk takes time from here on, or does not any more.
+    pub fn slows(&mut self, node: usize, slow: bool) {
+        let node = &mut self.nodes[node];
+        node.slow = slow;
+        if let Some(process) = &mut node.process {
+            process.deferred |= slow;
+        }
+    }
+
     /// An image of a node's disk was made.
     pub fn imaged(&mut self, node: usize) {
-        let image = self.nodes[node].disk.clone();
+        let mut image = self.nodes[node].disk.clone();
+        image.retain(|_, known| !known.erased);
         self.nodes[node].images.push(image);
     }
 
@@ -191,7 +227,9 @@ impl Watch {
 
     /// A copy of a node was made.
     pub fn cloned(&mut self, node: usize) {
-        let copy = WatchedNode { process: None, images: Vec::new(), ..self.nodes[node].clone() };
+        let mut copy =
+            WatchedNode { process: None, images: Vec::new(), slow: false, ..self.nodes[node].clone() };
+        copy.disk.retain(|_, known| !known.erased);
         self.nodes.push(copy);
     }
 
@@ -230,8 +268,15 @@ impl Watch {
         self.tally.count(happening);
         match happening {
             Happening::Starts => {
-                self.nodes[node].process =
-                    Some(WatchedProcess { starting: true, ..WatchedProcess::default() });
+                let its = &mut self.nodes[node];
+                its.disk.retain(|_, known| !known.erased);
+                its.process = Some(WatchedProcess {
+                    starting: true,
+                    counted_before: its.counted,
+                    deferred: its.slow,
+                    allowed: limits::of_a_start(its.disk.len() as u64),
+                    ..WatchedProcess::default()
+                });
             }
             Happening::Found { issue, found } => self.found(node, *issue, *found)?,
             Happening::Counted { count } => {
@@ -251,8 +296,8 @@ impl Watch {
                 self.process(node).sessions.insert(*issue, WatchedSession::new(NO_EPOCH, found));
             }
             Happening::Erased { issue } => {
-                self.nodes[node].disk.remove(issue);
-                self.process(node).sessions.remove(issue);
+                // Its session may go on for a while, and for longer where its root cannot be erased.
+                self.known(node, *issue).erased = true;
             }
             Happening::Noted { issue, found } => {
                 self.session(node, *issue).noted = Some(*found);
@@ -260,11 +305,20 @@ impl Watch {
             Happening::SentTo { issue, .. } => {
                 self.nothing_after_a_refusal(node, *issue)?;
             }
-            Happening::Given { issue, what } => {
-                let session = self.session(node, *issue);
-                (session.given, session.refused, session.authentic) = (Some(*what), None, false);
+            Happening::Given { what } => self.given(node, *what),
+            Happening::Asked { issue, epoch } => self.asked(now, node, *issue, *epoch)?,
+            Happening::Refused { issue, error, alone } => self.refused(node, *issue, error, *alone)?,
+            Happening::Dropped { header, reason } => {
+                if let (Some(header), Rejection::UnexpectedKind) = (header, reason) {
+                    self.proven(now, node, Some(header.epoch));
+                }
             }
-            Happening::Refused { issue, error } => self.refused(node, *issue, error)?,
+            Happening::Noticed { event } => {
+                if let (akm_host::Event::Ended, Some(process)) = (event, &mut self.nodes[node].process) {
+                    process.ended += 1;
+                }
+            }
+            Happening::Rests { calls, writes } => self.rests(node, *calls, *writes)?,
             Happening::PlaceWritten { issue, run, epoch, .. } => {
                 self.place_written(now, node, *issue, (*run, *epoch))?;
             }
@@ -273,7 +327,7 @@ impl Watch {
                 self.goes_over(now, node, *issue);
                 self.known(node, *issue).active = true;
             }
-            Happening::NotWritten { issue } => self.proven(now, node, *issue),
+            Happening::NotWritten { epoch, .. } => self.proven(now, node, *epoch),
             Happening::Sent { issue, header, kind, body } => {
                 self.sent(now, node, *issue, header, *kind, body)?;
             }
@@ -281,9 +335,8 @@ impl Watch {
                 self.delivered(now, node, *issue, header, delivery)?;
             }
             Happening::Told { issue, event } => {
-                self.nothing_after_a_refusal(node, *issue)?;
-                if let Event::Rejected { reason: Rejection::UnexpectedKind, .. } = event {
-                    self.session(node, *issue).authentic = true;
+                if !matches!(event, Event::Rejected { .. }) {
+                    self.nothing_after_a_refusal(node, *issue)?;
                 }
             }
             Happening::Stands { issue, stands } => self.stands(now, node, *issue, stands)?,
@@ -303,8 +356,57 @@ impl Watch {
         self.nodes[node].disk.get_mut(&issue).expect("the node was provisioned with it")
     }
 
+    fn given(&mut self, node: usize, what: Given) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        (process.given, process.authentic) = (Some(what), false);
+        (process.asked, process.ended) = (0, 0);
+        let of_it = limits::of_an_input(what, process.sessions.len() as u64);
+        process.allowed.calls += of_it.calls;
+        process.allowed.writes += of_it.writes;
+        process.sessions.values_mut().for_each(|session| session.refused = None);
+    }
+
+    fn asked(
+        &mut self,
+        now: Duration,
+        node: usize,
+        issue: Option<usize>,
+        epoch: u32,
+    ) -> Result<(), Violation> {
+        let process = self.process(node);
+        process.asked += 1;
+        let (asked, deferred) = (process.asked, process.deferred);
+        let by_frame = matches!(process.given, Some(Given::Datagram(_)));
+        if by_frame && !deferred && asked > 1 {
+            return violated(
+                Invariant::ElementSpared,
+                format!("node {node} asks its element {asked} times because of one frame"),
+            );
+        }
+        let given = process.given;
+        let session = issue.and_then(|issue| process.sessions.get_mut(&issue));
+        match session {
+            Some(session) if by_frame || given == Some(Given::Answer) => {
+                element_is_spared(now, node, session, epoch, deferred)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All is done that comes of what was given.
+    fn rests(&mut self, node: usize, calls: u64, writes: u64) -> Result<(), Violation> {
+        let before = std::mem::replace(&mut self.nodes[node].spent, (calls, writes));
+        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
+        let spent =
+            Spending { calls: calls.saturating_sub(before.0), writes: writes.saturating_sub(before.1) };
+        process.used.calls += spent.calls;
+        process.used.writes += spent.writes;
+        limits::spending_is_bounded(node, process, spent)
+    }
+
     fn found(&mut self, node: usize, issue: usize, found: Found) -> Result<(), Violation> {
-        let outdated = self.is_outdated(node, issue);
+        let before = self.process(node).counted_before;
+        let outdated = before.is_some_and(|counted| self.known(node, issue).written_in < counted);
         let mislays = self.mislays;
         let known = self.known(node, issue);
         let (floor, active, lost) = (known.epoch, known.active, known.lost);
@@ -343,10 +445,17 @@ impl Watch {
         Ok(())
     }
 
-    fn refused(&mut self, node: usize, issue: usize, error: &SessionError) -> Result<(), Violation> {
+    fn refused(
+        &mut self,
+        node: usize,
+        issue: usize,
+        error: &SessionError,
+        alone: bool,
+    ) -> Result<(), Violation> {
+        let deferred = self.process(node).deferred;
         let session = self.session(node, issue);
         let phase = session.stands.as_ref().map(|stands| stands.phase);
-        session.refused = Some(error.clone());
+        session.refused = Some(error.clone()).filter(|_| alone && !deferred);
         match error {
             SessionError::Element(ElementError::Unavailable(_)) | SessionError::EpochsUsedUp => Ok(()),
             // A disk from before a root was erased was put back.
@@ -380,9 +489,15 @@ impl Watch {
         // A place that is moved on while the node is switched off stays one of its start.
         let switched_off = process.is_none();
         let starting = process.is_some_and(|process| process.starting);
+        if starting && self.is_outdated(node, issue) {
+            return violated(
+                Invariant::OldImageRecognised,
+                format!("node {node} takes a place that its element's counter says is old"),
+            );
+        }
         if !switched_off && !starting {
             self.nothing_after_a_refusal(node, issue)?;
-            self.proven(now, node, issue);
+            self.proven(now, node, Some(epoch));
         }
         let written_in = self.nodes[node].counted.unwrap_or(0) + u64::from(starting);
         if let Some(noted) = self.nodes[node]
@@ -408,20 +523,16 @@ impl Watch {
         Ok(())
     }
 
-    /// A frame authenticated: if the element was asked for its epoch, that call counts no more.
-    fn proven(&mut self, now: Duration, node: usize, issue: usize) {
-        let Some(session) =
-            self.process(node).sessions.get_mut(&issue).filter(|session| session.given.is_some())
-        else {
-            return;
-        };
-        session.authentic = true;
-        if let Some(Given::Frame(header)) = session.given
-            && let Some(at) = session.unproven.iter().rposition(|(_, epoch)| *epoch == header.epoch)
-        {
-            session.unproven.remove(at);
+    /// A frame of this epoch authenticated, or something else that this node was right to believe: if the element was
+    /// asked for the epoch, that call counts no more.
+    fn proven(&mut self, now: Duration, node: usize, epoch: Option<u32>) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        process.authentic = true;
+        for session in process.sessions.values_mut() {
+            let asked = session.unproven.iter().rposition(|(_, asked)| Some(*asked) == epoch);
+            asked.map(|at| session.unproven.remove(at));
+            session.unproven.retain(|(asked, _)| *asked + SECOND > now);
         }
-        session.unproven.retain(|(asked, _)| *asked + SECOND > now);
     }
 
     fn sent(
@@ -437,7 +548,8 @@ impl Watch {
         let identity = self.nodes[node].identity;
         let Header { sender, epoch, salt, counter, tag, .. } = *header;
         self.sends_in_its_generation(node, issue)?;
-        let sent = Sent { at: now, kind, body: body.to_vec() };
+        let run = self.known(node, issue).run;
+        let sent = Sent { at: now, run, kind, body: body.to_vec() };
         if self.sent.insert(name(issue, header), sent).is_some() {
             return violated(
                 Invariant::NoKeyAndNonceTwice,
@@ -479,9 +591,8 @@ impl Watch {
             );
         }
         let epoch = header.epoch;
-        let session = self.session(node, issue);
-        session.authentic = true;
-        let floor = session.floor;
+        self.proven(now, node, Some(header.epoch));
+        let floor = self.session(node, issue).floor;
         if rank(epoch) <= rank(floor) {
             return violated(
                 Invariant::NothingFromBeforeTheStart,
@@ -549,9 +660,11 @@ impl Watch {
         if is_lost(stands.phase) && session_was_without_place {
             self.nodes[node].without_place.insert(issue, now);
         }
+        let process = self.process(node);
+        let by_frame = matches!(process.given, Some(Given::Datagram(_)));
+        let (deferred, stranger) = (process.deferred, by_frame && !process.authentic && !process.deferred);
         let session = self.session(node, issue);
-        state_is_bounded(node, session, stands, members)?;
-        element_is_spared(now, node, session, stands)?;
+        state_is_bounded(node, session, stands, members, (deferred, stranger))?;
         session.stands = Some(stands.clone());
         Ok(())
     }
@@ -559,22 +672,21 @@ impl Watch {
 
 impl Known {
     fn installed(active: bool, written_in: u64) -> Self {
-        Self { run: 0, epoch: NO_EPOCH, lost: false, active, written_in, delivered: HashSet::new() }
+        Self {
+            run: 0,
+            epoch: NO_EPOCH,
+            lost: false,
+            active,
+            erased: false,
+            written_in,
+            delivered: HashSet::new(),
+        }
     }
 }
 
 impl WatchedSession {
     fn new(floor: u32, found: Found) -> Self {
-        Self {
-            floor,
-            found,
-            stands: None,
-            given: None,
-            refused: None,
-            noted: None,
-            authentic: false,
-            unproven: VecDeque::new(),
-        }
+        Self { floor, found, stands: None, refused: None, noted: None, unproven: VecDeque::new() }
     }
 }
 

@@ -8,9 +8,9 @@ mod steps;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use akm_core::frame::FrameKind;
-use akm_core::session::{Input, Phase, Session};
+use akm_core::session::{Phase, Session};
 use akm_core::tree::NO_EPOCH;
+use akm_host::{Endpoint, Stream};
 
 use crate::bad_member::BadMember;
 use crate::disk::Disk;
@@ -20,10 +20,11 @@ use crate::happening::Happening;
 use crate::intruder::Intruder;
 use crate::invariant::{Invariant, Violation};
 use crate::issue::Issue;
+use crate::link::Link;
 use crate::module::Module;
-use crate::network::Network;
+use crate::network::{Flight, Network};
 use crate::node::Node;
-use crate::process::Aftermath;
+use crate::process::{Aftermath, Sending};
 use crate::random::{Part, Random};
 use crate::setup::Setup;
 use crate::tally::Tally;
@@ -44,6 +45,10 @@ pub struct World {
     pub(crate) settling: Random,
     pub(crate) module: Module,
     backup: Module,
+    /// The module's end of each node's provisioning relationship, by its identity.
+    links: Vec<Link>,
+    /// What nodes said over streams and nobody has heard yet.
+    replies: Vec<(Stream, Vec<u8>)>,
     intruder: Intruder,
     bad_member: BadMember,
     images: Vec<Vec<Disk>>,
@@ -56,7 +61,8 @@ pub struct World {
 /// What is the next to happen by itself.
 enum Next {
     Arrival,
-    Timer { node: usize, relationship: usize },
+    Answer { node: usize },
+    Timer { node: usize },
 }
 
 impl World {
@@ -69,7 +75,7 @@ impl World {
             watch.issued(number, issue.members.clone(), 1, 1, overlap);
         }
         let module = Module::new(&issues);
-        let mut nodes = Vec::new();
+        let (mut nodes, mut links) = (Vec::new(), Vec::new());
         for (number, wanted) in setup.nodes.iter().enumerate() {
             let element = Element::new(wanted.counter, Random::stream(setup.seed, Part::Element, number));
             let mut system = Random::stream(setup.seed, Part::System, number);
@@ -82,9 +88,12 @@ impl World {
                 node.element.break_generator();
             }
             let mut of_this_node = Vec::new();
+            let provisioning = Issue::provisioning(setup.seed, number);
+            node.install(&provisioning);
+            links.push(Link::new(provisioning, Random::stream(setup.seed, Part::Link, number)));
             for (at, issue) in issues.iter().enumerate() {
                 if issue.members.contains(&number) {
-                    node.install(at, issue);
+                    node.install(issue);
                     of_this_node.push((at, issue.active));
                 }
             }
@@ -98,6 +107,8 @@ impl World {
             now: Duration::ZERO,
             images: vec![Vec::new(); nodes.len()],
             nodes,
+            links,
+            replies: Vec::new(),
             issues,
             network: Network::new(Random::stream(setup.seed, Part::Network, 0)),
             watch,
@@ -157,7 +168,7 @@ impl World {
 
     /// Where a relationship stands at a node; `None` without a session.
     pub fn phase(&self, node: usize, relationship: usize) -> Option<Phase> {
-        self.nodes[node].session(relationship).map(akm_core::session::Session::phase)
+        self.nodes[node].session(relationship).map(Session::phase)
     }
 
     pub(crate) fn note(&mut self, text: &str) {
@@ -173,67 +184,86 @@ impl World {
 
     /// Serves the timer that is due first.
     pub(crate) fn first_timer(&mut self) -> Result<(), Violation> {
-        let due = |node: usize| self.nodes[node].due().map(|(due, relationship)| (due, node, relationship));
-        let Some((due, node, relationship)) = (0..self.nodes.len()).filter_map(due).min() else {
-            return Ok(());
-        };
+        let due = |node: usize| self.nodes[node].due().map(|due| (due, node));
+        let Some((due, node)) = (0..self.nodes.len()).filter_map(due).min() else { return Ok(()) };
         self.now = self.now.max(due);
-        self.input(node, relationship, Input::Timeout)
+        self.at(node, |node, now, issues, aftermath| node.fire(now, issues, aftermath))
     }
 
     pub(crate) fn crash(&mut self, node: usize) -> Result<(), Violation> {
-        let mut aftermath = Aftermath::default();
-        self.nodes[node].crash(&mut aftermath);
-        self.carry_on(node, aftermath)
+        self.at(node, |node, _, issues, aftermath| node.crash(issues, aftermath))
     }
 
     pub(crate) fn start(&mut self, node: usize) -> Result<(), Violation> {
-        let mut aftermath = Aftermath::default();
-        self.nodes[node].start(self.now, &self.issues, &mut aftermath);
-        self.carry_on(node, aftermath)
+        self.at(node, |node, now, issues, aftermath| node.start(now, issues, aftermath))
     }
 
+    /// An application at a node sends to all others.
     pub(crate) fn send(&mut self, node: usize, relationship: usize) -> Result<(), Violation> {
-        self.messages += 1;
-        let message = format!("message {}", self.messages);
-        self.input(node, relationship, Input::Send(FrameKind::Data, message.as_bytes()))
+        self.send_to(node, relationship, None)
     }
 
-    pub(crate) fn input(
+    /// The same to one of them.
+    pub(crate) fn send_to(
         &mut self,
         node: usize,
         relationship: usize,
-        input: Input<'_>,
+        to: Option<usize>,
+    ) -> Result<(), Violation> {
+        self.messages += 1;
+        let message = format!("message {}", self.messages);
+        self.at(node, |node, now, issues, aftermath| {
+            node.send(now, relationship, to, message.as_bytes(), issues, aftermath);
+        })
+    }
+
+    /// An operator at a node asks for the next epoch.
+    pub(crate) fn advance(&mut self, node: usize, relationship: usize) -> Result<(), Violation> {
+        self.at(node, |node, now, issues, aftermath| node.advance(now, relationship, issues, aftermath))
+    }
+
+    /// A frame arrives at a node.
+    pub(crate) fn arrives(&mut self, to: usize, from: Endpoint, frame: &[u8]) -> Result<(), Violation> {
+        self.at(to, |node, now, issues, aftermath| node.receive(now, from, frame, issues, aftermath))
+    }
+
+    /// Does something to a node, and carries on from there.
+    pub(crate) fn at(
+        &mut self,
+        node: usize,
+        does: impl FnOnce(&mut Node, Duration, &[Issue], &mut Aftermath),
     ) -> Result<(), Violation> {
         let mut aftermath = Aftermath::default();
-        self.nodes[node].drive(self.now, relationship, input, &self.issues, &mut aftermath);
+        does(&mut self.nodes[node], self.now, &self.issues, &mut aftermath);
         self.carry_on(node, aftermath)
     }
 
     /// Shows the watch what happened at a node, and sends what it made on its way.
-    pub(crate) fn carry_on(&mut self, node: usize, aftermath: Aftermath) -> Result<(), Violation> {
+    fn carry_on(&mut self, node: usize, aftermath: Aftermath) -> Result<(), Violation> {
         for happening in &aftermath.happenings {
-            if self.log.is_some() && !matches!(happening, Happening::Stands { .. }) {
+            let is_told = !matches!(happening, Happening::Stands { .. } | Happening::Rests { .. });
+            if self.log.is_some() && is_told {
                 self.note(&format!("node {node}  {happening}"));
             }
             self.watch.see(self.now, node, happening)?;
         }
-        for (issue, member, frame) in aftermath.frames {
+        let from = self.nodes[node].address;
+        for Sending { issue, to, of_session, frame } in aftermath.frames {
             let Issue { relationship, members, .. } = &self.issues[issue];
-            let only = member.map(|member| members[usize::from(member)]);
             // Who was removed still hears what goes over the wire.
-            let ever = |node: usize| {
+            let was_removed = |node: usize| {
                 let mut issues = self.issues.iter().filter(|issue| issue.relationship == *relationship);
-                issues.any(|issue| issue.members.contains(&node))
+                !members.contains(&node) && issues.any(|issue| issue.members.contains(&node))
             };
-            for to in (0..self.nodes.len()).filter(|to| *to != node) {
-                let identity = self.nodes[to].identity;
-                if only.map_or_else(|| ever(identity), |only| only == identity) {
-                    self.network.send(self.now, node, to, &frame);
+            for other in (0..self.nodes.len()).filter(|other| *other != node) {
+                let Node { identity, address, .. } = &self.nodes[other];
+                if to.contains(address) || of_session && was_removed(*identity) {
+                    self.network.send(self.now, (node, from), other, &frame);
                 }
             }
             self.intruder.record(issue, frame);
         }
+        self.replies.extend(aftermath.replies);
         Ok(())
     }
 
@@ -246,25 +276,27 @@ impl World {
 
     /// The next thing that happens by itself, if it does so by `end`.
     pub(crate) fn happen_next(&mut self, end: Duration) -> Result<bool, Violation> {
-        let timers = self.nodes.iter().enumerate().filter_map(|(node, its)| {
-            let (due, relationship) = its.due()?;
-            Some((due.max(self.now), Next::Timer { node, relationship }))
-        });
-        let timer = timers.min_by_key(|(due, _)| *due);
+        let nodes = || self.nodes.iter().enumerate();
+        let due = |(node, its): (usize, &Node)| Some((its.due()?.max(self.now), Next::Timer { node }));
+        let timer = nodes().filter_map(due).min_by_key(|(due, _)| *due);
+        let due =
+            |(node, its): (usize, &Node)| Some((its.answers_at()?.max(self.now), Next::Answer { node }));
+        let answer = nodes().filter_map(due).min_by_key(|(due, _)| *due);
         let arrival = self.network.due().map(|due| (due.max(self.now), Next::Arrival));
-        // Of two at the same time the frame comes first.
-        let next = [arrival, timer].into_iter().flatten().min_by_key(|(due, _)| *due);
+        // Of several at the same time the frame comes first.
+        let next = [arrival, answer, timer].into_iter().flatten().min_by_key(|(due, _)| *due);
         let Some((due, next)) = next.filter(|(due, _)| *due <= end) else { return Ok(false) };
         self.now = due;
         match next {
             Next::Arrival => {
-                let flight = self.network.arrive().expect("it is due");
-                let mut aftermath = Aftermath::default();
-                self.nodes[flight.to].receive(self.now, &flight.frame, &self.issues, &mut aftermath);
-                self.carry_on(flight.to, aftermath)?;
+                let Flight { from, to, frame, .. } = self.network.arrive().expect("it is due");
+                self.arrives(to, from, &frame)?;
             }
-            Next::Timer { node, relationship } => {
-                self.input(node, relationship, Input::Timeout)?;
+            Next::Answer { node } => {
+                self.at(node, |node, now, issues, aftermath| node.be_answered(now, issues, aftermath))?;
+            }
+            Next::Timer { node } => {
+                self.at(node, |node, now, issues, aftermath| node.fire(now, issues, aftermath))?;
                 self.timers_move_on(node)?;
             }
         }

@@ -16,7 +16,7 @@ run 100
 ";
 
 /// A flaw, what is done, and what that breaks.
-const BROKEN: [(Flaw, &str, Invariant); 21] = [
+const BROKEN: [(Flaw, &str, Invariant); 22] = [
     (
         Flaw::StuckGenerators,
         "image 0\nadvance 0 0\nrun 10\nrestore 0 image 0\nstart 0\nadvance 0 0",
@@ -35,11 +35,12 @@ const BROKEN: [(Flaw, &str, Invariant); 21] = [
     // It dies after it counted and before it wrote, and again.
     (
         Flaw::CountsFirst,
-        "crash 1\ncrash 1 after 0\nstart 1\nstart 1\nrun 10\ncrash 1\nstart 1",
+        "crash 1\ncrash 1 after 2\nstart 1\nstart 1\nrun 10\ncrash 1\nstart 1",
         Invariant::NoPlaceLost,
     ),
     (Flaw::HoardsFrames, "replay 0 to 1", Invariant::StateBounded),
     (Flaw::AsksForEachFrame, "", Invariant::ElementSpared),
+    (Flaw::WritesForEachFrame, "replay 0 to 1", Invariant::DiskSpared),
     (Flaw::ForgetsActivation, "", Invariant::PhasesAlongEdges),
     (Flaw::RetriesBehindTheBack, "element 0 silent\nadvance 0 0", Invariant::RefusalsChangeNothing),
     (Flaw::SleepsThroughTimers, "", Invariant::TimersMoveOn),

@@ -1,4 +1,4 @@
-//! A model check of the real session: every order of steps of two and three members, up to a bound, with every
+//! A model check of the shipped node: every order of steps of two and three members, up to a bound, with every
 //! invariant of the simulation checked after each step.
 //!
 //! What it leaves out:
@@ -7,8 +7,10 @@
 //!   same. Salts and nonces are drawn, and which ones does not count.
 //! - Time passes only from timer to timer, and a process dies only between inputs, not between outputs
 //!   (`a_process_may_die_at_any_step_of_whatever_it_does` has those).
-//! - At most one frame arrives twice, and at most one process dies or loses its place, on each path.
-//! - Disks and elements work; there is one generation, no intruder, and one relationship.
+//! - At most one frame arrives twice, at most one process dies or loses its place, at most one node moves, at most two
+//!   messages are sent and at most one generation is made, on each path.
+//! - Disks and elements work and answer at once; the module reaches everybody; there is no intruder, and one
+//!   relationship.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -28,8 +30,10 @@ struct Members {
     begins: Trace,
     members: usize,
     advances: bool,
-    /// Most fallbacks and failsafes on any path.
-    most: Arc<(AtomicU64, AtomicU64)>,
+    /// Whether applications send, nodes move, and the module makes a generation.
+    changes: bool,
+    /// Most fallbacks, failsafes, activations and erased generations on any path.
+    most: Arc<[AtomicU64; 4]>,
 }
 
 /// A world by the steps that lead to it.
@@ -43,7 +47,10 @@ struct Reached {
 
 impl Hash for Reached {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.outline, &self.violation, self.twice(), self.accidents()).hash(state);
+        let changes = self.times(|step| matches!(step, Step::Renew | Step::Remove { .. }));
+        let moves = self.times(|step| matches!(step, Step::Move { .. }));
+        let sends = self.times(|step| matches!(step, Step::Send { .. }));
+        (self.outline, &self.violation, self.twice(), self.accidents(), changes, moves, sends).hash(state);
     }
 }
 
@@ -52,12 +59,21 @@ impl Reached {
         self.steps.iter().filter(|step| matches!(step, Step::ArriveTwice { .. })).count()
     }
 
+    fn times(&self, like: impl Fn(&Step) -> bool) -> usize {
+        self.steps.iter().filter(|step| like(step)).count()
+    }
+
     fn accidents(&self) -> usize {
         self.steps.iter().filter(|step| matches!(step, Step::Restart { .. } | Step::Wipe { .. })).count()
     }
 }
 
 impl Members {
+    /// The same, in whose worlds more happens than that members talk and die.
+    fn that_change(self) -> Self {
+        Self { changes: true, ..self }
+    }
+
     fn new(members: usize, advances: bool, actions: &str) -> Self {
         let numbers: Vec<String> = (0..members).map(|member| member.to_string()).collect();
         let text = format!(
@@ -66,7 +82,7 @@ impl Members {
             numbers.join(","),
         );
         let begins = Trace::parse(&text).expect("a trace");
-        Self { begins, members, advances, most: Arc::default() }
+        Self { begins, members, advances, changes: false, most: Arc::default() }
     }
 
     fn reach(&self, steps: Vec<Step>) -> Reached {
@@ -74,8 +90,10 @@ impl Members {
         let taken = begun.and_then(|()| steps.iter().try_for_each(|step| world.take(*step)));
         let (outline, on_the_way, tally) = (world.outline(), world.on_the_way(), world.tally());
         let violation = taken.err().map(|violation| format!("{violation}: {steps:?}"));
-        self.most.0.fetch_max(tally.fallbacks, Ordering::Relaxed);
-        self.most.1.fetch_max(tally.failsafes, Ordering::Relaxed);
+        let reached = [tally.fallbacks, tally.failsafes, tally.activated, tally.erased];
+        for (most, reached) in self.most.iter().zip(reached) {
+            most.fetch_max(reached, Ordering::Relaxed);
+        }
         Reached { steps, outline, on_the_way, violation }
     }
 }
@@ -99,6 +117,19 @@ impl Model for Members {
         for node in 0..self.members {
             if self.advances {
                 actions.push(Step::Advance { node });
+            }
+            if self.changes && state.times(|step| matches!(step, Step::Move { .. })) == 0 {
+                actions.push(Step::Move { node });
+            }
+            if self.changes && state.times(|step| matches!(step, Step::Send { .. })) < 2 {
+                actions.push(Step::Send { node });
+            }
+            let made = state.times(|step| matches!(step, Step::Renew | Step::Remove { .. }));
+            if self.changes && made == 0 && self.members > 2 {
+                actions.push(Step::Remove { node });
+            }
+            if self.changes && made == 0 && node == 0 {
+                actions.push(Step::Renew);
             }
             if state.accidents() == 0 {
                 actions.extend([Step::Restart { node }, Step::Wipe { node }]);
@@ -125,8 +156,9 @@ impl Model for Members {
     }
 }
 
-/// Checks up to these bounds, and that the steps reach so many fallbacks and failsafes on some path.
-fn check(model: Members, depth: usize, states: usize, (fallbacks, failsafes): (u64, u64)) {
+/// Checks up to these bounds, and that the steps reach so many fallbacks, failsafes, activations and erased generations
+/// on some path.
+fn check(model: Members, depth: usize, states: usize, wanted: [u64; 4]) {
     let most = Arc::clone(&model.most);
     let checker = model.checker().threads(2).target_max_depth(depth).target_state_count(states);
     let checker = checker.spawn_bfs().join();
@@ -137,24 +169,34 @@ fn check(model: Members, depth: usize, states: usize, (fallbacks, failsafes): (u
         checker.max_depth()
     );
     checker.assert_properties();
-    let most = (most.0.load(Ordering::Relaxed), most.1.load(Ordering::Relaxed));
-    assert!(most.0 >= fallbacks && most.1 >= failsafes, "fallbacks and failsafes reached: {most:?}");
+    let most = [0, 1, 2, 3].map(|at| most[at].load(Ordering::Relaxed));
+    assert!(most.iter().zip(wanted).all(|(most, wanted)| *most >= wanted), "reached: {most:?}");
 }
 
 #[test]
 fn two_members_talk_die_and_lose_their_places() {
-    check(Members::new(2, true, NEVER), 7, 12_000, (1, 0));
+    check(Members::new(2, true, NEVER), 7, 12_000, [1, 0, 0, 0]);
 }
 
 #[test]
 fn three_members_of_whom_one_has_lost_its_place() {
     let begins = format!("run 1000\n{NEVER}\nwipe 2\nstart 2");
-    check(Members::new(3, false, &begins), 9, 8_000, (1, 0));
+    check(Members::new(3, false, &begins), 9, 8_000, [1, 0, 0, 0]);
 }
 
 #[test]
 fn two_members_that_have_both_lost_their_places() {
     // Member 1 has been challenged, and its confirmation is on the way.
     let begins = format!("run 1000\ndelay 100 100\nwipe 0\nwipe 1\nstart 0\nstart 1\nrun 3195\n{NEVER}");
-    check(Members::new(2, false, &begins), 10, 25_000, (0, 2));
+    check(Members::new(2, false, &begins), 10, 25_000, [0, 2, 0, 0]);
+}
+
+#[test]
+fn two_members_move_send_die_and_are_given_a_new_generation() {
+    check(Members::new(2, false, &format!("run 1000\n{NEVER}")).that_change(), 7, 12_000, [0, 0, 2, 2]);
+}
+
+#[test]
+fn three_members_of_whom_one_is_removed_and_its_relationship_erased() {
+    check(Members::new(3, false, &format!("run 1000\n{NEVER}")).that_change(), 6, 10_000, [0, 0, 3, 3]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use akm_core::session::{Footprint, Phase};
 use akm_core::tree::LAST_EPOCH;
 
-use super::{SECOND, WatchedSession, is_lost, rank, violated};
+use super::{SECOND, Spending, WatchedProcess, WatchedSession, is_lost, rank, violated};
 use crate::happening::{Found, Given, Stands};
 use crate::invariant::{Invariant, Violation};
 
@@ -59,6 +59,7 @@ pub(super) fn state_is_bounded(
     session: &WatchedSession,
     stands: &Stands,
     members: usize,
+    (deferred, stranger): (bool, bool),
 ) -> Result<(), Violation> {
     let Footprint {
         open_epochs,
@@ -80,16 +81,16 @@ pub(super) fn state_is_bounded(
         && unproven <= UNPROVEN
         && element_calls <= CALLS
         && resync <= RESYNC + others
-        && queued == 0
+        && queued <= if deferred { QUEUED } else { 0 }
         && buffers <= BUFFERS
-        && buffer_bytes <= BUFFERS * BUFFER_BYTES;
+        && buffer_bytes <= BUFFERS * BUFFER_BYTES
+        && (!deferred || stands.host_bytes <= akm_host::limits::BYTES_WAITING);
     if !fits {
         return violated(
             Invariant::StateBounded,
             format!("node {node} of {members} members holds {:?}", stands.footprint),
         );
     }
-    let stranger = matches!(session.given, Some(Given::Frame(_))) && !session.authentic;
     let grew = session.stands.as_ref().filter(|_| stranger).is_some_and(|before| {
         open_epochs > before.footprint.open_epochs
             || senders > before.footprint.senders
@@ -105,38 +106,74 @@ pub(super) fn state_is_bounded(
     Ok(())
 }
 
+/// The element is asked for an epoch that nothing has proven yet.
 pub(super) fn element_is_spared(
     now: Duration,
     node: usize,
     session: &mut WatchedSession,
-    stands: &Stands,
+    epoch: u32,
+    deferred: bool,
 ) -> Result<(), Violation> {
-    if stands.asked.len() > 1 {
+    session.unproven.retain(|(asked, _)| *asked + SECOND > now);
+    session.unproven.push_back((now, epoch));
+    // What the node itself wanted is among them where it waited for its turn.
+    let most = if deferred { CALLS + akm_host::limits::QUESTIONS_OUT } else { CALLS };
+    if session.unproven.len() > most {
+        let asked = session.unproven.len();
         return violated(
             Invariant::ElementSpared,
-            format!("node {node} asks its element for {:?} because of one input", stands.asked),
+            format!("node {node} asks its element {asked} times in a second for nothing"),
         );
     }
-    if let Some(Given::Frame(_)) = session.given
-        && !session.authentic
-    {
-        session.unproven.retain(|(asked, _)| *asked + SECOND > now);
-        session.unproven.extend(stands.asked.iter().map(|epoch| (now, *epoch)));
-        if session.unproven.len() > CALLS {
-            return violated(
-                Invariant::ElementSpared,
-                format!(
-                    "node {node} asks its element {} times in a second for nothing",
-                    session.unproven.len()
-                ),
-            );
-        }
+    Ok(())
+}
+
+/// What a start with so many issues may cost, and what a process before it left undone.
+pub(super) fn of_a_start(issues: u64) -> Spending {
+    Spending { calls: 20 + 10 * issues, writes: 20 + 5 * issues }
+}
+
+/// What may come of one input at a node with so many sessions.
+pub(super) fn of_an_input(given: Given, sessions: u64) -> Spending {
+    match given {
+        // Its epoch, an answer to who asks to find back; a new generation goes into force and what was before is erased.
+        Given::Datagram(_) | Given::Send | Given::Advance => Spending { calls: 6, writes: 8 },
+        Given::Timeout => Spending { calls: 6 * (sessions + 1), writes: 8 * (sessions + 1) },
+        Given::Module => Spending { calls: 24, writes: 16 },
+        // It comes of what was given before.
+        Given::Answer => Spending::default(),
+    }
+}
+
+pub(super) fn spending_is_bounded(
+    node: usize,
+    process: &WatchedProcess,
+    spent: Spending,
+) -> Result<(), Violation> {
+    let WatchedProcess { given, authentic, ended, deferred, used, allowed, .. } = process;
+    let stranger = matches!(given, Some(Given::Datagram(_))) && !authentic && !deferred;
+    // Whatever comes, what is over by then is erased.
+    if stranger && spent.writes > *ended {
+        let writes = spent.writes;
+        return violated(
+            Invariant::DiskSpared,
+            format!("node {node} writes {writes} times for a frame that did not authenticate"),
+        );
+    }
+    if used.writes > allowed.writes || used.calls > allowed.calls {
+        return violated(
+            Invariant::DiskSpared,
+            format!("what node {node} was given is worth {allowed:?}, and it spent {used:?}"),
+        );
     }
     Ok(())
 }
 
 /// The current epoch and four closed ones.
 const OPEN_EPOCHS: usize = 5;
+
+/// What waits behind a record that is being written.
+const QUEUED: usize = 8;
 
 /// Epochs that a header named and nothing proved.
 const UNPROVEN: usize = 4;

@@ -69,7 +69,7 @@ impl Watch {
         let Issued { relationship, generation, .. } = self.issues[to];
         let before = self.nodes[node].disk.iter().filter(|(issue, held)| {
             let other = &self.issues[**issue];
-            held.active && other.relationship == relationship && other.generation < generation
+            held.active && !held.erased && other.relationship == relationship && other.generation < generation
         });
         let before = before.map(|(issue, _)| *issue).max_by_key(|issue| self.issues[*issue].generation);
         if let Some(from) = before {
@@ -82,7 +82,10 @@ impl Watch {
         let issue = &self.issues[issue];
         let later = self.nodes[node].disk.iter().any(|(other, held)| {
             let other = &self.issues[*other];
-            held.active && other.relationship == issue.relationship && other.generation > issue.generation
+            held.active
+                && !held.erased
+                && other.relationship == issue.relationship
+                && other.generation > issue.generation
         });
         if later || !issue.members.contains(&self.nodes[node].identity) {
             return violated(
@@ -104,15 +107,21 @@ impl Watch {
         if header.class != Class::Session {
             return Ok(());
         }
-        let Some(process) = &self.nodes[node].process else { return Ok(()) };
+        // The overlap is counted from when the word came, and not from when a slow disk has kept it.
+        let Some(process) = self.nodes[node].process.as_ref().filter(|process| !process.deferred) else {
+            return Ok(());
+        };
         for (from, to, since) in process.turned.values() {
             let (before, after) = (&self.issues[*from], &self.issues[*to]);
             let Some(sender) = before.members.get(usize::from(header.sender)) else { continue };
-            // After a failsafe a recorded frame may be of an earlier run, which nobody takes any more.
-            let one_run = self.nodes[node].disk.get(from).is_none_or(|held| held.run == 0);
+            let Some(sent) = self.sent.get(&name(*from, header)) else { continue };
+            // Who has no place there, or is in another run, takes nothing of it.
+            let found = process.sessions.get(from).map(|session| session.found);
+            let has_place = matches!(found, Some(Found::Good { .. }));
+            let one_run = self.nodes[node].disk.get(from).is_some_and(|held| held.run == sent.run);
             let overlaps = before.version == after.version && now < *since + before.overlap;
-            let open = overlaps && one_run;
-            if open && after.members.contains(sender) && self.sent.contains_key(&name(*from, header)) {
+            let open = overlaps && has_place && one_run;
+            if open && after.members.contains(sender) {
                 return violated(
                     Invariant::NoMessageLostByAdding,
                     format!(

@@ -1,15 +1,14 @@
 //! What an action does to a world.
 
 use akm_core::frame::{FrameKind, Header};
-use akm_core::lineage::Lineage;
-use akm_core::session::Input;
 use akm_core::tree::{LAST_EPOCH, NO_EPOCH};
 
 use super::World;
 use crate::action::{Action, Change, Deed};
 use crate::bad_member::{Claim, Stance};
 use crate::invariant::Violation;
-use crate::process::Aftermath;
+use crate::issue::{elsewhere, relationship_id};
+use crate::node::{Node, issue_of};
 use crate::random::{Part, Random};
 
 impl World {
@@ -24,13 +23,24 @@ impl World {
         match action {
             Action::Run(time) => self.run_until(self.now + *time)?,
             Action::Send { node, relationship } => self.send(*node, *relationship)?,
-            Action::Advance { node, relationship } => self.input(*node, *relationship, Input::Advance)?,
-            Action::Activate { node, relationship } => self.input(*node, *relationship, Input::Activate)?,
+            Action::SendTo { node, relationship, to } => self.send_to(*node, *relationship, Some(*to))?,
+            Action::Advance { node, relationship } => self.advance(*node, *relationship)?,
+            Action::Activate { node, relationship } => self.activate(*node, *relationship)?,
             Action::Crash { node } => self.crash(*node)?,
             Action::CrashAfter { node, steps } => self.nodes[*node].dies_after(Some(*steps)),
             Action::Start { node } => self.start(*node)?,
             Action::DiskFull { node, full } => self.nodes[*node].disk.fill_up(*full),
             Action::ElementSilent { node, silent } => self.nodes[*node].element.fall_silent(*silent),
+            Action::ElementTakes { node, time } => {
+                self.nodes[*node].element_takes = *time;
+                self.watch.slows(*node, self.nodes[*node].is_slow());
+            }
+            Action::DiskTakes { node, time } => {
+                self.nodes[*node].disk_takes = *time;
+                self.watch.slows(*node, self.nodes[*node].is_slow());
+            }
+            Action::Move { node } => self.nodes[*node].moves(),
+            Action::Erase { node, relationship } => self.erase(*node, *relationship)?,
             Action::Image { node } => {
                 let image = self.nodes[*node].disk.clone();
                 self.images[*node].push(image);
@@ -46,12 +56,11 @@ impl World {
             Action::Delay { shortest, longest } => self.network.delay = (*shortest, *longest),
             Action::Leap { node, relationship, epochs } => {
                 self.crash(*node)?;
-                let mut aftermath = Aftermath::default();
-                let issue = self.issue_on_disk(*node, *relationship);
-                if let Some(issue) = issue {
-                    self.nodes[*node].leap(issue, &self.issues[issue], *epochs, &mut aftermath);
+                if let Some(issue) = self.issue_on_disk(*node, *relationship) {
+                    self.at(*node, |node, _, issues, aftermath| {
+                        node.leap(issue, &issues[issue], *epochs, aftermath);
+                    })?;
                 }
-                self.carry_on(*node, aftermath)?;
                 self.start(*node)?;
             }
             Action::Replay { frame, to } => {
@@ -109,6 +118,7 @@ impl World {
             | Action::Leap { node, relationship, .. }
             | Action::Forge { relationship, to: node, .. }
             | Action::Lose { node, relationship }
+            | Action::Erase { node, relationship }
             | Action::Betray { relationship, to: node, .. }
             | Action::Change { relationship, change: Change::Add { node } | Change::Remove { node } }
             | Action::Tagged { relationship, to: node, .. } => (&[*node], &[*relationship]),
@@ -118,6 +128,9 @@ impl World {
             | Action::Start { node }
             | Action::DiskFull { node, .. }
             | Action::ElementSilent { node, .. }
+            | Action::ElementTakes { node, .. }
+            | Action::DiskTakes { node, .. }
+            | Action::Move { node }
             | Action::Image { node }
             | Action::Restore { node, .. }
             | Action::Clone { node }
@@ -127,6 +140,7 @@ impl World {
             | Action::Wipe { node }
             | Action::Noise { to: node, .. }
             | Action::SettleAlone { node } => (&[*node], &[]),
+            Action::SendTo { node, relationship, to } => (&[*node, *to], &[*relationship]),
             Action::Cut { from, to, .. } => (&[*from, *to], &[]),
             Action::Split { side } => (side, &[]),
             Action::Run(_)
@@ -193,34 +207,24 @@ impl World {
         self.intrude(to, frame)
     }
 
-    /// The highest generation of a relationship that is active on the disk of a node, or the highest.
+    /// The issue of a relationship that is active on the disk of a node, or the highest.
     fn issue_on_disk(&self, node: usize, relationship: usize) -> Option<usize> {
         let disk = &self.nodes[node].disk;
-        let issues = disk.installed().filter(|issue| self.issues[*issue].relationship == relationship);
-        issues.max_by_key(|issue| (disk.is_active(*issue), self.issues[*issue].sds.generation()))
+        let of_relationship = disk.generations().filter(|((id, _), _)| *id == relationship_id(relationship));
+        let (_, sds) = of_relationship.max_by_key(|(of, _)| (disk.is_active(*of), of.1))?;
+        issue_of(&self.issues, sds.digest())
     }
 
     fn lose(&mut self, node: usize, relationship: Option<usize>) -> Result<(), Violation> {
         self.crash(node)?;
         for issue in 0..self.issues.len() {
-            if relationship.is_none_or(|relationship| self.issues[issue].relationship == relationship) {
-                self.nodes[node].disk.lose_place(issue);
+            let its = &self.issues[issue];
+            let Node { disk, .. } = &mut self.nodes[node];
+            let is_there = disk.generations().any(|(_, sds)| sds.digest() == its.sds.digest());
+            if is_there && relationship.is_none_or(|relationship| its.relationship == relationship) {
+                disk.lose_place(its.id());
                 self.watch.lost(node, issue);
             }
-        }
-        Ok(())
-    }
-
-    /// The module's word for a generation, at a node.
-    pub(crate) fn activate(
-        &mut self,
-        node: usize,
-        relationship: usize,
-        generation: u32,
-    ) -> Result<(), Violation> {
-        let staged = self.nodes[node].lineage(relationship).and_then(Lineage::staged);
-        if staged.is_some_and(|staged| staged.membership().sds().generation() == generation) {
-            self.input(node, relationship, Input::Activate)?;
         }
         Ok(())
     }
@@ -244,12 +248,11 @@ impl World {
         self.watch.cloned(node);
     }
 
-    /// The intruder's frames arrive at once.
+    /// The intruder's frames arrive at once, from where no node is.
     fn intrude(&mut self, to: usize, frame: Option<Vec<u8>>) -> Result<(), Violation> {
-        let mut aftermath = Aftermath::default();
-        if let Some(frame) = frame {
-            self.nodes[to].receive(self.now, &frame, &self.issues, &mut aftermath);
+        match frame {
+            Some(frame) => self.arrives(to, elsewhere(), &frame),
+            None => Ok(()),
         }
-        self.carry_on(to, aftermath)
     }
 }

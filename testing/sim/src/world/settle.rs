@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use akm_core::session::{Input, Phase, Session};
+use akm_core::session::{Phase, Session};
 use akm_core::tree::LAST_EPOCH;
 
 use super::World;
@@ -107,7 +107,7 @@ impl World {
             let begins = bound::next_epoch(&policy, pace);
             if begins.is_none() {
                 // Nothing but a person ends the epoch.
-                self.input(*from, *relationship, Input::Advance)?;
+                self.advance(*from, *relationship)?;
             }
             let bound = self.bound(*relationship, pace, alone);
             longest = longest.max(begins.unwrap_or_default() + bound);
@@ -131,7 +131,10 @@ impl World {
             self.nodes[node].dies_after(None);
             self.nodes[node].disk.fill_up(false);
             self.nodes[node].element.fall_silent(false);
+            self.nodes[node].answer_at_once();
+            self.watch.slows(node, false);
             self.start(node)?;
+            self.run_until(self.now)?;
         }
         // What is parked is done, also where a restored module has to make another generation first. Then the
         // module gives its word to whoever has not become active by then.
@@ -139,10 +142,14 @@ impl World {
             self.module_works()?;
         }
         for relationship in 0..self.setup.relationships.len() {
-            let generation = self.issues[self.module.latest(relationship)].sds.generation();
-            for node in 0..self.nodes.len() {
-                self.activate(node, relationship, generation)?;
+            for node in self.of_latest(relationship, |phase| phase == Phase::Staged) {
+                self.activate(node, relationship)?;
             }
+        }
+        // What is on the way says where its sender was.
+        self.run_until(self.now + delay)?;
+        for relationship in 0..self.setup.relationships.len() {
+            self.tell_addresses(relationship)?;
         }
         Ok(())
     }

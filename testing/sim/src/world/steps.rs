@@ -3,12 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use akm_core::frame::{Class, Header};
-use akm_core::session::Input;
+use akm_core::lineage::Lineage;
 
 use super::World;
-use crate::action::Action;
+use crate::action::{Action, Change};
 use crate::invariant::Violation;
-use crate::process::Aftermath;
 
 /// One step of a world in which nothing happens by itself: for whoever tries every order of steps. Frames are
 /// named by their place among all that are on the way.
@@ -25,6 +24,14 @@ pub enum Step {
     Timer,
     /// A member begins the next epoch.
     Advance { node: usize },
+    /// An application sends to all others.
+    Send { node: usize },
+    /// A node has another address.
+    Move { node: usize },
+    /// The module makes a generation with the same members, installs it, and gives its word.
+    Renew,
+    /// The module makes one without this member, which then has the relationship erased.
+    Remove { node: usize },
     /// A process dies and starts again.
     Restart { node: usize },
     /// The same, and its places are gone.
@@ -42,7 +49,14 @@ impl World {
                 Ok(())
             }
             Step::Timer => self.first_timer(),
-            Step::Advance { node } => self.input(node, 0, Input::Advance),
+            Step::Advance { node } => self.advance(node, 0),
+            Step::Send { node } => self.send(node, 0),
+            Step::Move { node } => self.act(&Action::Move { node }),
+            Step::Renew => self.change(0, Change::Renew { suspect: false }),
+            Step::Remove { node } => {
+                self.change(0, Change::Remove { node })?;
+                self.erase(node, 0)
+            }
             Step::Restart { node } => {
                 self.crash(node)?;
                 self.start(node)
@@ -59,9 +73,7 @@ impl World {
         if again {
             self.network.put_back(&flight);
         }
-        let mut aftermath = Aftermath::default();
-        self.nodes[flight.to].receive(self.now, &flight.frame, &self.issues, &mut aftermath);
-        self.carry_on(flight.to, aftermath)
+        self.arrives(flight.to, flight.from, &flight.frame)
     }
 
     /// How many frames are on the way.
@@ -74,12 +86,18 @@ impl World {
     pub fn outline(&self) -> u64 {
         let mut outline = DefaultHasher::new();
         for node in &self.nodes {
-            node.runs().hash(&mut outline);
-            let Some(session) = node.session(0) else { continue };
-            (session.phase() as u8, session.run(), session.epoch(), session.is_active()).hash(&mut outline);
-            node.due().map(|(due, _)| due.saturating_sub(self.now)).hash(&mut outline);
-            format!("{:?}", session.footprint()).hash(&mut outline);
-            node.disk.place(0).map(<[u8]>::len).hash(&mut outline);
+            (node.runs(), node.address).hash(&mut outline);
+            node.due().map(|due| due.saturating_sub(self.now)).hash(&mut outline);
+            for (of, _) in node.disk.generations() {
+                (of.1, node.disk.place(of).map(<[u8]>::len), node.disk.is_active(of)).hash(&mut outline);
+            }
+            for (session, known) in node.lineage(0).into_iter().flat_map(Lineage::entries) {
+                session.membership().sds().generation().hash(&mut outline);
+                (session.phase() as u8, session.run(), session.epoch(), session.is_active())
+                    .hash(&mut outline);
+                known.endpoints.hash(&mut outline);
+                format!("{:?}", session.footprint()).hash(&mut outline);
+            }
         }
         let mut frames: Vec<_> = self
             .network

@@ -1,0 +1,119 @@
+//! The module's end of the provisioning relationship of one node: a real session, and what it keeps durable.
+
+use std::time::Duration;
+
+use akm_core::crypto;
+use akm_core::element::ProvisionableElement;
+use akm_core::frame::FrameKind;
+use akm_core::management::{Outcome, Response};
+use akm_core::session::{
+    Cause, Event, Input, Instant, Membership, Options, Output, Record, Session, Standing, Surroundings,
+};
+use akm_core::tree::Place;
+
+use crate::element::Element;
+use crate::issue::{Issue, MODULE, id_of_node};
+use crate::random::Random;
+
+/// A line to one node. Each request is a start of the module in this relationship.
+#[derive(Debug)]
+pub struct Link {
+    issue: Issue,
+    element: Element,
+    random: Random,
+    place: Vec<u8>,
+    session: Option<Session>,
+    requests: u64,
+}
+
+/// What a frame of the node said.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// The answer to the request, if it is one.
+    pub answer: Option<(Outcome, Vec<u8>)>,
+    /// Whether the module was behind, and learnt it.
+    pub was_behind: bool,
+}
+
+/// What came of one input of the module's session.
+#[derive(Debug, Default)]
+struct Said {
+    frames: Vec<Vec<u8>>,
+    responses: Vec<(u64, Outcome, Vec<u8>)>,
+    was_behind: bool,
+}
+
+impl Link {
+    /// A line over which nothing was said yet.
+    pub fn new(issue: Issue, random: Random) -> Self {
+        let mut element = Element::new(false, random.clone());
+        element.install(issue.sds.root(), issue.element_root().expose()).expect("a new element takes a root");
+        let place = Place::before_first(0, issue.secrets().tree_root).emit().to_vec();
+        Self { issue, element, random, place, session: None, requests: 0 }
+    }
+
+    /// Opens the line; the number of the next request.
+    pub fn open(&mut self) -> u64 {
+        let Self { issue, element, random, place, .. } = self;
+        let membership =
+            Membership::new(issue.sds.clone(), id_of_node(MODULE), issue.secrets().header_key, issue.tag)
+                .expect("the module is a member");
+        let place = Place::parse(place).expect("a session makes places");
+        let mut surroundings = Surroundings { now: Instant::default(), element, random };
+        let options = Options { hello_at_start: false, find_back: false };
+        let standing = Standing::Active(place);
+        let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings);
+        self.session = Some(session.expect("the element of the module answers"));
+        self.requests += 1;
+        self.requests
+    }
+
+    /// Says something. The frames that go to the node.
+    pub fn say(&mut self, now: Duration, request: &[u8]) -> Vec<Vec<u8>> {
+        self.drive(now, Input::Send(FrameKind::Management, request)).frames
+    }
+
+    /// Goes on to the next epoch, for a node that knows this one otherwise.
+    pub fn advance(&mut self, now: Duration) -> Vec<Vec<u8>> {
+        self.drive(now, Input::Advance).frames
+    }
+
+    /// Takes a frame of the node.
+    pub fn hear(&mut self, now: Duration, frame: &[u8], request: u64) -> Heard {
+        let mut said = self.drive(now, Input::Frame(frame));
+        said.responses.retain(|(id, ..)| *id == request);
+        let answer = said.responses.pop().map(|(_, outcome, body)| (outcome, body));
+        Heard { answer, was_behind: said.was_behind }
+    }
+
+    fn drive(&mut self, now: Duration, input: Input<'_>) -> Said {
+        let Self { element, random, place, session, .. } = self;
+        let session = session.as_mut().expect("the line was opened");
+        let mut surroundings = Surroundings { now: Instant(now), element, random };
+        let mut said = Said::default();
+        if session.handle(input, &mut surroundings).is_err() {
+            // Its epochs are used up, which no run here comes to.
+            return said;
+        }
+        loop {
+            match session.poll() {
+                Output::Persist(record) => {
+                    if let Record::Place(encoded) = record {
+                        place.clear();
+                        place.extend_from_slice(encoded);
+                    }
+                    session.persisted();
+                }
+                Output::Transmit(frame) | Output::TransmitTo(_, frame) => said.frames.push(frame.to_vec()),
+                Output::Deliver(delivery) => {
+                    if let Ok(response) = Response::parse(delivery.payload) {
+                        said.responses.push((response.id, response.outcome, response.body));
+                    }
+                }
+                Output::Event(Event::EpochBegan { cause: Cause::Followed, .. }) => said.was_behind = true,
+                Output::Event(_) => {}
+                Output::Idle => return said,
+            }
+        }
+    }
+}
