@@ -35,7 +35,6 @@ pub use steps::configuration;
 pub use verification::{Verified, verify};
 pub(crate) use verification::{asks_for_element, not_active};
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,7 +74,7 @@ pub struct Order {
     /// The program to install; otherwise the `akmd` beside this program.
     pub stack: Option<PathBuf>,
     /// Where the stack shall listen.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Endpoint>,
     /// Where the module and other nodes reach it.
     pub endpoint: Option<NamedEndpoint>,
     /// Configuration for the operator's ssh.
@@ -264,7 +263,6 @@ fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandErro
             node.element_spec, node.name
         )));
     }
-    let listen = order.listen.map(Endpoint::from);
     let endpoint = match (&order.endpoint, order.listen) {
         (Some(endpoint), _) => Some(endpoint.clone()),
         (None, Some(listen)) => Some(endpoint_of(listen, &target_of(node))?),
@@ -274,7 +272,7 @@ fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandErro
         let own: Vec<_> = std::iter::once(node.id).chain(node.replaces).collect();
         check_endpoint_is_free(store, &own, endpoint)?;
     }
-    store.revise_node(node.id, listen, endpoint.as_ref(), order.stack.as_deref())?;
+    store.revise_node(node.id, order.listen, endpoint.as_ref(), order.stack.as_deref())?;
     Ok(store.node(node.id)?)
 }
 

@@ -26,15 +26,15 @@ pub(super) fn addresses(
     order: &Order,
     active: Option<&Node>,
     target: &Target,
-) -> Result<(SocketAddr, NamedEndpoint), CommandError> {
-    let kept = active.and_then(|active| active.listen?.socket_address());
+) -> Result<(Endpoint, NamedEndpoint), CommandError> {
+    let kept = active.and_then(|active| active.listen);
     let listen = match (order.listen, kept) {
-        (Some(listen), _) if listen.port() == 0 => {
+        (Some(Endpoint::Ip(listen)), _) if listen.port() == 0 => {
             return Err(CommandError::Usage("--listen needs a port that is not 0".to_owned()));
         }
         (Some(listen), _) | (None, Some(listen)) => listen,
         (None, None) if order.target.is_local() => free_address(store, IpAddr::V4(Ipv4Addr::LOCALHOST))?,
-        (None, None) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT),
+        (None, None) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT).into(),
     };
     let kept = active.and_then(|active| active.endpoint.clone()).filter(|_| order.listen.is_none());
     let endpoint = match (&order.endpoint, kept) {
@@ -63,23 +63,24 @@ pub(super) fn check_endpoint_is_free(
 }
 
 /// Where a node that listens there is reached, unless the operator says otherwise.
-pub(super) fn endpoint_of(listen: SocketAddr, target: &Target) -> Result<NamedEndpoint, CommandError> {
-    if !listen.ip().is_unspecified() {
-        return Ok(Endpoint::from(listen).into());
+pub(super) fn endpoint_of(listen: Endpoint, target: &Target) -> Result<NamedEndpoint, CommandError> {
+    let Endpoint::Ip(address) = listen;
+    if !address.ip().is_unspecified() {
+        return Ok(listen.into());
     }
     let host = target.network_host()?;
-    let port = listen.port();
+    let port = address.port();
     let text = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     text.parse().map_err(|error| CommandError::Failed(format!("{text}: {error}")))
 }
 
 /// A port that is free now and that no node of this module was given, running or not.
-fn free_address(store: &Store, ip: IpAddr) -> Result<SocketAddr, CommandError> {
+fn free_address(store: &Store, ip: IpAddr) -> Result<Endpoint, CommandError> {
     let given: Vec<Endpoint> = store.nodes()?.into_iter().filter_map(|node| node.listen).collect();
     let is_given = |port| given.contains(&SocketAddr::new(ip, port).into());
     let port = akm_transport::pick_port(ip, ports()?, is_given)
         .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
-    Ok(SocketAddr::new(ip, port))
+    Ok(SocketAddr::new(ip, port).into())
 }
 
 /// From which ports local targets are given theirs: the environment may say so.

@@ -1,6 +1,5 @@
 //! Steps 1 and 2: the node and its provisioning relationship, made and saved once nothing stands against them.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -74,7 +73,7 @@ pub(super) struct Beginning {
     pub(super) target: TargetUrl,
     pub(super) ssh_config: Option<PathBuf>,
     pub(super) element: ElementSpec,
-    pub(super) listen: Option<SocketAddr>,
+    pub(super) listen: Option<Endpoint>,
     pub(super) endpoint: Option<NamedEndpoint>,
     pub(super) stack: PathBuf,
     pub(super) station: Option<PathBuf>,
@@ -104,7 +103,7 @@ pub(super) fn begin(
             target: beginning.target,
             ssh_config: beginning.ssh_config,
             element_spec: beginning.element,
-            listen: beginning.listen.map(Endpoint::from),
+            listen: beginning.listen,
             endpoint: beginning.endpoint,
             stack: Some(beginning.stack),
             station: beginning.station,

@@ -179,7 +179,7 @@ pub fn arrive(
             target: order.target.clone(),
             ssh_config: order.ssh_config.clone(),
             element_spec: element,
-            listen: listen.into(),
+            listen,
             endpoint,
             stack: Some(stack),
         };
