@@ -2,40 +2,42 @@
 
 CARGO ?= cargo
 
+# Where cargo puts what it builds.
+BUILT := $(or $(CARGO_TARGET_DIR),target)
+
+# What all that is not released is built with: one choice of features, so that each crate is compiled once.
+WHOLE := --locked --workspace --all-features
+
 .PHONY: demo test test-machine soak build bench check dependencies fuzz fuzz-minimise help
 
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
-	@echo "make test          all tests"
+	@echo "make test          all ordinary tests"
 	@echo "make test-machine  a whole machine with systemd and a TPM as a target; the first time its disk is made"
 	@echo "make soak          the long runs: floods, a thousand relationships, every fault at every durable call"
-	@echo "make build         akm and akmd, in target/release"
+	@echo "make build         akm and akmd, in $(BUILT)/release"
 	@echo "make bench         what it costs, as ratios; SECONDS=300 long, and making ready comes on top"
-	@echo "make check         format, lints and documentation, as CI does beside the tests"
+	@echo "make check         format, lints, documentation, licences, who depends on whom"
 	@echo "make fuzz TARGET=session MINUTES=60     one fuzz target under libFuzzer (testing/fuzz/README.md)"
 	@echo "make dependencies  write the lists of what akm-core and akm-host depend on"
 
 demo: build
-	target/release/akm demo
+	$(BUILT)/release/akm demo
 
 build:
 	scripts/setup build
 	$(CARGO) build --release --locked --bins
 
-# The programs are built first, and the library that disturbs them: the end-to-end tests run them. The core
-# runs twice: alone it has only the portable crypto provider.
 test:
 	scripts/setup test
-	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace --all-features
-	$(CARGO) test --locked --package akm-core
+	scripts/run-tests
 
 # Its processor is one of this machine where there is KVM; else it is software, and a start takes most of a minute.
 test-machine:
 	scripts/setup machine
 	scripts/test-machine-image
-	$(CARGO) build --locked --package akm --package akm-node --bins
-	$(CARGO) test --locked --package akm --test machine
+	$(CARGO) build $(WHOLE) --lib --bins --test machine
+	$(CARGO) test $(WHOLE) --test machine
 
 # What a flood costs, and how soon a node with a thousand relationships answers, is a matter of speed: as released.
 soak:
@@ -43,14 +45,14 @@ soak:
 	$(CARGO) build --locked --release --workspace --bins
 	AKM_FLOOD_FRAMES=5000000 $(CARGO) test --locked --release --package akm --test flood -- --nocapture
 	$(CARGO) test --locked --release --package akm --test many -- --nocapture
-	$(CARGO) build --locked --workspace
-	AKM_SWEEP=full $(CARGO) test --locked --package akm --test interrupted --test interrupted_asr \
+	$(CARGO) build $(WHOLE) --lib --bins --tests
+	AKM_SWEEP=full $(CARGO) test $(WHOLE) --test interrupted --test interrupted_asr \
 		--test interrupted_attach --test interrupted_elements --test interrupted_changes
 
 # A table on standard output, and the same as JSON. One part alone: make bench PARTS=seal
 SECONDS ?= 300
 PARTS ?=
-JSON ?= target/bench.json
+JSON ?= $(BUILT)/bench.json
 
 bench:
 	scripts/setup bench
@@ -63,11 +65,11 @@ check:
 	$(CARGO) fmt --all --check
 	scripts/check-dependencies
 	scripts/core-dependencies --check
-	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --package akm --test machine -- -D warnings
+	$(CARGO) clippy $(WHOLE) --all-targets -- -D warnings
+	$(CARGO) clippy $(WHOLE) --test machine -- -D warnings
 	$(CARGO) fmt --manifest-path examples/bare/Cargo.toml --check
-	$(CARGO) clippy --locked --manifest-path examples/bare/Cargo.toml --target-dir target/bare -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
+	$(CARGO) clippy --locked --manifest-path examples/bare/Cargo.toml --target-dir $(BUILT)/bare -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(WHOLE) --no-deps
 
 dependencies:
 	scripts/core-dependencies
@@ -79,12 +81,12 @@ SOAK_MINUTES ?= 60
 soak: soak-sim
 
 soak-sim:
-	$(CARGO) run --locked --release --package akm-sim -- run --minutes $(SOAK_MINUTES) --failure target/akm-sim-failure.trace
+	$(CARGO) run --locked --release --package akm-sim -- run --minutes $(SOAK_MINUTES) --failure $(BUILT)/akm-sim-failure.trace
 
 # What libFuzzer finds goes on in FUZZ_WORK; the kept corpus is only read.
 TARGET ?= session
 MINUTES ?= 60
-FUZZ_WORK ?= target/fuzz/$(TARGET)
+FUZZ_WORK ?= $(BUILT)/fuzz/$(TARGET)
 FUZZ_LENGTH ?= 4096
 
 fuzz:
