@@ -174,3 +174,37 @@ fn every_test_that_the_threat_model_names_exists() {
     let missing: Vec<&&str> = named.iter().filter(|name| !exists(name)).collect();
     assert!(missing.is_empty(), "no such tests: {missing:#?}");
 }
+
+#[test]
+fn every_path_that_the_maps_of_the_project_name_exists() {
+    let path =
+        Regex::new("`((?:crates|testing|docs|examples|scripts)/[A-Za-z0-9_./-]+)`").expect("a pattern");
+    for map in ["README.md", "CONTRIBUTING.md", "docs/architecture.md"] {
+        let text = read(map);
+        let named: BTreeSet<&str> =
+            path.captures_iter(&text).map(|found| found.get(1).expect("a path").as_str()).collect();
+        let missing: Vec<&&str> = named.iter().filter(|path| !repository().join(path).exists()).collect();
+        assert!(!named.is_empty() && missing.is_empty(), "{map} names what does not exist: {missing:#?}");
+    }
+}
+
+#[test]
+fn every_crate_has_its_place_in_the_maps_and_each_question_takes_two_files_at_most() {
+    let (readme, architecture) = (read("README.md"), read("docs/architecture.md"));
+    let house = first_cells(section(&architecture, "## The house"));
+    for street in ["crates", "testing"] {
+        for entry in fs::read_dir(repository().join(street)).expect("a directory") {
+            let name = entry.expect("an entry").file_name().into_string().expect("a name");
+            assert!(readme.contains(&format!("`{street}/{name}`")), "README.md names {street}/{name}");
+            assert!(street == "testing" || house.contains(&name), "docs/architecture.md names {name}");
+        }
+    }
+    let code = Regex::new("`[^`]+`").expect("a pattern");
+    let questions = section(&architecture, "## Seven questions");
+    let rows: Vec<&str> = questions.lines().filter(|line| line.contains("? | `")).collect();
+    assert_eq!(rows.len(), 7);
+    for row in rows {
+        let files = code.find_iter(row.split(" | ").nth(1).expect("the files")).count();
+        assert!((1..=2).contains(&files), "{row}");
+    }
+}
