@@ -325,6 +325,7 @@ impl Sending {
         self.counter >= FRAMES_PER_KEY || self.bytes + (next + OVERHEAD) as u64 > BYTES_PER_KEY
     }
 
+    #[inline]
     /// Seals the next frame behind those that are there. Each call uses another nonce.
     pub(super) fn seal(
         &mut self,
@@ -337,14 +338,15 @@ impl Sending {
         let &Signature { key, tag, sender } = signature;
         let (salt, counter) = (self.salt, self.counter);
         let header = Header { class: Class::Session, sender, tag, epoch, salt, counter };
+        let mut head = [0; HEADER_LENGTH + 1];
+        header.write(key, head.first_chunk_mut().expect("a header fits"));
+        head[HEADER_LENGTH] = kind as u8;
         let start = frames.len();
         frames.reserve(OVERHEAD + body.len());
-        frames.resize(start + HEADER_LENGTH, 0);
-        frames.push(kind as u8);
+        frames.extend_from_slice(&head);
         frames.extend_from_slice(body);
         frames.extend_from_slice(&[0; TAG_LENGTH]);
         let frame = &mut frames[start..];
-        header.write(key, frame.first_chunk_mut().expect("it is longer than a header"));
         let (associated, sealed) = frame.split_at_mut(HEADER_LENGTH);
         let (plaintext, tag) = sealed.split_at_mut(1 + body.len());
         tag.copy_from_slice(&self.key.seal(&header.nonce(), associated, plaintext));
