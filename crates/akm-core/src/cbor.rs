@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use minicbor::decode::Error;
 use minicbor::{Decoder, Encoder};
 
+use crate::secret::SecretBytes;
+
 /// The bytes are not the message that they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed message")]
@@ -68,6 +70,25 @@ pub fn write_sized(
     let mut bytes = Vec::with_capacity(capacity);
     build(&mut Encoder::new(&mut bytes)).expect("writing to a vector cannot fail");
     bytes
+}
+
+/// Like [`write()`], for content with secrets. With room for all of it nothing has to move.
+pub fn write_secret(
+    capacity: usize,
+    build: impl FnOnce(&mut Encoder<&mut SecretBytes>) -> WriteResult,
+) -> SecretBytes {
+    let mut bytes = SecretBytes::with_capacity(capacity);
+    build(&mut Encoder::new(&mut bytes)).expect("writing to memory cannot fail");
+    bytes
+}
+
+impl minicbor::encode::Write for SecretBytes {
+    type Error = core::convert::Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.append(bytes);
+        Ok(())
+    }
 }
 
 /// What a closure for [`write()`] returns.

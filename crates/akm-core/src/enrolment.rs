@@ -4,13 +4,12 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use zeroize::Zeroizing;
-
-use crate::cbor::{Malformed, read_array, read_map, read_map_from, write, write_sized};
+use crate::cbor::{Malformed, read_array, read_map, read_map_from, write, write_secret};
 use crate::crypto::hash::sha256;
 use crate::element::Description;
 use crate::id::{AkmId, RelationshipId};
 use crate::management::{LABEL_MAX, read_description, write_description};
+use crate::secret::SecretBytes;
 
 /// The version of both messages.
 pub const FORMAT: u8 = 1;
@@ -117,7 +116,7 @@ pub struct Envelope {
     /// What operators call the node.
     pub name: String,
     /// An encoded [`crate::management::Install`] of the provisioning relationship.
-    pub install: Zeroizing<Vec<u8>>,
+    pub install: SecretBytes,
     /// The provisioning relationship that this one takes the place of; all that the target holds
     /// under it is erased once the new one is durable.
     pub replaces: Option<RelationshipId>,
@@ -135,7 +134,7 @@ impl Envelope {
                 0 => format = Some(d.u8()?),
                 1 => node = AkmId::try_from(d.bytes()?).ok(),
                 2 => name = Some(d.str()?).filter(|name| name.len() <= LABEL_MAX).map(String::from),
-                3 => install = Some(Zeroizing::new(d.bytes()?.to_vec())),
+                3 => install = Some(SecretBytes::copy_from(d.bytes()?)),
                 4 => replaces = Some(RelationshipId::try_from(d.bytes()?).map_err(|_| Malformed)?),
                 5 => erase = Some(read_relationships(d)?),
                 _ => return Err(Malformed),
@@ -155,11 +154,16 @@ impl Envelope {
     }
 
     /// The message as it is sent; it holds secrets.
-    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
+    pub fn emit(&self) -> SecretBytes {
         let capacity = 96 + self.name.len() + self.install.len() + 17 * self.erase.len();
-        Zeroizing::new(write_sized(capacity, |e| {
+        write_secret(capacity, |e| {
             e.map(5 + u64::from(self.replaces.is_some()))?.u8(0)?.u8(FORMAT)?;
-            e.u8(1)?.bytes(self.node.as_bytes())?.u8(2)?.str(&self.name)?.u8(3)?.bytes(&self.install)?;
+            e.u8(1)?
+                .bytes(self.node.as_bytes())?
+                .u8(2)?
+                .str(&self.name)?
+                .u8(3)?
+                .bytes(self.install.expose())?;
             if let Some(replaces) = &self.replaces {
                 e.u8(4)?.bytes(replaces.as_bytes())?;
             }
@@ -168,7 +172,7 @@ impl Envelope {
                 e.bytes(id.as_bytes())?;
             }
             Ok(())
-        }))
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::crypto::{AeadKey, CryptoProvider, NONCE_LENGTH, NotAuthentic, Suite, 
 use crate::element::{ElementError, Label, Root, SecureElement};
 use crate::id::{AkmId, RelationshipId};
 use crate::sds::{HeaderKey, Tag};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -199,25 +199,25 @@ impl PlaceSeal {
         sealed
     }
 
-    /// Opens what [`PlaceSeal::seal`] made during the same start. The caller wipes what comes back.
+    /// Opens what [`PlaceSeal::seal`] made during the same start.
     pub fn open(
         &self,
         provider: &dyn CryptoProvider,
         suite: Suite,
         digest: &[u8; 32],
         sealed: &[u8],
-    ) -> Result<zeroize::Zeroizing<Vec<u8>>, NotAuthentic> {
+    ) -> Result<SecretBytes, NotAuthentic> {
         if sealed_start(sealed) != Some(self.start) || sealed.len() < SEALED_PLACE_PREFIX + TAG_LENGTH {
             return Err(NotAuthentic);
         }
         let (prefix, rest) = sealed.split_at(SEALED_PLACE_PREFIX);
         let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LENGTH);
         let random = prefix[8..].try_into().expect("16 bytes");
-        let mut place = zeroize::Zeroizing::new(ciphertext.to_vec());
+        let mut place = SecretBytes::copy_from(ciphertext);
         self.aead(provider, suite, random).open(
             &[0; NONCE_LENGTH],
             digest,
-            &mut place,
+            place.expose_mut(),
             tag.try_into().expect("16 bytes"),
         )?;
         Ok(place)

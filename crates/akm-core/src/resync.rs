@@ -10,11 +10,10 @@
 
 use alloc::vec::Vec;
 
-use zeroize::Zeroizing;
-
 use crate::crypto::{AeadKey, NONCE_LENGTH, TAG_LENGTH};
 use crate::frame::{Class, HEADER_LENGTH, Header};
 use crate::sds::{HeaderKey, Tag};
+use crate::secret::SecretBytes;
 use crate::tree::{NO_EPOCH, Place};
 
 /// Length of a request frame, in bytes.
@@ -165,7 +164,7 @@ impl RequestFrame<'_> {
     pub fn open(&self, key: &dyn AeadKey) -> Result<Request, InvalidResync> {
         let plain = open_behind(key, self.0, REQUEST_HEAD)?;
         debug_assert_eq!(plain.len(), REQUEST_PLAIN);
-        Request::parse(&plain).ok_or(InvalidResync::Meaningless)
+        Request::parse(plain.expose()).ok_or(InvalidResync::Meaningless)
     }
 }
 
@@ -203,7 +202,7 @@ impl Response {
         match self {
             Self::Place(place) => {
                 frame.push(KIND_PLACE);
-                frame.extend_from_slice(&place.emit());
+                frame.extend_from_slice(place.emit().expose());
             }
             Self::Position { run, epoch } => {
                 frame.push(KIND_PLACE);
@@ -252,7 +251,7 @@ impl ResponseFrame<'_> {
     /// Opens the response.
     pub fn open(&self, key: &dyn AeadKey) -> Result<Response, InvalidResync> {
         let plain = open_behind(key, self.0, RESPONSE_HEAD)?;
-        Response::parse(&plain).ok_or(InvalidResync::Meaningless)
+        Response::parse(plain.expose()).ok_or(InvalidResync::Meaningless)
     }
 }
 
@@ -264,12 +263,13 @@ fn seal_behind(key: &dyn AeadKey, frame: &mut Vec<u8>, head: usize) {
 }
 
 /// Opens what stands behind the first `head` bytes. It may hold a place, so it is wiped.
-fn open_behind(key: &dyn AeadKey, frame: &[u8], head: usize) -> Result<Zeroizing<Vec<u8>>, InvalidResync> {
+fn open_behind(key: &dyn AeadKey, frame: &[u8], head: usize) -> Result<SecretBytes, InvalidResync> {
     let (associated, sealed) = frame.split_at(head);
     let (ciphertext, tag) = sealed.split_at(sealed.len() - TAG_LENGTH);
-    let mut plain = Zeroizing::new(ciphertext.to_vec());
+    let mut plain = SecretBytes::copy_from(ciphertext);
     let tag = tag.try_into().expect("16 bytes");
-    key.open(&[0; NONCE_LENGTH], associated, &mut plain, tag).map_err(|_| InvalidResync::NotAuthentic)?;
+    key.open(&[0; NONCE_LENGTH], associated, plain.expose_mut(), tag)
+        .map_err(|_| InvalidResync::NotAuthentic)?;
     Ok(plain)
 }
 
@@ -296,7 +296,7 @@ mod tests {
         let frame = request.seal(&*key, &header_key, (Tag([2; 4]), 5, 9), &[4; NONCE]);
         let plain = open_behind(&*key, &frame, REQUEST_HEAD).unwrap();
         for at in (0..plain.len()).filter(|at| !(1..3).contains(at)) {
-            let mut other = plain.to_vec();
+            let mut other = plain.expose().to_vec();
             other[at] ^= 0x80;
             let run_or_challenge = (4..8).contains(&at) || (12..28).contains(&at);
             let (frame, key) = opened(&other, REQUEST_HEAD);
@@ -313,7 +313,7 @@ mod tests {
                 let header_key = Secret::take(&mut [1; 16]);
                 let again = response.seal(&*key, &header_key, (Tag([0; 4]), 0, 0), &[0; NONCE], &[0; NONCE]);
                 let again = open_behind(&*key, &again, RESPONSE_HEAD).unwrap();
-                prop_assert_eq!(&again[..], &plain[..]);
+                prop_assert_eq!(again.expose(), &plain[..]);
             }
         }
 
@@ -328,7 +328,7 @@ mod tests {
                 let header_key = Secret::take(&mut [1; 16]);
                 let again = request.seal(&*key, &header_key, (Tag([0; 4]), 0, 0), &[0; NONCE]);
                 let again = open_behind(&*key, &again, REQUEST_HEAD).unwrap();
-                prop_assert_eq!(&again[..], &plain[..]);
+                prop_assert_eq!(again.expose(), &plain[..]);
             }
         }
     }

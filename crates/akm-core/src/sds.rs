@@ -3,8 +3,6 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use zeroize::Zeroizing;
-
 use crate::crypto::Suite;
 use crate::crypto::hash::{expand, extract, sha256};
 use crate::element::Root;
@@ -300,8 +298,7 @@ impl ParameterDataVector {
 
     /// Makes the secrets of the generation with this public part. The PDV is used up.
     pub fn derive(self, sds: &SynchronizedDataSet) -> GenerationSecrets {
-        let mut salt = Zeroizing::new(Vec::from(&b"akm1 sds"[..]));
-        salt.extend_from_slice(sds.digest());
+        let salt = [b"akm1 sds", &sds.digest()[..]].concat();
         let key = extract(&salt, self.0.expose());
         let tag: Secret<4> = expand(&key, &[b"akm1 tag"]);
         GenerationSecrets {

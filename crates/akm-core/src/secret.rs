@@ -1,7 +1,8 @@
 //! Secrets: wiped when dropped, never printed, compared in constant time.
 
 use alloc::boxed::Box;
-use core::fmt;
+use alloc::vec::Vec;
+use core::{fmt, mem};
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
@@ -70,6 +71,95 @@ impl<const N: usize> fmt::Debug for Secret<N> {
     }
 }
 
+/// Secret bytes of a length that is not known before: wrapped roots, management bodies, places.
+///
+/// Like [`Secret`] they live on the heap, are wiped on drop, and have no `Clone`, no `PartialEq` and no `Display`;
+/// `Debug` prints the name only. Where they grow, what they leave behind is wiped.
+#[derive(Default)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// None yet, with room for so many: as many as it will be, so that they need not move.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    /// Copies the bytes of a slice that its owner wipes.
+    pub fn copy_from(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    /// The bytes, for the one computation that needs them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, to be changed in place.
+    pub fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    /// Adds bytes behind those that are there.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Makes room for so many more.
+    pub fn reserve(&mut self, more: usize) {
+        let needed = self.0.len() + more;
+        if needed > self.0.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(2 * self.0.capacity()));
+            larger.extend_from_slice(&self.0);
+            mem::replace(&mut self.0, larger).zeroize();
+        }
+    }
+
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many there is room for where they are.
+    pub fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A second copy, where they rightly have two owners. Named so that each use is seen.
+    pub fn duplicate(&self) -> Self {
+        Self::copy_from(&self.0)
+    }
+
+    /// Compares in constant time.
+    pub fn equals(&self, other: &[u8]) -> bool {
+        self.0[..].ct_eq(other).into()
+    }
+}
+
+/// Takes bytes over.
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +168,22 @@ mod tests {
     #[test]
     fn debug_text_shows_the_length_and_no_byte() {
         assert_eq!(format!("{:?}", Secret::take(&mut [0xab; 32])), "Secret<32>");
+    }
+
+    #[test]
+    fn debug_text_of_secret_bytes_shows_neither_bytes_nor_how_many() {
+        assert_eq!(format!("{:?}", SecretBytes::copy_from(&[0xab; 32])), "SecretBytes");
+    }
+
+    #[test]
+    fn secret_bytes_that_grow_are_all_there() {
+        let mut bytes = SecretBytes::with_capacity(2);
+        for byte in 0..100 {
+            bytes.append(&[byte, byte]);
+        }
+        let expected: Vec<u8> = (0..100).flat_map(|byte| [byte, byte]).collect();
+        assert!(bytes.equals(&expected) && bytes.duplicate().equals(&expected));
+        assert_eq!((bytes.len(), bytes.is_empty()), (200, false));
     }
 
     #[test]

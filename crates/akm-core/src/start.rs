@@ -73,7 +73,9 @@ impl Start {
             return SealedPlace::RolledBack;
         };
         let place = seal.open(provider, sds.suite(), sds.digest(), sealed).ok();
-        place.and_then(|place| Place::parse(&place).ok()).map_or(SealedPlace::Damaged, SealedPlace::Good)
+        place
+            .and_then(|place| Place::parse(place.expose()).ok())
+            .map_or(SealedPlace::Damaged, SealedPlace::Good)
     }
 
     /// Whether each good place must be durable under [`Start::seal`] before [`Start::count_up`]. Where
@@ -206,7 +208,7 @@ mod tests {
     fn sealed_during(start: u64) -> Vec<u8> {
         let seal = PlaceSeal::derive(&mut Element(None), start).unwrap();
         let place = Place::before_first(0, Secret::fill(|root| root.fill(5))).at(41).unwrap();
-        seal.seal(provider(), Suite::Aes256Gcm, sds().digest(), &[6; 16], &place.emit())
+        seal.seal(provider(), Suite::Aes256Gcm, sds().digest(), &[6; 16], place.emit().expose())
     }
 
     fn verdict(element: &mut Element, sealed: Option<&[u8]>) -> &'static str {

@@ -7,8 +7,7 @@ use alloc::vec::Vec;
 
 use crate::crypto::hash::hmac_sha256;
 use crate::sds::TreeRoot;
-use crate::secret::Secret;
-use zeroize::Zeroizing;
+use crate::secret::{Secret, SecretBytes};
 
 /// Says that no epoch has begun; never the number of an epoch.
 pub const NO_EPOCH: u32 = u32::MAX;
@@ -142,15 +141,15 @@ impl Place {
     }
 
     /// The place as it is stored and sent: `u32 run || u32 epoch || u8 n || n x tree node`.
-    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(PREFIX_LENGTH + self.cover.len() * NODE_LENGTH));
-        bytes.extend_from_slice(&self.run.to_be_bytes());
-        bytes.extend_from_slice(&self.epoch.to_be_bytes());
-        bytes.push(self.cover.len() as u8);
+    pub fn emit(&self) -> SecretBytes {
+        let mut bytes = SecretBytes::with_capacity(PREFIX_LENGTH + self.cover.len() * NODE_LENGTH);
+        bytes.append(&self.run.to_be_bytes());
+        bytes.append(&self.epoch.to_be_bytes());
+        bytes.append(&[self.cover.len() as u8]);
         for node in &self.cover {
-            bytes.push(node.depth);
-            bytes.extend_from_slice(&node.index.to_be_bytes());
-            bytes.extend_from_slice(node.key.expose());
+            bytes.append(&[node.depth]);
+            bytes.append(&node.index.to_be_bytes());
+            bytes.append(node.key.expose());
         }
         bytes
     }
@@ -254,12 +253,12 @@ mod tests {
     #[test]
     fn a_place_with_a_foreign_cover_is_refused() {
         let place = start().at(5).unwrap().emit();
-        let mut other_epoch = place.to_vec();
+        let mut other_epoch = place.expose().to_vec();
         other_epoch[7] = 6;
         assert_eq!(Place::parse(&other_epoch).unwrap_err(), InvalidPlace);
-        assert_eq!(Place::parse(&place[..place.len() - 1]).unwrap_err(), InvalidPlace);
+        assert_eq!(Place::parse(&place.expose()[..place.len() - 1]).unwrap_err(), InvalidPlace);
         assert_eq!(Place::parse(&[]).unwrap_err(), InvalidPlace);
-        let mut other_index = place.to_vec();
+        let mut other_index = place.expose().to_vec();
         other_index[10] ^= 1;
         assert_eq!(Place::parse(&other_index).unwrap_err(), InvalidPlace);
     }
@@ -273,17 +272,17 @@ mod tests {
             let direct = start();
             let mut place = start();
             for &stop in &stops[..stops.len() - 1] {
-                place = Place::parse(&place.at(stop).unwrap().emit()).unwrap();
+                place = Place::parse(place.at(stop).unwrap().emit().expose()).unwrap();
             }
             prop_assert!(place.leaf(last).unwrap().equals(direct.leaf(last).unwrap().expose()));
-            prop_assert_eq!(place.at(last).unwrap().emit(), direct.at(last).unwrap().emit());
+            prop_assert!(place.at(last).unwrap().emit().equals(direct.at(last).unwrap().emit().expose()));
         }
 
         #[test]
         fn any_bytes_are_refused_or_read_back_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(place) = Place::parse(&bytes) {
                 let emitted = place.emit();
-                prop_assert_eq!(&emitted[..], &bytes[..]);
+                prop_assert_eq!(emitted.expose(), &bytes[..]);
             }
         }
     }

@@ -148,7 +148,7 @@ impl Member {
         let root =
             Root::Relationship { id: issued.sds.relationship(), version: issued.sds.element_version() };
         self.element.0.entry(root).or_insert_with(|| issued.element_root());
-        let place = Place::before_first(0, issued.secrets().tree_root).emit().to_vec();
+        let place = Place::before_first(0, issued.secrets().tree_root).emit().expose().to_vec();
         let stored = Stored { issued: issued.clone(), place: Some(place), active };
         self.disk.insert(issued.sds.generation(), stored);
     }
@@ -220,7 +220,7 @@ impl Member {
                         match record {
                             Record::Activated => stored.active = true,
                             Record::FoundBack(_) => {}
-                            Record::Place(place) => stored.place = Some(place.to_vec()),
+                            Record::Place(place) => stored.place = Some(place.expose().to_vec()),
                         }
                         self.lineage.persisted();
                     }

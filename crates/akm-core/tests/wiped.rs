@@ -13,7 +13,7 @@ use akm_core::keys::{EpochSecret, PlaceSeal, element_function, expected_receipt}
 use akm_core::management::{Install, Operation, Request};
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use akm_core::session::{
     Input, Instant, Membership, Options, Output, Record, Session, Standing, Surroundings,
 };
@@ -103,10 +103,11 @@ impl Member {
             match self.session.poll() {
                 Output::Persist(record) => {
                     if let Record::Place(place) = record {
-                        let sealed = self.seal.seal(provider, Suite::Aes256Gcm, &[7; 32], &[8; 16], place);
+                        let sealed =
+                            self.seal.seal(provider, Suite::Aes256Gcm, &[7; 32], &[8; 16], place.expose());
                         let opened =
                             self.seal.open(provider, Suite::Aes256Gcm, &[7; 32], &sealed).expect("ours");
-                        assert_eq!(opened[..], place[..]);
+                        assert_eq!(opened.expose()[..], place.expose()[..]);
                     }
                     self.session.persisted();
                 }
@@ -187,7 +188,7 @@ fn all_secrets(sds: &SynchronizedDataSet, salts: &[(u32, u16, u64)]) -> Vec<(Str
             all.push((format!("sender key of {sender} in epoch {epoch}"), key.expose().to_vec()));
         }
         place = place.at(epoch).expect("ahead");
-        for (at, node) in place.emit()[9..].chunks_exact(37).enumerate() {
+        for (at, node) in place.emit().expose()[9..].chunks_exact(37).enumerate() {
             all.push((format!("tree node {at} after epoch {epoch}"), node[5..].to_vec()));
         }
     }
@@ -197,6 +198,20 @@ fn all_secrets(sds: &SynchronizedDataSet, salts: &[(u32, u16, u64)]) -> Vec<(Str
 #[test]
 fn the_recorder_finds_what_was_not_wiped() {
     freed::check_itself();
+}
+
+#[test]
+fn secret_bytes_that_grow_leave_none_behind() {
+    let secret = [0xa5; 16];
+    let (length, freed) = record(|| {
+        let mut bytes = SecretBytes::with_capacity(16);
+        for _ in 0..100 {
+            bytes.append(&secret);
+        }
+        bytes.len()
+    });
+    assert!(length == 1600 && freed.count() > 3);
+    check_wiped(&freed, &[("bytes".to_owned(), secret.to_vec())]);
 }
 
 #[test]
@@ -220,7 +235,7 @@ fn roots_that_travel_in_management_messages_leave_none_behind() {
             let GenerationSecrets { element_root, tree_root, header_key, tag } = secrets(&sds);
             let install = Install {
                 public_part: sds.emit(),
-                wrapped_root: Some(Zeroizing::new(element_root.expose().to_vec())),
+                wrapped_root: Some(SecretBytes::copy_from(element_root.expose())),
                 tree_root,
                 header_key,
                 tag,
@@ -229,12 +244,13 @@ fn roots_that_travel_in_management_messages_leave_none_behind() {
                 endpoints: vec!["192.0.2.1:47100".to_owned(), String::new()],
             };
             let body = install.emit();
-            let request =
-                Zeroizing::new(Request { id: 7, operation: Operation::Install as u8, body: &body }.emit());
+            let request = Zeroizing::new(
+                Request { id: 7, operation: Operation::Install as u8, body: body.expose() }.emit(),
+            );
             let read = Request::parse(&request).expect("a request");
             let read = Install::parse(read.body).expect("an install");
             drop(read);
-            let receipt = expected_receipt(&element_root, &body);
+            let receipt = expected_receipt(&element_root, body.expose());
             let envelope = Envelope {
                 node: sds.members()[1],
                 name: "pump".to_owned(),
@@ -242,7 +258,7 @@ fn roots_that_travel_in_management_messages_leave_none_behind() {
                 replaces: None,
                 erase: vec![RelationshipId::from_random([1; 16])],
             };
-            drop(Envelope::parse(&envelope.emit()).expect("an envelope"));
+            drop(Envelope::parse(envelope.emit().expose()).expect("an envelope"));
             drop(receipt);
             live(provider, &sds, &request)
         });

@@ -21,7 +21,7 @@ use akm_core::element::{
     Description, ElementError, Label, MonotonicCounter, Protection, ProvisionableElement, Root, SecureElement,
 };
 use akm_core::keys::{CONTEXT_LENGTH, element_function};
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use akm_core::text::hexadecimal;
 use zeroize::Zeroizing;
 
@@ -51,8 +51,8 @@ pub struct SoftwareElement {
 }
 
 /// Wraps a root for a software element: the plain bytes, as it has no key to unwrap with.
-pub fn wrap_for_software(root: &Secret<32>) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(root.expose().to_vec())
+pub fn wrap_for_software(root: &Secret<32>) -> SecretBytes {
+    SecretBytes::copy_from(root.expose())
 }
 
 impl SoftwareElement {

@@ -1,8 +1,7 @@
 //! Wrapping a root for an element, at the module.
 
 use akm_core::element::{Description, Root};
-use akm_core::secret::Secret;
-use zeroize::Zeroizing;
+use akm_core::secret::{Secret, SecretBytes};
 
 #[cfg(feature = "card")]
 use crate::card::CardKeys;
@@ -62,7 +61,7 @@ pub fn wrap(
     element: &Description,
     material: &[u8],
     keys: &WrapKeys,
-) -> Result<Zeroizing<Vec<u8>>, WrapError> {
+) -> Result<SecretBytes, WrapError> {
     match element.kind.as_str() {
         "software" => Ok(crate::software::wrap_for_software(root)),
         #[cfg(feature = "tpm2")]

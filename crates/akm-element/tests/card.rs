@@ -40,7 +40,7 @@ fn wrapped(
     root: &Secret<32>,
 ) -> Vec<u8> {
     let keys = CardKeys::load(keys, &description.serial).unwrap();
-    wrap(name, root, description, material, &WrapKeys { card: keys }).unwrap().to_vec()
+    wrap(name, root, description, material, &WrapKeys { card: keys }).unwrap().expose().to_vec()
 }
 
 fn root(version: u32) -> Root {

@@ -75,7 +75,10 @@ fn root(number: u8) -> Root {
 }
 
 fn wrapped_for(description: &Description, material: &[u8], root: Root, mut key: [u8; 32]) -> Vec<u8> {
-    wrap(root, &Secret::take(&mut key), description, material, &WrapKeys::default()).unwrap().to_vec()
+    wrap(root, &Secret::take(&mut key), description, material, &WrapKeys::default())
+        .unwrap()
+        .expose()
+        .to_vec()
 }
 
 fn prepared(element: &mut Pkcs11Element, root: Root, key: [u8; 32]) -> Vec<u8> {
@@ -212,7 +215,7 @@ fn passes_the_suite() {
         conformance::check(
             || spec.create(store.directory()).unwrap(),
             |description, material, root, key| {
-                wrap(root, key, description, material, &WrapKeys::default()).unwrap().to_vec()
+                wrap(root, key, description, material, &WrapKeys::default()).unwrap().expose().to_vec()
             },
         );
         assert!(Intruder::new("akm").labelled("akm root").is_empty());

@@ -34,7 +34,7 @@ fn an_element_leaves_neither_pin_nor_root_nor_value_in_freed_memory() {
         let key = Secret::take(&mut { KEY });
         let wrapped =
             wrap(root, &key, &element.description(), &material, &WrapKeys::default()).expect("wrapped");
-        element.install(root, &wrapped).expect("installed");
+        element.install(root, wrapped.expose()).expect("installed");
         element.derive(root, Label::Epoch, b"which").expect("a value")
     });
     check_wiped(

@@ -33,7 +33,7 @@ fn live(state: &Path, passphrase_file: Option<&Path>) {
     element.make_device_key().expect("a device key");
     for number in 1..=4 {
         let wrapped = wrap_for_software(&Secret::take(&mut key(number)));
-        element.install(root(number), &wrapped).expect("a root");
+        element.install(root(number), wrapped.expose()).expect("a root");
     }
     drop(element);
     let mut element = SoftwareElement::open(state, passphrase_file).expect("the element");
@@ -84,7 +84,7 @@ fn a_tpm_leaves_neither_roots_nor_what_is_derived_in_freed_memory() {
         let wrapped =
             akm_element::tpm2::wrap(root(1), &Secret::take(&mut key(1)), &element.description(), &material)
                 .expect("a wrapped root");
-        element.install(root(1), &wrapped).expect("a root");
+        element.install(root(1), wrapped.expose()).expect("a root");
         for root in [root(1), Root::Device] {
             let value = element.derive(root, Label::Seal, &[7; 8]).expect("a value");
             derived.extend_from_slice(value.expose());

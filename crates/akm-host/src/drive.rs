@@ -413,9 +413,10 @@ fn write_of(of: GenerationId, record: &Record, seal: impl FnOnce(&[u8]) -> alloc
         Record::Activated => Write::Active { of },
         Record::FoundBack(found) => Write::FoundBack { of, found: *found },
         Record::Place(place) => {
-            let number =
-                |at: usize| place[at..at + 4].iter().fold(0, |all, byte| all << 8 | u32::from(*byte));
-            Write::Place { of, run: number(0), epoch: number(4), sealed: seal(place) }
+            let number = |at: usize| {
+                place.expose()[at..at + 4].iter().fold(0, |all, byte| all << 8 | u32::from(*byte))
+            };
+            Write::Place { of, run: number(0), epoch: number(4), sealed: seal(place.expose()) }
         }
     }
 }

@@ -193,7 +193,7 @@ impl Node {
         let had_root = hand.roots()?.contains(&root);
         match &install.wrapped_root {
             Some(wrapped) => {
-                hand.ask(Question::Install { root, wrapped: wrapped.clone() })?;
+                hand.ask(Question::Install { root, wrapped: wrapped.expose().to_vec().into() })?;
             }
             None if had_root => {}
             None if !is_known => return Err(malformed(())),
@@ -209,7 +209,7 @@ impl Node {
         hand.tape.over(surroundings.random).fill(&mut random);
         let seal = self.seal.as_ref().ok_or(Stop::Waits)?;
         let (suite, digest) = (installed.sds.suite(), installed.sds.digest());
-        let sealed = seal.seal(self.provider, suite, digest, &random, &place.emit());
+        let sealed = seal.seal(self.provider, suite, digest, &random, place.emit().expose());
         let installed = Box::new(installed);
         if let Err(failed) = hand.write_anyway(Write::Install { installed, sealed, beside: is_known })? {
             // Best effort: what stays behind alone is erased at the next start.

@@ -293,8 +293,13 @@ impl Node {
             {
                 let mut random = [0; 16];
                 surroundings.random.fill(&mut random);
-                let sealed =
-                    start.seal().seal(self.provider, sds.suite(), sds.digest(), &random, &place.emit());
+                let sealed = start.seal().seal(
+                    self.provider,
+                    sds.suite(),
+                    sds.digest(),
+                    &random,
+                    place.emit().expose(),
+                );
                 let write = Write::Place { of: candidate.of, run: place.run(), epoch: place.epoch(), sealed };
                 self.write(Writer::Start(at), write);
                 written += 1;

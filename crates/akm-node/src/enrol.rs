@@ -63,7 +63,7 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
     let unreadable =
         || NodeError::Usage("the envelope cannot be read: stack and module do not fit together".to_owned());
     let envelope = Envelope::parse(envelope_bytes).map_err(|_| unreadable())?;
-    let install = Install::parse(&envelope.install).map_err(|_| unreadable())?;
+    let install = Install::parse(envelope.install.expose()).map_err(|_| unreadable())?;
     let sds = SynchronizedDataSet::parse(&install.public_part).map_err(|_| unreadable())?;
     if sds.kind() != Kind::Provisioning
         || sds.members()[1] != envelope.node
@@ -99,14 +99,14 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
         name: envelope.name.clone(),
     };
     element.make_device_key()?;
-    element.install(root, wrapped)?;
+    element.install(root, wrapped.expose())?;
     let start = match element.counter() {
         Some(counter) => counter.value()?,
         None => 0,
     };
     let seal = PlaceSeal::derive(&mut *element, start)?;
     let (installed, tree_root) = Installed::of(install, sds, true);
-    let sealed = seal_place(&seal, &installed.sds, &Place::before_first(0, tree_root).emit());
+    let sealed = seal_place(&seal, &installed.sds, Place::before_first(0, tree_root).emit().expose());
     storage.forget(identity.node)?;
     storage.install(identity.node, &installed, &sealed)?;
     let receipt = install_receipt(&mut *element, root, envelope_bytes)?;

@@ -599,7 +599,7 @@ fn write_record(
         Record::Activated => storage.save_active(node, sds.relationship(), sds.generation()),
         Record::FoundBack(_) => storage.save_found_back(node, sds.relationship(), sds.generation()),
         Record::Place(place) => {
-            let sealed = seal_place(seal, sds, place);
+            let sealed = seal_place(seal, sds, place.expose());
             storage.save_place(node, sds.relationship(), sds.generation(), &sealed)
         }
     }

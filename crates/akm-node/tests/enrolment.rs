@@ -36,8 +36,8 @@ fn the_receipt_is_the_one_that_the_module_expects() {
     let (device, module) = (Device::fresh(), Module::new());
     let provisioning = module.provision();
     let envelope = provisioning.envelope("pump").emit();
-    let receipt = device.enrol(&envelope);
-    let expected = expected_receipt(&provisioning.secrets.element_root, &envelope);
+    let receipt = device.enrol(envelope.expose());
+    let expected = expected_receipt(&provisioning.secrets.element_root, envelope.expose());
     assert!(receipt.equals(expected.expose()));
     assert_eq!(device.roots(), [provisioning.id()]);
 
@@ -54,9 +54,9 @@ fn the_receipt_is_the_one_that_the_module_expects() {
 fn the_same_envelope_again_gives_the_same_receipt_and_changes_nothing() {
     let device = Device::fresh();
     let envelope = Module::new().provision().envelope("pump").emit();
-    let receipt = device.enrol(&envelope);
+    let receipt = device.enrol(envelope.expose());
     let (records, roots, counter) = (device.records(), device.roots(), device.counter());
-    assert!(device.enrol(&envelope).equals(receipt.expose()));
+    assert!(device.enrol(envelope.expose()).equals(receipt.expose()));
     assert_eq!((device.records(), device.roots(), device.counter()), (records, roots, counter));
 }
 
@@ -68,7 +68,7 @@ fn another_envelope_is_refused_unless_it_replaces_what_is_there() {
     let next = Module::new().provision();
     for replaces in [None, Some(random_relationship()), Some(asrs[0].id())] {
         let envelope = Envelope { replaces, ..next.envelope("taken over") };
-        let error = enrol(&station.device.layout, &envelope.emit()).unwrap_err();
+        let error = enrol(&station.device.layout, envelope.emit().expose()).unwrap_err();
         assert!(matches!(error, NodeError::NothingToDo(_)), "{error:?}");
         assert_eq!(station.device.records(), records);
     }
@@ -79,10 +79,10 @@ fn another_envelope_is_refused_unless_it_replaces_what_is_there() {
 #[test]
 fn another_content_under_the_same_provisioning_relationship_is_refused() {
     let (device, provisioning) = (Device::fresh(), Module::new().provision());
-    device.enrol(&provisioning.envelope("pump").emit());
+    device.enrol(provisioning.envelope("pump").emit().expose());
     let records = device.records();
     let other = provisioning.again_as(1).envelope("pump").emit();
-    let error = enrol(&device.layout, &other).unwrap_err();
+    let error = enrol(&device.layout, other.expose()).unwrap_err();
     assert!(matches!(error, NodeError::NothingToDo(_)), "{error:?}");
     assert_eq!(device.records(), records);
 }
@@ -95,7 +95,7 @@ fn a_replaced_node_leaves_neither_roots_nor_files() {
     assert_eq!(device.roots().len(), 3);
     let next = Module::new().provision();
     let envelope = Envelope { replaces: Some(station.provisioning.id()), ..next.envelope("second life") };
-    device.enrol(&envelope.emit());
+    device.enrol(envelope.emit().expose());
     assert_eq!(device.roots(), [next.id()]);
     assert!(!device.node_dir(station.id()).exists());
 
@@ -114,14 +114,14 @@ fn a_root_that_no_module_vouches_for_is_not_erased_in_passing() {
     assert_eq!(prepare(&device.layout).unwrap().leftovers, [stranger.id()]);
 
     let provisioning = Module::new().provision();
-    let error = enrol(&device.layout, &provisioning.envelope("pump").emit()).unwrap_err();
+    let error = enrol(&device.layout, provisioning.envelope("pump").emit().expose()).unwrap_err();
     assert!(matches!(&error, NodeError::Element(ElementError::Refused(_))), "{error:?}");
     assert!(error.to_string().contains(&stranger.id().to_string()), "{error}");
     assert_eq!(device.roots(), [stranger.id()]);
     assert_eq!(prepare(&device.layout).unwrap().node, None);
 
     let envelope = Envelope { erase: vec![stranger.id()], ..provisioning.envelope("pump") };
-    device.enrol(&envelope.emit());
+    device.enrol(envelope.emit().expose());
     assert_eq!(device.roots(), [provisioning.id()]);
 }
 
@@ -132,9 +132,9 @@ fn an_envelope_that_makes_no_node_is_refused_before_anything_is_written() {
     let good = || provisioning.envelope("pump");
     let with = |install: akm_core::management::Install| Envelope { install: install.emit(), ..good() };
 
-    let mut cut = good().emit().to_vec();
+    let mut cut = good().emit().expose().to_vec();
     cut.pop();
-    let mut longer = good().emit().to_vec();
+    let mut longer = good().emit().expose().to_vec();
     longer.push(0);
     let asr = Relationship::asr("no provisioning", &[module.id, random_id()]);
     assert_eq!(asr.sds.kind(), Kind::Communication);
@@ -146,12 +146,12 @@ fn an_envelope_that_makes_no_node_is_refused_before_anything_is_written() {
         b"nothing like it".to_vec(),
         cut,
         longer,
-        Envelope { install: b"no install".to_vec().into(), ..good() }.emit().to_vec(),
-        Envelope { node: random_id(), ..good() }.emit().to_vec(),
-        Envelope { node: module.id, ..good() }.emit().to_vec(),
-        Envelope { node: asr.sds.members()[1], ..with(asr.install()) }.emit().to_vec(),
-        with(rootless).emit().to_vec(),
-        with(no_sds).emit().to_vec(),
+        Envelope { install: b"no install".to_vec().into(), ..good() }.emit().expose().to_vec(),
+        Envelope { node: random_id(), ..good() }.emit().expose().to_vec(),
+        Envelope { node: module.id, ..good() }.emit().expose().to_vec(),
+        Envelope { node: asr.sds.members()[1], ..with(asr.install()) }.emit().expose().to_vec(),
+        with(rootless).emit().expose().to_vec(),
+        with(no_sds).emit().expose().to_vec(),
     ];
     for envelope in refused {
         let error = enrol(&device.layout, &envelope).unwrap_err();
@@ -166,7 +166,7 @@ fn a_root_that_the_element_cannot_unwrap_leaves_the_device_nobodys() {
     let mut install = provisioning.install();
     install.wrapped_root = Some(vec![7; 31].into());
     let envelope = Envelope { install: install.emit(), ..provisioning.envelope("pump") };
-    let error = enrol(&device.layout, &envelope.emit()).unwrap_err();
+    let error = enrol(&device.layout, envelope.emit().expose()).unwrap_err();
     assert!(matches!(error, NodeError::Element(ElementError::Refused(_))), "{error:?}");
     assert_eq!(prepare(&device.layout).unwrap().node, None);
     assert!(device.roots().is_empty());
@@ -192,7 +192,7 @@ fn an_enrolment_that_cannot_write_leaves_the_old_node_and_can_be_repeated() {
         } else {
             fs::write(&obstacle, b"in the way").unwrap();
         }
-        enrol(&station.device.layout, &envelope.emit()).expect_err(&name);
+        enrol(&station.device.layout, envelope.emit().expose()).expect_err(&name);
         if is_dir {
             fs::remove_dir(&obstacle).unwrap();
         } else {
@@ -203,7 +203,7 @@ fn an_enrolment_that_cannot_write_leaves_the_old_node_and_can_be_repeated() {
         assert_eq!(station.phase(&asrs[0]), "Established", "{name}");
         station.stop();
         assert!(!station.device.roots().contains(&next.id()), "{name}");
-        station.device.enrol(&envelope.emit());
+        station.device.enrol(envelope.emit().expose());
         assert_eq!(station.device.roots(), [next.id()], "{name}");
         assert_eq!(station.device.start().identity().node, node);
     }
@@ -218,14 +218,14 @@ fn preparing_beside_a_running_stack_only_looks() {
     drop(held);
 
     let provisioning = module.provision();
-    device.enrol(&provisioning.envelope("pump").emit());
+    device.enrol(provisioning.envelope("pump").emit().expose());
     let leftover = device.node_dir(provisioning.sds.members()[1]).join(".staging-left");
     fs::create_dir(&leftover).unwrap();
     let held = Storage::open(&device.layout).unwrap();
     let preparation = prepare(&device.layout).unwrap();
     assert_eq!(preparation.node, Some(existing(&module, &provisioning)));
     assert!(leftover.exists());
-    let error = enrol(&device.layout, &provisioning.envelope("pump").emit()).unwrap_err();
+    let error = enrol(&device.layout, provisioning.envelope("pump").emit().expose()).unwrap_err();
     assert!(error.to_string().contains("akmd stop"), "{error}");
     assert!(reset(&device.layout).is_err());
     drop(held);
@@ -248,7 +248,7 @@ fn a_reset_device_is_nobodys_and_can_be_enrolled_again() {
     let preparation = prepare(&device.layout).unwrap();
     assert_eq!((preparation.node, preparation.leftovers.len()), (None, 0));
     let next = Module::new().provision();
-    device.enrol(&next.envelope("again").emit());
+    device.enrol(next.envelope("again").emit().expose());
     assert_eq!(device.start().identity().relationship, next.id());
 }
 
@@ -264,7 +264,7 @@ fn reset_takes_roots_that_nobody_vouches_for() {
 fn reset_mends_a_device_whose_element_or_identity_is_damaged() {
     for file in ["element", "identity"] {
         let device = Device::fresh();
-        device.enrol(&Module::new().provision().envelope("pump").emit());
+        device.enrol(Module::new().provision().envelope("pump").emit().expose());
         let path = device.state().join(file);
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
@@ -275,7 +275,7 @@ fn reset_mends_a_device_whose_element_or_identity_is_damaged() {
         reset(&device.layout).unwrap();
         assert!(device.records().is_empty() && device.roots().is_empty(), "{file}");
         let next = Module::new().provision();
-        device.enrol(&next.envelope("mended").emit());
+        device.enrol(next.envelope("mended").emit().expose());
         assert_eq!(device.start().identity().relationship, next.id());
     }
 }

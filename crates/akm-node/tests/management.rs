@@ -73,8 +73,8 @@ fn an_installed_relationship_is_acknowledged_by_the_element_and_staged() {
     assert_eq!(Opaque::parse(&link.done(node, Operation::Prepare, &prepare)).unwrap(), material);
 
     let body = asr.install().emit();
-    let receipt = Opaque::parse(&link.done(node, Operation::Install, &body)).unwrap();
-    let expected = expected_receipt(&asr.secrets.element_root, &body);
+    let receipt = Opaque::parse(&link.done(node, Operation::Install, body.expose())).unwrap();
+    let expected = expected_receipt(&asr.secrets.element_root, body.expose());
     assert!(expected.equals(&receipt.0));
     assert_eq!(station.phase(&asr), "Staged");
     let refused = station.node().send("asr", None, b"too early", &mut Recorded::default()).unwrap_err();
@@ -100,7 +100,7 @@ fn every_operation_can_be_repeated_without_harm() {
     let entries = vec![(0, "moved".to_owned(), String::new())];
     let endpoints = SetEndpoints { relationship: asrs[0].id(), entries }.emit();
     let (link, node) = station.both();
-    let receipts = [0; 2].map(|_| link.done(node, Operation::Install, &body));
+    let receipts = [0; 2].map(|_| link.done(node, Operation::Install, body.expose()));
     assert_eq!(receipts[0], receipts[1]);
     for _ in 0..2 {
         assert_eq!(link.activate(node, &asrs[0]).outcome, Outcome::Done);
@@ -137,7 +137,7 @@ fn a_request_that_cannot_be_met_says_why_and_changes_nothing() {
     without.wrapped_root = None;
     let mut provisioning = Relationship::provisioning(random_id(), own).install();
     provisioning.label = "smuggled".to_owned();
-    let install = |relationship: &Relationship| relationship.install().emit().to_vec();
+    let install = |relationship: &Relationship| relationship.install().emit().expose().to_vec();
     let refused = [
         ("another content", Operation::Install, install(&asrs[0].again_as(1)), Outcome::Conflict),
         (
@@ -158,9 +158,9 @@ fn a_request_that_cannot_be_met_says_why_and_changes_nothing() {
             install(&Relationship::asr("others", &[other, random_id()])),
             Outcome::Conflict,
         ),
-        ("kind 1", Operation::Install, provisioning.emit().to_vec(), Outcome::Unsupported),
-        ("a short root", Operation::Install, short.emit().to_vec(), Outcome::Element),
-        ("no root", Operation::Install, without.emit().to_vec(), Outcome::Malformed),
+        ("kind 1", Operation::Install, provisioning.emit().expose().to_vec(), Outcome::Unsupported),
+        ("a short root", Operation::Install, short.emit().expose().to_vec(), Outcome::Element),
+        ("no root", Operation::Install, without.emit().expose().to_vec(), Outcome::Malformed),
         (
             "an unknown relationship",
             Operation::Activate,

@@ -33,7 +33,7 @@ fn the_counter_goes_up_by_one_with_each_start() {
         station.restart();
     }
     station.stop();
-    station.device.enrol(&station.provisioning.envelope("station").emit());
+    station.device.enrol(station.provisioning.envelope("station").emit().expose());
     assert_eq!(station.device.counter(), 4, "enrolling is no start");
 }
 
@@ -204,7 +204,7 @@ fn a_place_that_cannot_be_taken_up_is_not_used() {
 #[test]
 fn a_damaged_identity_says_what_to_do() {
     let device = Device::fresh();
-    device.enrol(&Module::new().provision().envelope("pump").emit());
+    device.enrol(Module::new().provision().envelope("pump").emit().expose());
     fs::write(device.state().join("identity"), b"somebody").unwrap();
     let error = device.start_refused();
     assert!(matches!(error, NodeError::Damaged { .. }), "{error:?}");

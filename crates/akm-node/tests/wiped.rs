@@ -40,7 +40,7 @@ fn secrets_of(relationship: &Relationship) -> Vec<(String, Vec<u8>)> {
         let secret = EpochSecret::derive(leaf, &factor, relationship.sds.digest());
         all.push((format!("epoch secret {epoch}"), secret.expose().to_vec()));
         place = place.at(epoch).expect("ahead");
-        for (at, node) in place.emit()[9..].chunks_exact(37).enumerate() {
+        for (at, node) in place.emit().expose()[9..].chunks_exact(37).enumerate() {
             all.push((format!("tree node {at} after epoch {epoch}"), node[5..].to_vec()));
         }
     }
@@ -98,7 +98,7 @@ fn the_life_of_a_node_leaves_no_secret_in_freed_memory() {
 
     let (_, freed) = record(|| {
         enrol::prepare(&device.layout).expect("a preparation");
-        enrol::enrol(&device.layout, &envelope).expect("it enrols")
+        enrol::enrol(&device.layout, envelope.expose()).expect("it enrols")
     });
     secrets.push(device_key(&device));
     check_wiped(&freed, &secrets);
@@ -106,7 +106,7 @@ fn the_life_of_a_node_leaves_no_secret_in_freed_memory() {
 
     let mut link = Link::of_module(&provisioning);
     let mut node = recorded(&secrets, || device.start());
-    ask(&mut link, &mut node, Operation::Install, &asr.install().emit(), &secrets);
+    ask(&mut link, &mut node, Operation::Install, asr.install().emit().expose(), &secrets);
     let activate = ActivateRequest { relationship: asr.id(), generation: 1 };
     ask(&mut link, &mut node, Operation::Activate, &activate.emit(), &secrets);
 

@@ -154,7 +154,7 @@ impl<'a> Link<'a> {
             Some(sealed) => seal
                 .open(crypto::provider(), sds.suite(), sds.digest(), &sealed)
                 .ok()
-                .and_then(|place| Place::parse(&place).ok())
+                .and_then(|place| Place::parse(place.expose()).ok())
                 .ok_or_else(gone)?,
             None => Place::before_first(0, secrets.tree_root.ok_or_else(gone)?),
         };
@@ -393,7 +393,7 @@ impl<'a> Link<'a> {
                             self.sds.suite(),
                             self.sds.digest(),
                             &random(),
-                            place,
+                            place.expose(),
                         );
                         let generation = self.sds.generation();
                         if let Err(error) =

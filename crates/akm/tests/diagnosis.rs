@@ -202,7 +202,7 @@ fn epochs_used_up() {
         panic!("the place of a stack that was stopped is good")
     };
     let last_but_one = place.at(LAST_EPOCH - 1).unwrap().emit();
-    let sealed = start.seal().seal(provider(), sds.suite(), sds.digest(), &[6; 16], &last_but_one);
+    let sealed = start.seal().seal(provider(), sds.suite(), sds.digest(), &[6; 16], last_but_one.expose());
     fs::write(&path, sealed).unwrap();
     drop(element);
     plant.start("b");

@@ -501,7 +501,7 @@ fn an_element_that_is_not_ours_is_refused() {
     let mut element = SoftwareElement::create(&copy.join("state"), None).unwrap();
     let stranger = RelationshipId::from_random([0x5a; 16]);
     let root = Root::Relationship { id: stranger, version: 1 };
-    element.install(root, &wrap_for_software(&Secret::take(&mut [9; 32]))).unwrap();
+    element.install(root, wrap_for_software(&Secret::take(&mut [9; 32])).expose()).unwrap();
     let says = [&stranger.to_string(), "akmd reset --force"];
     akm_refused(&plant, &["provision", &target, "--name", "b"], 4, &says);
     akm_refused(&plant, &["provision", &target, "--name", "b", "--again"], 4, &says);

@@ -177,7 +177,7 @@ fn stored_places(plant: &Plant, name: &str) -> Vec<(String, Vec<u8>)> {
         let sds = store.relationship(id).expect("the store").expect("it knows it").sds;
         let place =
             seal.open(akm_core::crypto::provider(), sds.suite(), sds.digest(), &sealed).expect("it opens");
-        for (at, node) in place[9..].chunks_exact(37).enumerate() {
+        for (at, node) in place.expose()[9..].chunks_exact(37).enumerate() {
             all.push((format!("tree node {at} in {}", path.display()), node[5..].to_vec()));
         }
     }

@@ -18,7 +18,7 @@ use akm_core::keys::PlaceSeal;
 use akm_core::management::Install;
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use akm_core::tree::Place;
 use akm_element::random;
 use akm_element::software::SoftwareElement;
@@ -26,7 +26,6 @@ use akm_node::enrol;
 use akm_node::layout::Layout;
 use akm_node::storage::{Installed, Storage};
 use tempfile::TempDir;
-use zeroize::Zeroizing;
 
 use crate::error::BenchError;
 use crate::machine::{kibibytes, value};
@@ -88,7 +87,7 @@ impl InstalledNode {
             issue(Kind::Provisioning, vec![AkmId::from_random(random()), id], &Policy::provisioning());
         let install = Install {
             public_part: sds.emit(),
-            wrapped_root: Some(Zeroizing::new(secrets.element_root.expose().to_vec())),
+            wrapped_root: Some(SecretBytes::copy_from(secrets.element_root.expose())),
             tree_root: secrets.tree_root,
             header_key: secrets.header_key,
             tag: secrets.tag,
@@ -103,7 +102,7 @@ impl InstalledNode {
             replaces: None,
             erase: Vec::new(),
         };
-        enrol::enrol(&self.layout, &envelope.emit()).map_err(BenchError::product)?;
+        enrol::enrol(&self.layout, envelope.emit().expose()).map_err(BenchError::product)?;
         Ok(())
     }
 
@@ -130,7 +129,7 @@ impl InstalledNode {
             let mut endpoints = vec![endpoint.clone(); 2];
             endpoints[own].clear();
             let place = Place::before_first(0, secrets.tree_root.duplicate()).emit();
-            let sealed = seal.seal(crypto::provider(), sds.suite(), sds.digest(), &random(), &place);
+            let sealed = seal.seal(crypto::provider(), sds.suite(), sds.digest(), &random(), place.expose());
             let installed = Installed {
                 sds: sds.clone(),
                 header_key: secrets.header_key.duplicate(),

@@ -48,7 +48,7 @@ impl Link {
     pub fn new(issue: Issue, random: Random) -> Self {
         let mut element = Element::new(false, random.clone());
         element.install(issue.sds.root(), issue.element_root().expose()).expect("a new element takes a root");
-        let place = Place::before_first(0, issue.secrets().tree_root).emit().to_vec();
+        let place = Place::before_first(0, issue.secrets().tree_root).emit().expose().to_vec();
         Self { issue, element, random, place, session: None, requests: 0 }
     }
 
@@ -100,7 +100,7 @@ impl Link {
                 Output::Persist(record) => {
                     if let Record::Place(encoded) = record {
                         place.clear();
-                        place.extend_from_slice(encoded);
+                        place.extend_from_slice(encoded.expose());
                     }
                     session.persisted();
                 }

@@ -74,7 +74,7 @@ impl Node {
         self.element.install(sds.root(), root.expose()).expect("a new element takes a root");
         let seal = PlaceSeal::derive(&mut self.element, 0).expect("a new element answers");
         let place = Place::before_first(0, issue.secrets().tree_root).emit();
-        let sealed = seal_place(&seal, &mut self.system, issue, &place);
+        let sealed = seal_place(&seal, &mut self.system, issue, place.expose());
         let installed = Box::new(issue.installed());
         self.disk.write(Write::Install { installed, sealed, beside: true }).expect("a new disk has room");
     }
@@ -351,11 +351,11 @@ impl Node {
         let Some(start) = sealed_start(&sealed) else { return };
         let Ok(seal) = PlaceSeal::derive(&mut self.element, start) else { return };
         let Ok(place) = seal.open(crypto::provider(), sds.suite(), sds.digest(), &sealed) else { return };
-        let place = Place::parse(&place).expect("what a node sealed is a place");
+        let place = Place::parse(place.expose()).expect("what a node sealed is a place");
         let Some(next) = place.next_epoch().filter(|_| epochs > 0) else { return };
         let epoch = next.saturating_add(epochs - 1).min(LAST_EPOCH);
         let place = place.at(epoch).expect("the epoch is ahead");
-        let sealed = seal_place(&seal, &mut self.system, issue, &place.emit());
+        let sealed = seal_place(&seal, &mut self.system, issue, place.emit().expose());
         let run = place.run();
         if self.disk.write(Write::Place { of, run, epoch, sealed }).is_ok() {
             aftermath.happenings.push(Happening::PlaceWritten { issue: number, run, epoch, start });

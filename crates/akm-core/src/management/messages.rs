@@ -5,14 +5,13 @@ use alloc::vec::Vec;
 
 use minicbor::Decoder;
 use minicbor::encode::Write;
-use zeroize::Zeroizing;
 
 use crate::cbor::{
-    Malformed, WriteResult, read_array, read_bytes, read_map, read_map_from, write, write_sized,
+    Malformed, WriteResult, read_array, read_bytes, read_map, read_map_from, write, write_secret,
 };
 use crate::id::{AkmId, RelationshipId};
 use crate::sds::{HeaderKey, MEMBERS_MAX, Tag, TreeRoot};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 use crate::session::Phase;
 
 /// Longest label of a relationship or member, in bytes.
@@ -114,7 +113,7 @@ pub struct Install {
     /// The public part of the SDS.
     pub public_part: Vec<u8>,
     /// The element root, wrapped for the member's element; absent if the element version stays.
-    pub wrapped_root: Option<Zeroizing<Vec<u8>>>,
+    pub wrapped_root: Option<SecretBytes>,
     /// The root of the epoch tree.
     pub tree_root: TreeRoot,
     /// The header key of run 0.
@@ -138,7 +137,7 @@ impl Install {
         read_map(bytes, |key, d| {
             match key {
                 0 => public_part = Some(d.bytes()?.to_vec()),
-                1 => wrapped_root = Some(Zeroizing::new(d.bytes()?.to_vec())),
+                1 => wrapped_root = Some(SecretBytes::copy_from(d.bytes()?)),
                 2 => tree_root = Some(secret(d)?),
                 3 => header_key = Some(secret(d)?),
                 4 => tag = Some(Tag(read_bytes(d)?)),
@@ -162,15 +161,15 @@ impl Install {
     }
 
     /// The body as it is sent; it holds secrets.
-    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
+    pub fn emit(&self) -> SecretBytes {
         let entries = 7 + u64::from(self.wrapped_root.is_some());
         let wrapped = self.wrapped_root.as_ref().map_or(0, |wrapped| wrapped.len());
         let texts = self.member_labels.iter().chain(&self.endpoints).map(|text| text.len() + 2);
         let capacity = 192 + self.public_part.len() + wrapped + self.label.len() + texts.sum::<usize>();
-        Zeroizing::new(write_sized(capacity, |e| {
+        write_secret(capacity, |e| {
             e.map(entries)?.u8(0)?.bytes(&self.public_part)?;
             if let Some(wrapped) = &self.wrapped_root {
-                e.u8(1)?.bytes(wrapped)?;
+                e.u8(1)?.bytes(wrapped.expose())?;
             }
             e.u8(2)?.bytes(self.tree_root.expose())?.u8(3)?.bytes(self.header_key.expose())?;
             e.u8(4)?.bytes(&self.tag.0)?.u8(5)?.str(&self.label)?;
@@ -183,7 +182,7 @@ impl Install {
                 e.str(endpoint)?;
             }
             Ok(())
-        }))
+        })
     }
 }
 

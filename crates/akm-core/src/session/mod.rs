@@ -45,15 +45,12 @@ pub use membership::{Membership, NotAMember};
 use core::fmt;
 use core::time::Duration;
 
-use alloc::vec::Vec;
-use zeroize::Zeroizing;
-
 use crate::crypto::CryptoProvider;
 use crate::element::{ElementError, SecureElement};
 use crate::frame::{Class, FrameKind, Header, OVERHEAD, STREAM_MAX};
 use crate::id::AkmId;
 use crate::sds::{HeaderKey, Kind, Tag};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 use crate::tree::{NO_EPOCH, Place};
 
 use counts::Counts;
@@ -153,7 +150,7 @@ pub enum Record {
     /// hears of it.
     FoundBack(FoundBack),
     /// The place, encoded; the host seals it (see [`crate::keys::PlaceSeal`]).
-    Place(Zeroizing<Vec<u8>>),
+    Place(SecretBytes),
 }
 
 /// What this node itself did wrong, or its element. See [`crate::session`] for what an error leaves.

@@ -4,7 +4,7 @@
 use akm_core::crypto::hash::sha256;
 use akm_core::element::{Description, Root};
 use akm_core::keys::element_function;
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use zeroize::Zeroizing;
 
 use super::applet::{AID, CHECK_LABEL, KEY_INFORMATION, NAME, name_of};
@@ -158,7 +158,7 @@ pub fn wrap(
     element: &Description,
     material: &[u8],
     keys: &CardKeys,
-) -> Result<Zeroizing<Vec<u8>>, WrapError> {
+) -> Result<SecretBytes, WrapError> {
     let mut random = [0; SHORT + NONCE];
     getrandom::fill(&mut random).map_err(|_| WrapError::NoRandomness)?;
     wrap_with(name, root, element, material, keys, &random)
@@ -171,7 +171,7 @@ fn wrap_with(
     material: &[u8],
     keys: &CardKeys,
     random: &[u8; SHORT + NONCE],
-) -> Result<Zeroizing<Vec<u8>>, WrapError> {
+) -> Result<SecretBytes, WrapError> {
     let material = Material::parse(material)
         .filter(|material| {
             material.serial == element.serial && material.is_of_its_serial() && material.is_protocol_known()
@@ -221,7 +221,7 @@ fn wrap_with(
             Step { command: &store, response: &stored },
         ],
     };
-    Ok(Zeroizing::new(script.emit()))
+    Ok(script.emit().into())
 }
 
 #[cfg(test)]
@@ -283,7 +283,7 @@ mod tests {
             random[..SHORT].copy_from_slice(&values["challenge"]);
             random[SHORT..].copy_from_slice(&std::array::from_fn::<u8, NONCE, _>(|at| at as u8));
             let script = wrap_with(name, &key, &element("SIM-0001"), &material, &keys(), &random).unwrap();
-            let script = Script::parse(&script).unwrap();
+            let script = Script::parse(script.expose()).unwrap();
             assert_eq!(script.check[..], values["f"]);
             assert_eq!(
                 script.steps,
@@ -324,7 +324,7 @@ mod tests {
         let key = Secret::fill(|out| *out = std::array::from_fn(|at| 0xc0 + at as u8));
         let material = Material { serial: "SIM-0001", keys: &INFORMATION }.emit();
         let script = wrap(root(), &key, &element("SIM-0001"), &material, &keys()).unwrap();
-        let script: &[u8] = &script;
+        let script: &[u8] = script.expose();
         for first in [0xc0, 0xc8, 0xd0, 0xd8, 0x00, 0x10, 0x20] {
             let secret: [u8; 4] = std::array::from_fn(|at| first + at as u8);
             assert!(!script.windows(4).any(|bytes| bytes == secret), "{secret:x?}");
@@ -337,9 +337,9 @@ mod tests {
         let material = Material { serial: "SIM-0001", keys: &INFORMATION }.emit();
         let script = wrap(root(), &key, &element("SIM-0001"), &material, &keys()).unwrap();
         for length in 0..script.len() {
-            assert!(Script::parse(&script[..length]).is_none(), "{length}");
+            assert!(Script::parse(&script.expose()[..length]).is_none(), "{length}");
         }
-        assert!(Script::parse(&[&script[..], &[0]].concat()).is_none());
+        assert!(Script::parse(&[script.expose(), &[0]].concat()).is_none());
         for length in 0..material.len() {
             assert!(Material::parse(&material[..length]).is_none(), "{length}");
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use akm_card::{Applet as CardApplet, Card, Fault, Memory, Moment, Protocol, StaticKeys};
 use akm_core::id::RelationshipId;
 use akm_core::keys::element_function;
+use akm_core::secret::SecretBytes;
 use zeroize::Zeroizing;
 
 use super::*;
@@ -138,14 +139,14 @@ fn root(version: u32) -> Root {
     Root::Relationship { id: RelationshipId::from_random([7; 16]), version }
 }
 
-fn wrapped(element: &mut CardElement, root: Root, key: [u8; 32]) -> Zeroizing<Vec<u8>> {
+fn wrapped(element: &mut CardElement, root: Root, key: [u8; 32]) -> SecretBytes {
     let material = element.prepare().unwrap();
     wrap(root, &Secret::take(&mut { key }), &element.description(), &material, &card_keys(KEYS)).unwrap()
 }
 
 fn install(element: &mut CardElement, root: Root, key: [u8; 32]) -> Result<(), ElementError> {
     let wrapped = wrapped(element, root, key);
-    element.install(root, &wrapped)
+    element.install(root, wrapped.expose())
 }
 
 fn holds(element: &mut CardElement, root: Root, key: [u8; 32]) -> bool {
@@ -165,7 +166,7 @@ fn a_card_passes_the_suite() {
     conformance::check(
         || Box::new(card.element()),
         |description, material, name, root| {
-            wrap(name, root, description, material, &card_keys(KEYS)).unwrap().to_vec()
+            wrap(name, root, description, material, &card_keys(KEYS)).unwrap().expose().to_vec()
         },
     );
 }
@@ -257,7 +258,7 @@ fn a_full_card_refuses_also_who_does_not_ask_first() {
         install(&mut element, root(version), [version as u8; 32]).unwrap();
     }
     let script = wrapped(&mut element, root(65), [65; 32]);
-    let script = Script::parse(&script).unwrap();
+    let script = Script::parse(script.expose()).unwrap();
     let responses: Vec<_> = script.steps.iter().map(|step| card.slot().raw(step.command)).collect();
     assert_eq!(responses[2], [0x6a, 0x84]);
 }
@@ -268,10 +269,10 @@ fn a_script_that_has_done_its_work_may_come_again() {
     let mut element = card.element();
     let script = wrapped(&mut element, root(1), [1; 32]);
     for _ in 0..2 {
-        element.install(root(1), &script).unwrap();
+        element.install(root(1), script.expose()).unwrap();
     }
     let before = card.slot().image();
-    element.install(root(1), &script).unwrap();
+    element.install(root(1), script.expose()).unwrap();
     assert_eq!(card.slot().image(), before, "nothing is sent that changes the card");
 }
 
@@ -280,13 +281,13 @@ fn a_script_played_again_after_the_root_was_erased_does_nothing() {
     let card = Direct::new("SIM-1");
     let mut element = card.element();
     let script = wrapped(&mut element, root(1), [1; 32]);
-    element.install(root(1), &script).unwrap();
+    element.install(root(1), script.expose()).unwrap();
     element.erase(root(1)).unwrap();
-    let refused = element.install(root(1), &script);
+    let refused = element.install(root(1), script.expose());
     assert!(
         matches!(&refused, Err(ElementError::Unavailable(why)) if why.contains("prepare and wrap it again"))
     );
-    for step in &Script::parse(&script).unwrap().steps {
+    for step in &Script::parse(script.expose()).unwrap().steps {
         let response = card.slot().raw(step.command);
         assert_ne!(response, step.response);
     }
@@ -297,11 +298,11 @@ fn a_script_played_again_after_the_root_was_erased_does_nothing() {
 fn a_script_for_another_card_does_nothing_even_under_the_same_keys() {
     let [first, second] = ["SIM-1", "SIM-2"].map(Direct::new);
     let script = wrapped(&mut first.element(), root(1), [1; 32]);
-    let refused = second.element().install(root(1), &script).unwrap_err().to_string();
+    let refused = second.element().install(root(1), script.expose()).unwrap_err().to_string();
     assert!(refused.ends_with("this root was wrapped for card SIM-1, and this is card SIM-2"), "{refused}");
     let responses: Vec<_> = {
         let mut slot = second.slot();
-        Script::parse(&script).unwrap().steps.iter().map(|step| slot.raw(step.command)).collect()
+        Script::parse(script.expose()).unwrap().steps.iter().map(|step| slot.raw(step.command)).collect()
     };
     assert_eq!(responses[1], [0x90, 0x00], "the same keys and the same sequence counter");
     assert_eq!(responses[2], [0x6a, 0x80]);
@@ -312,10 +313,10 @@ fn a_script_for_another_card_does_nothing_even_under_the_same_keys() {
 fn no_device_key_comes_in_from_outside() {
     let card = Direct::new("SIM-1");
     let script = wrapped(&mut card.element(), Root::Device, [1; 32]);
-    assert!(matches!(card.element().install(Root::Device, &script), Err(ElementError::Refused(_))));
+    assert!(matches!(card.element().install(Root::Device, script.expose()), Err(ElementError::Refused(_))));
     let responses: Vec<_> = {
         let mut slot = card.slot();
-        Script::parse(&script).unwrap().steps.iter().map(|step| slot.raw(step.command)).collect()
+        Script::parse(script.expose()).unwrap().steps.iter().map(|step| slot.raw(step.command)).collect()
     };
     assert_eq!(responses[2], [0x6a, 0x80]);
     assert_eq!(card.element().roots(), Ok(vec![]));
@@ -339,8 +340,8 @@ fn an_altered_script_never_brings_in_another_root() {
     let fresh = card.slot().image();
     let script = wrapped(&mut card.element(), root(1), [0xc7; 32]);
     let commands: Vec<std::ops::Range<usize>> = {
-        let parsed = Script::parse(&script).unwrap();
-        let start = script.as_ptr() as usize;
+        let parsed = Script::parse(script.expose()).unwrap();
+        let start = script.expose().as_ptr() as usize;
         let place = |bytes: &[u8]| {
             let at = bytes.as_ptr() as usize - start;
             at..at + bytes.len()
@@ -349,7 +350,7 @@ fn an_altered_script_never_brings_in_another_root() {
     };
     for at in 0..script.len() {
         for mask in [0x01, 0x80] {
-            let mut altered = script.to_vec();
+            let mut altered = script.expose().to_vec();
             altered[at] ^= mask;
             let card = Direct::new("SIM-1");
             card.slot().card = card_of(fresh.clone(), "", KEYS);
@@ -422,14 +423,14 @@ fn interrupted(card: &Direct, arm: impl FnOnce(&mut Slot)) -> Result<(), Element
     let mut element = card.element();
     let script = wrapped(&mut element, root(1), [1; 32]);
     arm(&mut card.slot());
-    let first = element.install(root(1), &script);
+    let first = element.install(root(1), script.expose());
     // Also what did not come to pass is over.
     card.slot().cut = None;
     card.slot().put_back();
     if first.is_ok() {
         assert!(holds(&mut element, root(1), [1; 32]), "what was said to be done is not");
     }
-    let again = element.install(root(1), &script);
+    let again = element.install(root(1), script.expose());
     match (&again, holds(&mut element, root(1), [1; 32])) {
         (Ok(()), true) => {}
         (Err(ElementError::Unavailable(_)), false) => {}

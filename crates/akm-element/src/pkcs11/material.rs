@@ -2,14 +2,13 @@
 
 use akm_core::cbor::{self, Malformed, read_bytes, read_map};
 use akm_core::element::{Description, Root};
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use aws_lc_rs::rsa::{
     OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPublicEncryptingKey, PublicEncryptingKey,
     PublicKeyComponents,
 };
 use minicbor::Decoder;
 use minicbor::decode::Error;
-use zeroize::Zeroizing;
 
 use super::object::Name;
 use crate::WrapError;
@@ -182,7 +181,7 @@ pub fn wrap(
     root: &Secret<32>,
     element: &Description,
     material: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, WrapError> {
+) -> Result<SecretBytes, WrapError> {
     if element.kind != "pkcs11" {
         return Err(WrapError::Material);
     }
@@ -194,7 +193,7 @@ pub fn wrap(
         name: Name::of(name).in_wrapped(),
         ciphertext,
     };
-    Ok(Zeroizing::new(wrapped.emit()))
+    Ok(wrapped.emit().into())
 }
 
 fn at_most(decoder: &mut Decoder<'_>, most: usize) -> Result<Vec<u8>, Error> {
@@ -256,7 +255,7 @@ mod tests {
             let material = material(public.clone(), padding);
             let wrapped =
                 wrap(name(), &Secret::take(&mut [5; 32]), &description("pkcs11"), &material.emit()).unwrap();
-            let wrapped = Wrapped::parse(&wrapped).unwrap();
+            let wrapped = Wrapped::parse(wrapped.expose()).unwrap();
             assert_eq!((wrapped.transport, wrapped.padding), (material.transport, padding));
             assert_eq!(wrapped.name, Name::of(name()).in_wrapped());
             let mut out = vec![0; private.min_output_size()];

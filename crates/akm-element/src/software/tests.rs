@@ -85,7 +85,7 @@ fn passes_the_suite_with_and_without_a_passphrase() {
         drop(home.create());
         conformance::check(
             || Box::new(home.open().unwrap()),
-            |_, _, _, root| wrap_for_software(root).to_vec(),
+            |_, _, _, root| wrap_for_software(root).expose().to_vec(),
         );
     }
 }

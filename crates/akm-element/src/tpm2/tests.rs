@@ -112,7 +112,7 @@ fn relationship(number: u8) -> Root {
 fn wrapped_for(element: &mut TpmElement, root: Root, key: [u8; 32]) -> Vec<u8> {
     let material = element.prepare().unwrap();
     let key = Secret::take(&mut { key });
-    wrap(root, &key, &element.description(), &material).unwrap().to_vec()
+    wrap(root, &key, &element.description(), &material).unwrap().expose().to_vec()
 }
 
 fn install(element: &mut TpmElement, root: Root, key: [u8; 32]) {
@@ -138,7 +138,10 @@ fn passes_the_suite_with_and_without_pcrs() {
         conformance::check(
             || spec.open(home.directory.path()).unwrap(),
             |element, material, name, root| {
-                crate::wrap(name, root, element, material, &crate::WrapKeys::default()).unwrap().to_vec()
+                crate::wrap(name, root, element, material, &crate::WrapKeys::default())
+                    .unwrap()
+                    .expose()
+                    .to_vec()
             },
         );
         assert_eq!(home.inside(), Inside::of_one_node());
@@ -202,7 +205,7 @@ fn wrap_refuses_every_altered_material() {
         for bit in [0x01, 0x80] {
             let mut altered = material.clone();
             altered[at] ^= bit;
-            assert_eq!(wrap(&altered, &description), Err(crate::WrapError::Material), "byte {at}");
+            assert_eq!(wrap(&altered, &description).err(), Some(crate::WrapError::Material), "byte {at}");
         }
         assert!(wrap(&material[..at], &description).is_err(), "{at} bytes");
     }
@@ -245,7 +248,7 @@ fn a_root_wrapped_for_another_tpm_is_refused() {
     let key = Secret::take(&mut [1; 32]);
     let wrapped = wrap(relationship(1), &key, &element.description(), &mixed.emit()).unwrap();
     for element in [&mut element, &mut foreign] {
-        assert_refused(element.install(relationship(1), &wrapped), "not wrapped for this TPM");
+        assert_refused(element.install(relationship(1), wrapped.expose()), "not wrapped for this TPM");
         assert_eq!(element.roots(), Ok(vec![]));
     }
 }

@@ -17,7 +17,7 @@ use akm_core::cbor::{Malformed, WriteResult, read_array, read_bytes, read_map, w
 use akm_core::crypto::hash::{hmac_sha256, sha256};
 use akm_core::element::{Description, Root};
 use akm_core::id::RelationshipId;
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use minicbor::Encoder;
 use zeroize::Zeroizing;
 
@@ -96,8 +96,8 @@ pub(super) struct Wrapped {
 impl Wrapped {
     /// `{0: [relationship, version], 1: TPM2B_ID_OBJECT, 2: its TPM2B_ENCRYPTED_SECRET, 3: TPM2B_PUBLIC, 4:
     /// TPM2B_PRIVATE, 5: its TPM2B_ENCRYPTED_SECRET, 6: authorisation}`, each without its length in front.
-    pub(super) fn emit(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(write_sized(7 * PART_LENGTH_MAX, |encoder| self.write(encoder)))
+    pub(super) fn emit(&self) -> SecretBytes {
+        write_sized(7 * PART_LENGTH_MAX, |encoder| self.write(encoder)).into()
     }
 
     fn write(&self, encoder: &mut Encoder<&mut Vec<u8>>) -> WriteResult {
@@ -148,7 +148,7 @@ impl Wrapped {
             authorisation: authorisation.ok_or(Malformed)?,
         };
         // Other spellings of the same are not ours.
-        if wrapped.emit()[..] == *bytes { Ok(wrapped) } else { Err(Malformed) }
+        if wrapped.emit().expose()[..] == *bytes { Ok(wrapped) } else { Err(Malformed) }
     }
 }
 
@@ -162,7 +162,7 @@ pub fn wrap(
     root: &Secret<32>,
     element: &Description,
     material: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, WrapError> {
+) -> Result<SecretBytes, WrapError> {
     let material = Material::parse(material).map_err(|_| WrapError::Material)?;
     if material.endorsement.name.text() != element.serial {
         return Err(WrapError::Material);
@@ -170,7 +170,7 @@ pub fn wrap(
     wrap_for(name, root, &material).map_err(|_| WrapError::Material)
 }
 
-fn wrap_for(name: Root, root: &Secret<32>, material: &Material) -> Result<Zeroizing<Vec<u8>>, NoPoint> {
+fn wrap_for(name: Root, root: &Secret<32>, material: &Material) -> Result<SecretBytes, NoPoint> {
     let inner_key: Secret<16> = Secret::try_fill(|out| getrandom::fill(out)).map_err(|_| NoPoint)?;
     let obfuscation: Secret<32> = Secret::try_fill(|out| getrandom::fill(out)).map_err(|_| NoPoint)?;
     let authorisation = new_authorisation().map_err(|_| NoPoint)?;
@@ -270,22 +270,22 @@ mod tests {
         fn an_altered_wrapped_root_is_read_without_a_panic(at: prop::sample::Index, byte: u8) {
             let mut emitted = wrapped().emit();
             let at = at.index(emitted.len());
-            emitted[at] = byte;
-            let _ = Wrapped::parse(&emitted);
+            emitted.expose_mut()[at] = byte;
+            let _ = Wrapped::parse(emitted.expose());
         }
     }
 
     #[test]
     fn a_wrapped_root_is_read_back_and_a_longer_or_shorter_one_refused() {
         let emitted = wrapped().emit();
-        assert!(Wrapped::parse(&emitted).is_ok_and(|read| read == wrapped()));
+        assert!(Wrapped::parse(emitted.expose()).is_ok_and(|read| read == wrapped()));
         for length in 0..emitted.len() {
-            assert!(Wrapped::parse(&emitted[..length]).is_err(), "{length}");
+            assert!(Wrapped::parse(&emitted.expose()[..length]).is_err(), "{length}");
         }
-        let mut longer = emitted.to_vec();
+        let mut longer = emitted.expose().to_vec();
         longer.push(0);
         assert!(Wrapped::parse(&longer).is_err());
         let long = Wrapped { duplicate: vec![0; PART_LENGTH_MAX + 1], ..wrapped() };
-        assert!(Wrapped::parse(&long.emit()).is_err());
+        assert!(Wrapped::parse(long.emit().expose()).is_err());
     }
 }

@@ -92,6 +92,7 @@ impl Issued {
             endpoints: members.iter().map(|member| endpoint(at(member)).to_string()).collect(),
         }
         .emit()
+        .expose()
         .to_vec()
     }
 }
@@ -305,7 +306,7 @@ impl Plant {
         let count = self.element.count;
         let seal = PlaceSeal::derive(&mut self.element, count).unwrap();
         let place = Place::before_first(0, made.secrets().tree_root).emit();
-        let sealed = seal.seal(provider(), made.sds.suite(), made.sds.digest(), &[3; 16], &place);
+        let sealed = seal.seal(provider(), made.sds.suite(), made.sds.digest(), &[3; 16], place.expose());
         let stored = Stored {
             issued: made.clone(),
             place: Some(sealed),

@@ -142,7 +142,7 @@ impl Node {
         let beside = self.highest(id) > 0;
         let had_root = self.element.roots().map_err(element_failed)?.contains(&root);
         match &install.wrapped_root {
-            Some(wrapped) => self.element.install(root, wrapped).map_err(element_failed)?,
+            Some(wrapped) => self.element.install(root, wrapped.expose()).map_err(element_failed)?,
             None if had_root => {}
             None if !self.storage.holds(node, id) => return Err(malformed(())),
             None => {
@@ -155,7 +155,7 @@ impl Node {
             self.keep_what_was_learnt(before, &mut installed);
         }
         let place = Place::before_first(0, tree_root);
-        let sealed = seal_place(&self.seal, &installed.sds, &place.emit());
+        let sealed = seal_place(&self.seal, &installed.sds, place.emit().expose());
         let written = if beside {
             self.storage.install_beside(node, &installed, &sealed)
         } else {

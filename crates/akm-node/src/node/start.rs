@@ -219,7 +219,7 @@ fn take_up_places(
         };
         let written = match &found {
             FoundPlace::Good(place) if start.rewrites() => {
-                let sealed = seal_place(start.seal(), sds, &place.emit());
+                let sealed = seal_place(start.seal(), sds, place.emit().expose());
                 storage.save_place(node, relationship, generation, &sealed)
             }
             _ => Ok(()),

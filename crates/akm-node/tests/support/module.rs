@@ -15,13 +15,12 @@ use akm_core::management::{
 };
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use akm_core::session::{
     Input, Instant, Membership, Options, Output, RandomSource, Session, Standing, Surroundings,
 };
 use akm_core::tree::Place;
 use akm_node::node::Node;
-use zeroize::Zeroizing;
 
 use super::network::Recorded;
 
@@ -170,7 +169,7 @@ impl Relationship {
     pub(crate) fn install(&self) -> Install {
         Install {
             public_part: self.sds.emit(),
-            wrapped_root: Some(Zeroizing::new(self.secrets.element_root.expose().to_vec())),
+            wrapped_root: Some(SecretBytes::copy_from(self.secrets.element_root.expose())),
             tree_root: self.secrets.tree_root.duplicate(),
             header_key: self.secrets.header_key.duplicate(),
             tag: self.secrets.tag,
@@ -323,7 +322,7 @@ impl Link {
 
     #[track_caller]
     pub(crate) fn install(&mut self, node: &mut Node, relationship: &Relationship) -> Response {
-        self.ask(node, Operation::Install, &relationship.install().emit())
+        self.ask(node, Operation::Install, relationship.install().emit().expose())
     }
 
     #[track_caller]

@@ -55,7 +55,7 @@ impl Station {
     pub(crate) fn new(port: u16) -> Self {
         let device = Device::fresh();
         let provisioning = Module::new().provision();
-        device.enrol(&provisioning.envelope("station").emit());
+        device.enrol(provisioning.envelope("station").emit().expose());
         let link = Link::of_module(&provisioning);
         let running = Some(device.start());
         let network = Recorded::default();

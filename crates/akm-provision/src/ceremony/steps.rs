@@ -9,10 +9,9 @@ use akm_core::id::AkmId;
 use akm_core::keys::expected_receipt;
 use akm_core::management::Install;
 use akm_core::sds::SynchronizedDataSet;
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use akm_element::{ElementSpec, WrapKeys, wrap};
 use akm_target::{Release, Stack, Target};
-use zeroize::Zeroizing;
 
 use super::cards::{forget_card, wrap_keys};
 use super::checks::check_element;
@@ -214,7 +213,7 @@ impl<'a> Steps<'a> {
         }
         let keys = wrap_keys(self.store, element, self.card_keys)?;
         let (envelope, root) = self.envelope(&node, &relationship.sds, &preparation, &keys)?;
-        let output = self.target.akmd(&["enroll"], &envelope)?;
+        let output = self.target.akmd(&["enroll"], envelope.expose())?;
         match output.code {
             Some(0) => {}
             Some(4) => return Err(CommandError::Element(output.last_words())),
@@ -227,7 +226,7 @@ impl<'a> Steps<'a> {
             }
         }
         let receipt = tagged_line(&output.stdout, "akm-receipt:")?;
-        if !expected_receipt(&root, &envelope).equals(&receipt) {
+        if !expected_receipt(&root, envelope.expose()).equals(&receipt) {
             return Err(CommandError::Element(
                 "the receipt of the element is wrong: it does not hold what was sent".to_owned(),
             ));
@@ -313,7 +312,7 @@ impl<'a> Steps<'a> {
         sds: &SynchronizedDataSet,
         preparation: &Preparation,
         keys: &WrapKeys,
-    ) -> Result<(Zeroizing<Vec<u8>>, Secret<32>), CommandError> {
+    ) -> Result<(SecretBytes, Secret<32>), CommandError> {
         let replaces =
             preparation.node.map(|existing| existing.relationship).filter(|id| *id != sds.relationship());
         let erase = preparation.leftovers.iter().copied().filter(|id| *id != sds.relationship()).collect();

@@ -328,7 +328,7 @@ fn try_install(
         member_labels: if fits { texts.labels.clone() } else { Vec::new() },
         endpoints: if fits { texts.endpoints.clone() } else { Vec::new() },
     };
-    link.install(&install.emit(), &root).map_err(TryInstall::Link)?;
+    link.install(install.emit().expose(), &root).map_err(TryInstall::Link)?;
     if !fits {
         link.set_endpoints(asr.id(), &texts.labels, &texts.endpoints).map_err(TryInstall::Link)?;
     }

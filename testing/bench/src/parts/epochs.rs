@@ -90,7 +90,7 @@ impl Way {
         let encoded = first.emit();
         let mut members: Vec<Member> = (0..BATCH)
             .map(|_| {
-                let place = akm_core::tree::Place::parse(&encoded).expect("it was just made");
+                let place = akm_core::tree::Place::parse(encoded.expose()).expect("it was just made");
                 self.duo.member(1, place)
             })
             .collect();

@@ -31,8 +31,8 @@ fn wrapped(kind: &str, serial: &str, material: &[u8]) -> Result<Vec<u8>, WrapErr
     };
     let keys = WrapKeys { card: (kind == "card").then(card::fuzzing::keys) };
     let wrapped = wrap(root(), &Secret::take(&mut [0xa5; 32]), &element, material, &keys)?;
-    assert!(!wrapped.windows(8).any(|part| part == [0xa5; 8]), "the root stands in what wraps it");
-    Ok(wrapped.to_vec())
+    assert!(!wrapped.expose().windows(8).any(|part| part == [0xa5; 8]), "the root stands in what wraps it");
+    Ok(wrapped.expose().to_vec())
 }
 
 /// The file beside a TPM is read in one encoding only, and with its SHA-256.

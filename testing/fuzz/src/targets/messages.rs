@@ -11,9 +11,8 @@ use akm_core::management::{
 };
 use akm_core::policy::Policy;
 use akm_core::sds::{Kind, MEMBERS_MAX, SynchronizedDataSet, Tag};
-use akm_core::secret::Secret;
+use akm_core::secret::{Secret, SecretBytes};
 use akm_core::session::Phase;
-use zeroize::Zeroizing;
 
 use super::wire::some_sds;
 use crate::cbor::check_reread;
@@ -27,9 +26,9 @@ macro_rules! reread {
     ($message:ty, $bytes:expr) => {{
         let read = within(EXPANSION, $bytes.len(), || <$message>::parse($bytes)).ok();
         if let Some(message) = &read {
-            let emitted = message.emit();
-            check_reread($bytes, &emitted);
-            assert!(<$message>::parse(&emitted).is_ok(), "what is emitted is read");
+            let emitted = SecretBytes::from(message.emit());
+            check_reread($bytes, emitted.expose());
+            assert!(<$message>::parse(emitted.expose()).is_ok(), "what is emitted is read");
         }
         read
     }};
@@ -115,7 +114,7 @@ pub fn enrolment(bytes: &[u8]) -> bool {
             assert!(envelope.name.len() <= LABEL_MAX && envelope.erase.len() <= LEFTOVERS_MAX);
             let (emitted, used) = measure(|| envelope.emit());
             assert_eq!(used.most, emitted.capacity(), "a vector with secrets was grown");
-            if let Ok(install) = Install::parse(&envelope.install) {
+            if let Ok(install) = Install::parse(envelope.install.expose()) {
                 check_install(&install);
             }
             true
@@ -180,7 +179,7 @@ fn statuses() -> Vec<RelationshipStatus> {
 pub(super) fn install() -> Install {
     Install {
         public_part: some_sds(Kind::Communication, 2, Policy::default().emit()).emit(),
-        wrapped_root: Some(Zeroizing::new(vec![4; 32])),
+        wrapped_root: Some(vec![4; 32].into()),
         tree_root: Secret::fill(|root| root.fill(5)),
         header_key: Secret::fill(|key| key.fill(6)),
         tag: Tag(*b"tag!"),
@@ -227,8 +226,8 @@ pub fn management_seeds() -> Vec<Vec<u8>> {
         (4, identity.emit()),
         (5, PrepareRequest { relationship: relationship(), element_version: 70_000 }.emit()),
         (6, Opaque(vec![5; 32]).emit()),
-        (7, install().emit().to_vec()),
-        (7, without_root.emit().to_vec()),
+        (7, install().emit().expose().to_vec()),
+        (7, without_root.emit().expose().to_vec()),
         (8, ActivateRequest { relationship: relationship(), generation: 1 }.emit()),
         (9, EraseRequest { relationship: relationship() }.emit()),
         (10, StatusRequest { after: Some(relationship()), most: 1000 }.emit()),
@@ -264,7 +263,7 @@ pub fn enrolment_seeds() -> Vec<Vec<u8>> {
     vec![
         [&[0], &preparation().emit()[..]].concat(),
         [&[0], &Preparation { node: None, ..preparation() }.emit()[..]].concat(),
-        [&[1], &envelope.emit()[..]].concat(),
+        [&[1][..], envelope.emit().expose()].concat(),
         b"\x02akmd\nakmd.toml\nmanifest".to_vec(),
     ]
 }

@@ -50,7 +50,7 @@ pub fn place(bytes: &[u8]) -> bool {
     let mut record = seal.seal(PORTABLE, Suite::ChaCha20Poly1305, &DIGEST, &[7; 16], bytes);
     assert_eq!(sealed_start(&record), Some(START));
     let plain = opened(&record).expect("it was sealed so");
-    assert_eq!(plain[..], *bytes);
+    assert_eq!(plain.expose()[..], *bytes);
     let at = at * 256 % record.len() + at % record.len().min(SEALED_PLACE_PREFIX);
     let at = at % record.len();
     record[at] ^= 1 << bit;
@@ -58,9 +58,9 @@ pub fn place(bytes: &[u8]) -> bool {
     let other = seal_of(START + 1);
     record[at] ^= 1 << bit;
     assert!(other.open(PORTABLE, Suite::ChaCha20Poly1305, &DIGEST, &record).is_err(), "of another start");
-    match Place::parse(&plain) {
+    match Place::parse(plain.expose()) {
         Ok(place) => {
-            assert_eq!(place.emit()[..], *bytes);
+            assert_eq!(place.emit().expose()[..], *bytes);
             true
         }
         Err(_) => false,
@@ -70,7 +70,10 @@ pub fn place(bytes: &[u8]) -> bool {
 pub fn place_seeds() -> Vec<Vec<u8>> {
     let before = || Place::before_first(0, Secret::fill(|root| root.fill(9)));
     let at = |epoch| before().at(epoch).expect("it is ahead");
-    [before(), at(5), at(u32::MAX - 1)].iter().map(|place| [&[9, 1], &place.emit()[..]].concat()).collect()
+    [before(), at(5), at(u32::MAX - 1)]
+        .iter()
+        .map(|place| [&[9, 1][..], place.emit().expose()].concat())
+        .collect()
 }
 
 static VAULT: LazyLock<Vault> = LazyLock::new(|| {

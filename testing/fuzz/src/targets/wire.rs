@@ -47,7 +47,7 @@ pub fn place(bytes: &[u8]) -> bool {
     let Some((epoch, bytes)) = bytes.split_first_chunk::<4>() else { return false };
     let epoch = u32::from_be_bytes(*epoch);
     let Ok(place) = within(4, bytes.len(), || Place::parse(bytes)) else { return false };
-    assert_eq!(place.emit()[..], *bytes);
+    assert_eq!(place.emit().expose()[..], *bytes);
     let ahead = epoch != NO_EPOCH && (place.epoch() == NO_EPOCH || epoch > place.epoch());
     assert_eq!(place.is_ahead(epoch), ahead);
     assert_eq!(place.leaf(epoch).is_some(), ahead);
@@ -59,7 +59,7 @@ pub fn place(bytes: &[u8]) -> bool {
     assert!(ahead);
     assert_eq!((later.epoch(), later.run()), (epoch, place.run()));
     assert!(later.leaf(epoch).is_none());
-    let again = Place::parse(&later.emit()).expect("what is emitted is read");
+    let again = Place::parse(later.emit().expose()).expect("what is emitted is read");
     if let Some(next) = later.next_epoch() {
         let leaf = place.leaf(next).expect("it is ahead of both");
         assert!(again.leaf(next).expect("it is ahead of both").equals(leaf.expose()));
@@ -69,7 +69,7 @@ pub fn place(bytes: &[u8]) -> bool {
 
 pub fn place_seeds() -> Vec<Vec<u8>> {
     let before = || Place::before_first(0, Secret::fill(|root| root.fill(9)));
-    let input = |epoch: u32, place: &Place| [&epoch.to_be_bytes()[..], &place.emit()].concat();
+    let input = |epoch: u32, place: &Place| [&epoch.to_be_bytes()[..], place.emit().expose()].concat();
     let at = |epoch| before().at(epoch).expect("it is ahead");
     vec![
         input(0, &before()),

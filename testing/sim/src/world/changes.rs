@@ -119,7 +119,7 @@ impl World {
             let issue = &self.issues[latest];
             let endpoints = issue.members.iter().map(|member| self.address_of(*member).to_string()).collect();
             let message = issue.message(endpoints).emit();
-            match self.request(node, Operation::Install, &message)? {
+            match self.request(node, Operation::Install, message.expose())? {
                 Some((Outcome::Done, _)) => {
                     self.module.ledger(relationship).acknowledged.insert(member);
                 }

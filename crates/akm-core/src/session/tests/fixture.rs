@@ -101,7 +101,7 @@ impl Disk {
             Record::Activated => self.active = true,
             Record::FoundBack(_) => {}
             Record::Place(place) => {
-                self.place = Some(place.to_vec());
+                self.place = Some(place.expose().to_vec());
                 self.rolled_back = false;
             }
         }
@@ -270,7 +270,7 @@ impl Network {
             let mut element =
                 MemoryElement { root, key, calls: 0, all_calls: 0, fails: false, draws: at as u64 * 1000 };
             let mut random = SeededRandom { seed: at as u64 * 1_000_000, stuck: false };
-            let place = Place::before_first(0, secrets(&network.sds).tree_root).emit().to_vec();
+            let place = Place::before_first(0, secrets(&network.sds).tree_root).emit().expose().to_vec();
             let disk = Disk { place: Some(place), active, rolled_back: false, writes_left: None };
             let session = network.session(at, &disk, &mut element, &mut random);
             network.parties.push(Party { session, element, random, disk });
@@ -546,7 +546,7 @@ impl Network {
     /// Puts a member's durable place at a later epoch and starts it from there.
     pub fn place_at(&mut self, at: usize, epoch: u32) {
         let place = Place::before_first(0, secrets(&self.sds).tree_root).at(epoch).unwrap();
-        self.parties[at].disk.place = Some(place.emit().to_vec());
+        self.parties[at].disk.place = Some(place.emit().expose().to_vec());
         self.restart(at);
     }
 }

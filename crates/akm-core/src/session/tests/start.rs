@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::fixture::*;
 use crate::frame::FrameKind;
+use crate::secret::SecretBytes;
 use crate::session::{Cause, Event, Input, Phase, Rejection, SessionError};
 use crate::tree::{LAST_EPOCH, NO_EPOCH};
 
@@ -249,7 +250,7 @@ fn debug_texts_show_no_bytes_of_bodies_or_places() {
     use crate::session::{Delivery, Record};
     use alloc::format;
     let secret = [0xab; 4];
-    let record = Record::Place(zeroize::Zeroizing::new(secret.to_vec()));
+    let record = Record::Place(SecretBytes::copy_from(&secret));
     let from = Network::of(2).member(0);
     let delivery =
         Delivery { from, index: 0, epoch: 0, kind: FrameKind::Management, newest: true, payload: &secret };

@@ -130,7 +130,7 @@ fn install_killed_at_any_command_and_repeated_holds_the_root() {
             let material = element.prepare()?;
             let key = Secret::take(&mut [1; 32]);
             let wrapped = wrap(relationship(1), &key, &element.description(), &material).unwrap();
-            element.install(relationship(1), &wrapped)
+            element.install(relationship(1), wrapped.expose())
         },
         |home| {
             let mut element = home.open().unwrap();

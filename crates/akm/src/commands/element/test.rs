@@ -48,7 +48,10 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
             || spec.create(&place.0).unwrap_or_else(|error| panic!("it cannot be opened again: {error}")),
             |description, material, name, root| {
                 let wrapped = wrap(name, root, description, material, &keys);
-                wrapped.unwrap_or_else(|error| panic!("a root cannot be wrapped for it: {error}")).to_vec()
+                wrapped
+                    .unwrap_or_else(|error| panic!("a root cannot be wrapped for it: {error}"))
+                    .expose()
+                    .to_vec()
             },
             |name, outcome| {
                 if as_json {

@@ -35,7 +35,7 @@ impl Secrets {
 
     /// The place at an epoch, or before the first.
     pub fn place(&self, epoch: u32) -> Place {
-        let read = |place: &Place| Place::parse(&place.emit()).expect("what is emitted is read");
+        let read = |place: &Place| Place::parse(place.emit().expose()).expect("what is emitted is read");
         self.before_first.at(epoch).unwrap_or_else(|| read(&self.before_first))
     }
 

@@ -110,7 +110,7 @@ impl World {
         };
         for at in 0..settings.members {
             let epoch = settings.places[at];
-            let place = world.secrets.place(epoch).emit().to_vec();
+            let place = world.secrets.place(epoch).emit().expose().to_vec();
             let disk = Disk { place: Some(place), active: settings.active, writing: Writing::Works };
             let mut element = world.secrets.element(at as u64 * 1_000_000, settings.stuck[0]);
             let mut random = Generator { seed: at as u64 * 1_000_000_000, stuck: settings.stuck[1] };
@@ -500,7 +500,7 @@ impl World {
 fn written(record: &Record) -> Option<Vec<u8>> {
     match record {
         Record::Activated | Record::FoundBack(_) => None,
-        Record::Place(place) => Some(place.to_vec()),
+        Record::Place(place) => Some(place.expose().to_vec()),
     }
 }
 
