@@ -327,7 +327,7 @@ impl Watch {
                 self.goes_over(now, node, *issue);
                 self.known(node, *issue).active = true;
             }
-            Happening::NotWritten { epoch, .. } => self.proven(now, node, *epoch),
+            Happening::NotWritten { issue, epoch } => self.not_written(now, node, *issue, *epoch),
             Happening::Sent { issue, header, kind, body } => {
                 self.sent(now, node, *issue, header, *kind, body)?;
             }
@@ -521,6 +521,20 @@ impl Watch {
             known.written_in = written_in;
         }
         Ok(())
+    }
+
+    /// A record is lost, so what it was for had authenticated. Where it is no place, the frame says which epoch that was.
+    fn not_written(&mut self, now: Duration, node: usize, issue: usize, epoch: Option<u32>) {
+        let Some(process) = &mut self.nodes[node].process else { return };
+        let of_frame = match process.given {
+            Some(Given::Datagram(Some(header))) => Some(header.epoch),
+            _ => None,
+        };
+        let session = process.sessions.get_mut(&issue);
+        if let (None, None, Some(session)) = (epoch, of_frame, session) {
+            session.unproven.pop_front();
+        }
+        self.proven(now, node, epoch.or(of_frame));
     }
 
     /// A frame of this epoch authenticated, or something else that this node was right to believe: if the element was
