@@ -322,6 +322,14 @@ impl<T> Lineage<T> {
         }
     }
 
+    /// The same, for a host that goes on while a record is being written: see [`Session::persisted_at`].
+    pub fn persisted_at(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        if let Some(session) = self.serving_mut() {
+            session.persisted_at(now);
+        }
+    }
+
     /// The record of the last [`Output::Persist`] could not be written.
     pub fn persist_failed(&mut self) {
         if let Some(session) = self.serving_mut() {

@@ -320,7 +320,7 @@ impl Node {
         let known = relationship.lineage.data_mut(generation);
         match result {
             Ok(()) => {
-                relationship.lineage.persisted();
+                relationship.lineage.persisted_at(surroundings.now);
                 let known = relationship.lineage.data_mut(generation);
                 if known.is_some_and(|known| known.not_recorded.take().is_some()) {
                     self.outbox.tell((id, generation), Event::RecordedAgain);

@@ -531,6 +531,18 @@ fn what_rests_on_a_record_waits_for_a_slow_disk_and_for_no_other_member() {
 }
 
 #[test]
+fn an_overlap_begins_when_the_word_is_durable_however_long_a_disk_takes() {
+    let mut tale = Tale::begins(&format!(
+        "seed 11\n{}relationship members 0,1 {QUIET}\nrun 1000\n",
+        "node with-counter\n".repeat(3)
+    ));
+    // The overlap is a second, and so are the writes.
+    tale.goes_on("disk 1 takes 1000; delay 1900 1900; send 0 0; renew 0; run 5000");
+    assert!(tale.world.log().contains("node 1  issue 0: accepts [member 0 epoch 1 "));
+    tale.goes_on("settle");
+}
+
+#[test]
 fn a_process_that_dies_with_questions_and_writes_under_way_has_lost_nothing_durable() {
     for after in (0..2000).step_by(50) {
         let mut tale = Tale::of(3, "with");

@@ -317,6 +317,15 @@ impl Session {
         }
     }
 
+    /// The same, for a host that goes on while a record is being written: what begins with the step, overlaps above all,
+    /// is counted from when it is durable.
+    pub fn persisted_at(&mut self, now: Instant) {
+        if let Some(mut pending) = self.outbox.recorded() {
+            pending.now = pending.now.max(now);
+            self.commit(pending);
+        }
+    }
+
     /// The record of the last [`Output::Persist`] could not be written: the step is given up, and
     /// with it the frame that caused it. Called out of turn: no effect.
     pub fn persist_failed(&mut self) {

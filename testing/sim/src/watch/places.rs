@@ -107,10 +107,7 @@ impl Watch {
         if header.class != Class::Session {
             return Ok(());
         }
-        // The overlap is counted from when the word came, and not from when a slow disk has kept it.
-        let Some(process) = self.nodes[node].process.as_ref().filter(|process| !process.deferred) else {
-            return Ok(());
-        };
+        let Some(process) = &self.nodes[node].process else { return Ok(()) };
         for (from, to, since) in process.turned.values() {
             let (before, after) = (&self.issues[*from], &self.issues[*to]);
             let Some(sender) = before.members.get(usize::from(header.sender)) else { continue };
