@@ -23,7 +23,6 @@ use akm_core::element::{
 use akm_core::keys::{CONTEXT_LENGTH, element_function};
 use akm_core::secret::{Secret, SecretBytes};
 use akm_core::text::hexadecimal;
-use zeroize::Zeroizing;
 
 use content::Content;
 use envelope::{Cost, Envelope, InvalidEnvelope, Seal};
