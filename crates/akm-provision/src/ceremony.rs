@@ -38,13 +38,14 @@ pub(crate) use verification::{asks_for_element, not_active};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use akm_core::element::ElementError;
 use akm_core::id::AkmId;
 use akm_element::ElementSpec;
 use akm_target::TargetUrl;
 use akm_transport::{Endpoint, NamedEndpoint};
 
-use crate::error::CommandError;
+use crate::error::Error;
+pub use crate::error::ceremony::Refusal;
+use crate::error::ceremony::{Device, Done, Taken, Unfit};
 use crate::lock::{Lock, LockKey};
 use crate::names::Name;
 use crate::store::{Node, NodeStatus, Store};
@@ -108,7 +109,7 @@ pub struct StepReport {
 }
 
 /// Makes a target into a node, or goes on with a ceremony that was cut off there.
-pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> Result<Node, Error> {
     provision_as(store, order, None, observer)
 }
 
@@ -116,12 +117,7 @@ pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> R
 /// is over then; what it was a member of is for the caller.
 ///
 /// Repeating it, also after it was cut off, ends with the same node.
-pub fn replace(
-    store: &Store,
-    old: &Name,
-    order: &Order,
-    observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
+pub fn replace(store: &Store, old: &Name, order: &Order, observer: &mut dyn Observer) -> Result<Node, Error> {
     for new in store.nodes_by_target(&order.target)? {
         let former = new.replaces.map(|former| store.node(former)).transpose()?;
         if new.status == NodeStatus::Active && former.is_some_and(|former| former.name == *old) {
@@ -131,12 +127,12 @@ pub fn replace(
     match store.node_by_name(old)? {
         Some(node) if node.status == NodeStatus::Active => provision_as(store, order, Some(&node), observer),
         Some(node) => Err(not_active(&node)),
-        None => Err(CommandError::Usage(format!("there is no node {old} (akm node list shows all)"))),
+        None => Err(Refusal::Unknown { name: old.clone() }.into()),
     }
 }
 
 /// What an operator should know of the ASRs of a node whose device was made into this one: `None` if it had none.
-pub fn left_behind(store: &Store, node: &Node) -> Result<Option<String>, CommandError> {
+pub fn left_behind(store: &Store, node: &Node) -> Result<Option<String>, Error> {
     let Some(old) = node.replaces else { return Ok(None) };
     let asrs = store.asr_names_of_node(old)?;
     Ok((!asrs.is_empty()).then(|| {
@@ -155,42 +151,34 @@ fn provision_as(
     order: &Order,
     in_place_of: Option<&Node>,
     observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
+) -> Result<Node, Error> {
     let _held = store.lock(LockKey::Target(order.target.to_string()))?;
     let here = store.nodes_by_target(&order.target)?;
     if let Some(unfinished) = here.iter().find(|node| node.status == NodeStatus::Provisioning) {
         if order.name.as_ref().is_some_and(|name| *name != unfinished.name) {
-            return Err(CommandError::Usage(format!(
-                "a ceremony for node {name} was cut off at this target: go on with it (akm provision --resume \
-                 {name}) or give it up (akm node remove {name})",
-                name = unfinished.name
-            )));
+            return Err(Refusal::from(Taken::ByCeremony { name: unfinished.name.clone(), old: None }).into());
         }
         if let Some(old) = in_place_of.filter(|old| unfinished.replaces != Some(old.id)) {
-            return Err(CommandError::Usage(format!(
-                "a ceremony for node {name} was cut off at this target, not in the place of {}: finish it (akm provision \
-                 --resume {name}) or give it up (akm node remove {name})",
-                old.name,
-                name = unfinished.name
-            )));
+            let taken = Taken::ByCeremony { name: unfinished.name.clone(), old: Some(old.name.clone()) };
+            return Err(Refusal::from(taken).into());
         }
         observer.note(&format!("going on with the ceremony of node {}", unfinished.name));
         let revised = revise(store, unfinished, order)?;
         return run_from(store, &revised, order.card_keys.as_deref(), observer);
     }
     if let Some(removing) = here.iter().find(|node| node.status == NodeStatus::Removing) {
-        return Err(CommandError::Exists(format!(
-            "node {name} at this target is being removed: finish that first (akm node remove {name})",
-            name = removing.name
-        )));
+        return Err(Refusal::from(Taken::ByRemoval { name: removing.name.clone() }).into());
     }
     let active = here.iter().find(|node| node.status == NodeStatus::Active);
     let is_the_same = active.is_some_and(|active| in_place_of.is_some_and(|old| old.id == active.id));
     if let Some(active) = active.filter(|_| !order.again && !is_the_same) {
-        return Err(CommandError::Exists(format!(
-            "this target is node {name} already: use --again to make it a new node, or akm verify {name}",
-            name = active.name
-        )));
+        let name = active.name.clone();
+        let is_other = order.name.as_ref().is_some_and(|wanted| *wanted != name);
+        return Err(if is_other {
+            Refusal::from(Taken::Target { name }).into()
+        } else {
+            Refusal::from(Done::IsNode { name }).into()
+        });
     }
     let node = begin::accept(store, order, active, active.or(in_place_of), observer)?;
     run_from(store, &node, order.card_keys.as_deref(), observer)
@@ -204,7 +192,7 @@ pub fn resume(
     name: Option<&Name>,
     card_keys: Option<&Path>,
     observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
+) -> Result<Node, Error> {
     let unfinished = store.unfinished_ceremonies()?;
     let wanted: Vec<&Node> = unfinished
         .iter()
@@ -216,32 +204,28 @@ pub fn resume(
             let (_held, node) = lock_at_target(store, node.id)?;
             // Another command may have finished it while this one waited for the lock.
             if node.status != NodeStatus::Provisioning {
-                Err(CommandError::Exists(format!("the ceremony of node {} is over", node.name)))
+                Err(Refusal::from(Done::Over { name: node.name }).into())
             } else if is_at_station(&node) {
                 station::fill(store, &node, card_keys, observer)
             } else {
                 run_from(store, &node, card_keys, observer)
             }
         }
-        ([], None) => Err(CommandError::Exists("no ceremony was cut off: nothing to resume".to_owned())),
+        ([], None) => Err(Refusal::from(Done::NothingCutOff).into()),
         ([], Some(name)) => match store.node_by_name(name)? {
-            Some(_) => Err(CommandError::Exists(format!("the ceremony of node {name} is over"))),
-            None => Err(CommandError::Usage(format!("there is no node {name} (akm node list shows all)"))),
+            Some(_) => Err(Refusal::from(Done::Over { name: name.clone() }).into()),
+            None => Err(Refusal::Unknown { name: name.clone() }.into()),
         },
-        (several, None) => {
-            let names: Vec<&str> = several.iter().map(|node| node.name.as_str()).collect();
-            Err(CommandError::Usage(format!(
-                "several ceremonies were cut off: name one of {}",
-                names.join(", ")
-            )))
+        (several, _) => {
+            let names = several.iter().map(|node| node.name.clone()).collect();
+            Err(Refusal::from(Unfit::SeveralCutOff { names }).into())
         }
-        (_, Some(name)) => Err(CommandError::Usage(format!("several ceremonies bear the name {name}"))),
     }
 }
 
 /// Takes the lock of the target at which a node is. Another command may move the node to another target while this one
 /// waits: then the lock of that one.
-fn lock_at_target(store: &Store, id: AkmId) -> Result<(Lock, Node), CommandError> {
+fn lock_at_target(store: &Store, id: AkmId) -> Result<(Lock, Node), Error> {
     let mut node = store.node(id)?;
     loop {
         let held = store.lock(LockKey::Target(node.target.to_string()))?;
@@ -254,14 +238,12 @@ fn lock_at_target(store: &Store, id: AkmId) -> Result<(Lock, Node), CommandError
 }
 
 /// What was given anew with the command that goes on counts: the port may be what failed.
-fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandError> {
+fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, Error> {
     if let Some(element) = &order.element
         && *element != node.element_spec
     {
-        return Err(CommandError::Usage(format!(
-            "this ceremony began with the element {}: to take another, give it up first (akm node remove {})",
-            node.element_spec, node.name
-        )));
+        let taken = Taken::Element { element: node.element_spec.to_string(), name: node.name.clone() };
+        return Err(Refusal::from(taken).into());
     }
     let endpoint = match (&order.endpoint, order.listen) {
         (Some(endpoint), _) => Some(endpoint.clone()),
@@ -276,7 +258,7 @@ fn revise(store: &Store, node: &Node, order: &Order) -> Result<Node, CommandErro
     Ok(store.node(node.id)?)
 }
 
-/// Blames the element.
-fn element_failed(error: ElementError) -> CommandError {
-    CommandError::Element(error.to_string())
+/// What should be in the store, and is not.
+fn not_in_store(what: impl Into<String>) -> Error {
+    Refusal::from(Device::NotInStore { what: what.into() }).into()
 }

@@ -4,7 +4,7 @@ use akm_core::management::{Identity, Outcome, RelationshipStatus, ReportAnswer};
 use akm_core::session::{Phase, Rejection};
 
 use crate::ceremony::asks_for_element;
-use crate::error::CommandError;
+use crate::error::Error;
 use crate::link::{Link, LinkError};
 use crate::names::Name;
 use crate::store::{MemberState, Node, NodeStatus, Relationship, Store};
@@ -84,11 +84,7 @@ struct Side<'a> {
 
 /// Looks for the causes for which two nodes do not reach each other, in one ASR or in all that they have in common.
 /// Nothing found: as far as both tell, they do.
-pub fn diagnose(
-    store: &Store,
-    nodes: [&Node; 2],
-    asr: Option<&Relationship>,
-) -> Result<Vec<Finding>, CommandError> {
+pub fn diagnose(store: &Store, nodes: [&Node; 2], asr: Option<&Relationship>) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     let asrs = common(store, nodes, asr, &mut findings)?;
     let mut sides = Vec::new();
@@ -155,7 +151,7 @@ fn common(
     nodes: [&Node; 2],
     asr: Option<&Relationship>,
     findings: &mut Vec<Finding>,
-) -> Result<Vec<Relationship>, CommandError> {
+) -> Result<Vec<Relationship>, Error> {
     if let Some(asr) = asr {
         for node in nodes.iter().filter(|node| asr.sds.index_of(node.id).is_none()) {
             let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -182,7 +178,7 @@ fn common(
     Ok(common)
 }
 
-fn ask<'a>(store: &'a Store, node: &'a Node, findings: &mut Vec<Finding>) -> Result<Side<'a>, CommandError> {
+fn ask<'a>(store: &'a Store, node: &'a Node, findings: &mut Vec<Finding>) -> Result<Side<'a>, Error> {
     let mut side = Side { node, link: None, identity: None, held: Vec::new() };
     let mut find =
         |cause, what: String, cure: String| findings.push(Finding { cause, asr: None, what, cure });
@@ -312,7 +308,7 @@ fn listen(
     sender: &mut Side<'_>,
     could_talk: bool,
     findings: &mut Vec<Finding>,
-) -> Result<(), CommandError> {
+) -> Result<(), Error> {
     let (to, from) = (hearer.node, sender.node);
     let Some(hears) = report(hearer, asr, from)? else { return Ok(()) };
     let says = if could_talk { report(sender, asr, to)? } else { None };
@@ -366,11 +362,7 @@ fn listen(
     Ok(())
 }
 
-fn report(
-    side: &mut Side<'_>,
-    asr: &Relationship,
-    member: &Node,
-) -> Result<Option<ReportAnswer>, CommandError> {
+fn report(side: &mut Side<'_>, asr: &Relationship, member: &Node) -> Result<Option<ReportAnswer>, Error> {
     let Some(link) = &mut side.link else { return Ok(None) };
     match link.report(asr.id(), member.id) {
         Ok(answer) => Ok(Some(answer)),

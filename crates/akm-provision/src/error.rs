@@ -1,146 +1,200 @@
-//! What an operator is told when a command does not come to its end, and the exit code that goes
-//! with it.
+//! Why the module did not do what was asked, whichever part of it refused.
 
-use std::error::Error;
+pub mod ceremony;
+mod kind;
+pub mod relationship;
+mod serve;
 
+pub use kind::Kind;
+pub use serve::ServeError;
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use akm_core::element::ElementError;
+use akm_core::management::Outcome;
+use akm_disk::DiskError;
 use akm_element::WrapError;
+use akm_target::{StackError, TargetError};
 
 use crate::link::LinkError;
 use crate::lock::LockError;
 use crate::store::StoreError;
 use crate::vault::VaultError;
-use akm_target::TargetError;
 
-/// Why a command did not do what was asked; one line that says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// Exit code 1.
-    #[error("{0}")]
-    Failed(String),
-    /// Exit code 2: the command line is malformed, or names what does not fit.
-    #[error("{0}")]
-    Usage(String),
-    /// Exit code 3: what was asked for is there already.
-    #[error("{0}")]
-    Exists(String),
-    /// Exit code 4: the element refused, or is not ours.
-    #[error("{0}")]
-    Element(String),
-    /// Exit code 5: a node is not what it should be.
-    #[error("{0}")]
-    Verification(String),
-    /// Exit code 6: parked or interrupted; the text says how to go on.
-    #[error("{0}")]
-    Interrupted(String),
-    /// Exit code 7: a target or node cannot be reached.
-    #[error("{0}")]
-    Unreachable(String),
-    /// Exit code 8: another command holds what this one needs.
-    #[error("{0}")]
-    Held(String),
+/// Why the module did not do what was asked: the refusal of one of its parts.
+///
+/// Its text says what happened, in one line with all causes. What to do about it is for whoever shows it, out of the
+/// fields.
+#[derive(Debug)]
+pub enum Error {
+    /// A node is not made, looked at or removed.
+    Ceremony(ceremony::Refusal),
+    /// An ASR is not made or changed.
+    Relationship(relationship::Refusal),
+    /// A node was not asked, or refused.
+    Link(LinkError),
+    /// The store failed.
+    Store(StoreError),
+    /// Another command holds something.
+    Lock(LockError),
+    /// The vault does not open.
+    Vault(VaultError),
+    /// Something did not work at a target.
+    Target(TargetError),
+    /// The stack that is to be installed is none.
+    Stack(StackError),
+    /// A root cannot be wrapped for an element.
+    Wrap(WrapError),
+    /// An element that is plugged in here refused.
+    Element(ElementError),
+    /// A file of the module cannot be used.
+    Disk(DiskError),
+    /// The module cannot stay running.
+    Serve(ServeError),
 }
 
-impl CommandError {
-    /// The exit code.
-    pub fn exit_code(&self) -> u8 {
+impl Error {
+    /// What kind of refusal this is, as scripts test it.
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Failed(_) => 1,
-            Self::Usage(_) => 2,
-            Self::Exists(_) => 3,
-            Self::Element(_) => 4,
-            Self::Verification(_) => 5,
-            Self::Interrupted(_) => 6,
-            Self::Unreachable(_) => 7,
-            Self::Held(_) => 8,
+            Self::Ceremony(refusal) => refusal.kind(),
+            Self::Relationship(refusal) => refusal.kind(),
+            Self::Link(error) => match error {
+                LinkError::Unreachable { .. } => Kind::Unreachable,
+                LinkError::Silent { .. } => Kind::NotProven,
+                LinkError::Refused { outcome: Outcome::Element, .. } => Kind::ElementRefused,
+                LinkError::Refused { .. } => Kind::NodeRefused,
+                LinkError::NoCredentials { .. } => Kind::CredentialsGone,
+                LinkError::Lock(error) => of_lock(error),
+                LinkError::Store(error) => of_store(error),
+                LinkError::Session(_) => Kind::Failed,
+            },
+            Self::Store(error) => of_store(error),
+            Self::Lock(error) => of_lock(error),
+            Self::Vault(error) => match error {
+                VaultError::Missing { .. } => Kind::NoModule,
+                VaultError::Exists { .. } => Kind::Exists,
+                VaultError::WrongPassphrase { .. } | VaultError::NoPassphrase(_) => Kind::VaultClosed,
+                VaultError::Damaged { .. } | VaultError::NotAuthentic => Kind::ModuleDamaged,
+                VaultError::Element(_) => Kind::ElementRefused,
+                VaultError::AnotherElement { .. } => Kind::ElementOfAnother,
+                VaultError::NoRandomness(_) => Kind::Failed,
+                VaultError::File(_) => Kind::File,
+            },
+            Self::Target(error) => match error {
+                TargetError::Unreachable { .. } => Kind::Unreachable,
+                TargetError::WrongArchitecture { .. } => Kind::WrongArchitecture,
+                TargetError::Occupied { .. }
+                | TargetError::NotRoot { .. }
+                | TargetError::Missing { .. }
+                | TargetError::Unwritable { .. } => Kind::TargetUnfit,
+                TargetError::Damaged { .. } | TargetError::Absent { .. } | TargetError::Failed { .. } => {
+                    Kind::TargetFailed
+                }
+            },
+            Self::Stack(_) => Kind::NoStack,
+            Self::Wrap(_) | Self::Element(_) => Kind::ElementRefused,
+            Self::Disk(_) => Kind::File,
+            Self::Serve(ServeError::Signals(_)) => Kind::Failed,
+            Self::Serve(ServeError::Address { .. }) => Kind::Usage,
         }
     }
 
-    /// The same blame with a hint how to go on; what merely failed can be resumed.
-    pub fn resumable(self, hint: &str) -> Self {
-        let with = |text: String| format!("{text}; {hint}");
+    /// Whether it blames the element that was asked, or whose it is.
+    pub(crate) fn is_of_element(&self) -> bool {
+        matches!(self.kind(), Kind::ElementRefused | Kind::ElementOfAnother)
+    }
+
+    fn inner(&self) -> &(dyn StdError + 'static) {
         match self {
-            Self::Failed(text) | Self::Interrupted(text) => Self::Interrupted(with(text)),
-            Self::Element(text) => Self::Element(with(text)),
-            Self::Verification(text) => Self::Verification(with(text)),
-            Self::Unreachable(text) => Self::Unreachable(with(text)),
-            other => other,
+            Self::Ceremony(error) => error,
+            Self::Relationship(error) => error,
+            Self::Link(error) => error,
+            Self::Store(error) => error,
+            Self::Lock(error) => error,
+            Self::Vault(error) => error,
+            Self::Target(error) => error,
+            Self::Stack(error) => error,
+            Self::Wrap(error) => error,
+            Self::Element(error) => error,
+            Self::Disk(error) => error,
+            Self::Serve(error) => error,
         }
     }
 }
 
-/// An error with everything that it was caused by, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
+fn of_store(error: &StoreError) -> Kind {
+    match error {
+        StoreError::NoModule { .. } => Kind::NoModule,
+        StoreError::Held => Kind::Held,
+        StoreError::Exists { .. } => Kind::Exists,
+        StoreError::NewerSchema { .. } | StoreError::WrongVault { .. } | StoreError::Damaged { .. } => {
+            Kind::ModuleDamaged
         }
-        source = cause.source();
-    }
-    text
-}
-
-impl From<StoreError> for CommandError {
-    fn from(error: StoreError) -> Self {
-        let text = chain(&error);
-        match error {
-            StoreError::Held => Self::Held(text),
-            StoreError::Exists { .. } => Self::Exists(text),
-            _ => Self::Failed(text),
-        }
+        StoreError::File(_) => Kind::File,
+        StoreError::Refused { .. } | StoreError::Unavailable(_) => Kind::Failed,
     }
 }
 
-impl From<LockError> for CommandError {
-    fn from(error: LockError) -> Self {
-        let text = chain(&error);
-        match error {
-            LockError::Held { .. } => Self::Held(format!("{text}: try again when it is done")),
-            LockError::File(_) => Self::Failed(text),
-        }
+fn of_lock(error: &LockError) -> Kind {
+    match error {
+        LockError::Held { .. } => Kind::Held,
+        LockError::File(_) => Kind::File,
     }
 }
 
-impl From<VaultError> for CommandError {
-    fn from(error: VaultError) -> Self {
-        let text = chain(&error);
-        match error {
-            VaultError::Element(_) | VaultError::AnotherElement { .. } => Self::Element(text),
-            _ => Self::Failed(text),
-        }
-    }
-}
-
-impl From<WrapError> for CommandError {
-    fn from(error: WrapError) -> Self {
-        Self::Element(chain(&error))
-    }
-}
-
-impl From<TargetError> for CommandError {
-    fn from(error: TargetError) -> Self {
-        let text = chain(&error);
-        match error {
-            TargetError::Unreachable { .. } => Self::Unreachable(text),
-            _ => Self::Failed(text),
-        }
-    }
-}
-
-impl From<LinkError> for CommandError {
-    fn from(error: LinkError) -> Self {
-        let text = chain(&error);
-        match error {
-            LinkError::Unreachable { .. } => Self::Unreachable(text),
-            LinkError::Silent { .. } => Self::Verification(text),
-            LinkError::Lock(error) => error.into(),
-            LinkError::Store(error) => error.into(),
-            LinkError::Refused { outcome: akm_core::management::Outcome::Element, .. } => Self::Element(text),
-            LinkError::Refused { .. } | LinkError::NoCredentials { .. } | LinkError::Session(_) => {
-                Self::Failed(text)
+/// With everything that it was caused by, in one line.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.inner().to_string();
+        let mut source = self.inner().source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.contains(&cause_text) {
+                text = format!("{text}: {cause_text}");
             }
+            source = cause.source();
+        }
+        f.write_str(&text)
+    }
+}
+
+impl StdError for Error {}
+
+macro_rules! from {
+    ($($variant:ident($inner:ty)),* $(,)?) => {
+        $(
+            impl From<$inner> for Error {
+                fn from(error: $inner) -> Self {
+                    Self::$variant(error)
+                }
+            }
+        )*
+    };
+}
+
+from!(
+    Ceremony(ceremony::Refusal),
+    Relationship(relationship::Refusal),
+    Store(StoreError),
+    Lock(LockError),
+    Vault(VaultError),
+    Target(TargetError),
+    Stack(StackError),
+    Wrap(WrapError),
+    Element(ElementError),
+    Disk(DiskError),
+    Serve(ServeError),
+);
+
+/// What merely passed through the link is what it was.
+impl From<LinkError> for Error {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Lock(error) => Self::Lock(error),
+            LinkError::Store(error) => Self::Store(error),
+            error => Self::Link(error),
         }
     }
 }

@@ -52,10 +52,7 @@ const ENDPOINTS_AT_ONCE: usize = 500;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Nobody is there.
-    #[error(
-        "node {node} does not answer at {endpoint}: {reason}; is the device on and its stack running? (on \
-         the device: akmd status --dir {dir})"
-    )]
+    #[error("node {node} does not answer at {endpoint}: {reason}")]
     Unreachable {
         /// Its name.
         node: String,
@@ -91,9 +88,7 @@ pub enum LinkError {
         reason: String,
     },
     /// The store does not hold what is needed to talk to this node.
-    #[error(
-        "the credentials of node {node} are gone: provision the device again (akm provision TARGET --again)"
-    )]
+    #[error("the credentials of node {node} are gone")]
     NoCredentials {
         /// Its name.
         node: String,
@@ -347,9 +342,7 @@ impl<'a> Link<'a> {
         Err(LinkError::Silent {
             node: self.node.name.to_string(),
             endpoint: endpoint_text(&self.node),
-            reason: "no authentic answer came (where it is the node, akmd status on the device says what it could not \
-                     record, or has lost)"
-                .to_owned(),
+            reason: "no authentic answer came".to_owned(),
         })
     }
 

@@ -30,7 +30,9 @@ use akm_core::session::Phase;
 use akm_transport::Endpoint;
 
 use crate::ceremony::not_active;
-use crate::error::CommandError;
+use crate::error::Error;
+pub use crate::error::relationship::Refusal;
+use crate::error::relationship::{Lacks, Members};
 use crate::link::Link;
 use crate::lock::LockKey;
 use crate::mint::{self, Minted};
@@ -47,32 +49,7 @@ pub struct MemberReport {
     /// The member.
     pub node: Node,
     /// What it says; an error if it could not be asked.
-    pub status: Result<StatusAtNode, CommandError>,
-}
-
-impl MemberReport {
-    /// What is wrong with this member, if anything.
-    pub fn trouble(&self) -> Option<String> {
-        match &self.status {
-            Ok(status) => rests(status).map(|how| {
-                format!(
-                    "node {} rests in this ASR: {how}; akmd status on the device says why; a new generation has it back \
-                     (akm asr renew)",
-                    self.node.name
-                )
-            }),
-            Err(error) => Some(error.to_string()),
-        }
-    }
-
-    /// What a command that shows it exits with: 0 if all is well.
-    pub fn exit_code(&self) -> u8 {
-        match &self.status {
-            Ok(status) if rests(status).is_some() => CommandError::Verification(String::new()).exit_code(),
-            Ok(_) => 0,
-            Err(error) => error.exit_code(),
-        }
-    }
+    pub status: Result<StatusAtNode, Error>,
 }
 
 /// Why a relationship does not send at a node, in a few words; `None` if it does, or will by itself.
@@ -97,7 +74,7 @@ pub fn create(
     members: &[Name],
     policy: Policy,
     note: &mut dyn FnMut(&str),
-) -> Result<Vec<MemberReport>, CommandError> {
+) -> Result<Vec<MemberReport>, Error> {
     let nodes = members_named(store, members)?;
     let _held = store.lock(LockKey::Asr(name.clone()))?;
     let earlier = give_up_if_members_are_gone(store, name, note)?;
@@ -105,14 +82,13 @@ pub fn create(
         Some(asr) => {
             let mut wanted: Vec<AkmId> = nodes.iter().map(|node| node.id).collect();
             wanted.sort_unstable();
-            if asr.status == RelationshipStatus::Active || asr.sds.generation() > 1 {
-                return Err(CommandError::Exists(format!("ASR {name} exists already (akm asr show {name})")));
+            let parked = asr.status != RelationshipStatus::Active && asr.sds.generation() == 1;
+            let members = asr.sds.members() != wanted;
+            if members || asr.sds.policy() != policy.emit() {
+                return Err(Refusal::Another { name: name.clone(), members, parked }.into());
             }
-            if asr.sds.members() != wanted || asr.sds.policy() != policy.emit() {
-                return Err(CommandError::Exists(format!(
-                    "ASR {name} is parked with other members or another policy: repeat the command that made it, or \
-                     choose another name"
-                )));
+            if !parked {
+                return Err(Refusal::Exists { name: name.clone() }.into());
             }
             note(&format!("going on with ASR {name}, which was parked"));
             asr
@@ -120,11 +96,9 @@ pub fn create(
         None => {
             let members = nodes.iter().map(|node| node.id).collect();
             let Minted { sds, secrets } =
-                mint::asr(members, &policy).map_err(|error| CommandError::Usage(error.to_string()))?;
+                mint::asr(members, &policy).map_err(|error| Refusal::from(Members::Invalid(error)))?;
             store.create_asr(name, &sds, &secrets, Timestamp::now())?;
-            store
-                .asr_by_name(name)?
-                .ok_or_else(|| CommandError::Failed(format!("ASR {name} is gone from the store")))?
+            store.asr_by_name(name)?.ok_or_else(|| not_in_store(format!("ASR {name}")))?
         }
     };
     let nodes = in_order(&asr, nodes);
@@ -140,7 +114,7 @@ fn give_up_if_members_are_gone(
     store: &Store,
     name: &Name,
     note: &mut dyn FnMut(&str),
-) -> Result<Option<Relationship>, CommandError> {
+) -> Result<Option<Relationship>, Error> {
     let Some(asr) = store.asr_by_name(name)? else { return Ok(None) };
     let mut present = Vec::new();
     for member in &asr.members {
@@ -157,7 +131,7 @@ fn give_up_if_members_are_gone(
     ));
     store.end_relationship(asr.id())?;
     for node in present {
-        let erased = Link::open(store, &node).map_err(CommandError::from);
+        let erased = Link::open(store, &node).map_err(Error::from);
         if let Err(error) = erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
             note(&format!(
                 "{error}; what {} holds of the ASR that was given up is of no use to anybody, and is erased before it \
@@ -170,7 +144,7 @@ fn give_up_if_members_are_gone(
 }
 
 /// Asks every member of an ASR how it stands.
-pub fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, CommandError> {
+pub fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, Error> {
     let mut nodes = Vec::new();
     for member in &asr.members {
         nodes.extend(store.node_by_id(member.node)?);
@@ -178,49 +152,52 @@ pub fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, Comm
     let id = asr.id();
     Ok(for_each(nodes, |node| {
         let status = if node.status == NodeStatus::Active {
-            Link::open(store, &node).and_then(|mut link| link.status()).map_err(CommandError::from)
+            Link::open(store, &node).and_then(|mut link| link.status()).map_err(Error::from)
         } else {
-            Err(CommandError::Failed(format!("node {} is {}", node.name, node.status)))
+            Err(Refusal::NotInForce { name: node.name.clone(), status: node.status }.into())
         };
         MemberReport { status: status.and_then(|all| find_status(&all, id, &node)), node }
     }))
 }
 
 /// Asks a node how all its relationships stand.
-pub fn held_by(store: &Store, node: &Node) -> Result<Vec<StatusAtNode>, CommandError> {
+pub fn held_by(store: &Store, node: &Node) -> Result<Vec<StatusAtNode>, Error> {
     Ok(Link::open(store, node)?.status()?)
 }
 
 /// The nodes of these names: at least two, all different, all active.
-fn members_named(store: &Store, names: &[Name]) -> Result<Vec<Node>, CommandError> {
+fn members_named(store: &Store, names: &[Name]) -> Result<Vec<Node>, Error> {
     if names.len() < 2 {
-        return Err(CommandError::Usage("an ASR needs at least two members".to_owned()));
+        return Err(Refusal::from(Members::TooFew { left: None }).into());
     }
     if names.len() > MEMBERS_MAX {
-        return Err(CommandError::Usage(format!("an ASR has at most {MEMBERS_MAX} members")));
+        return Err(Refusal::from(Members::TooMany { most: MEMBERS_MAX }).into());
     }
     let mut nodes: Vec<Node> = Vec::with_capacity(names.len());
     for name in names {
         if *name == store.module().name {
-            return Err(CommandError::Usage(format!(
-                "{name} is the module itself, which takes part in no ASR: name nodes"
-            )));
+            return Err(Refusal::from(Members::Module { name: name.clone() }).into());
         }
         let node = active_node(store, name)?;
         if nodes.iter().any(|other| other.id == node.id) {
-            return Err(CommandError::Usage(format!("{name} is named twice: each member once")));
+            return Err(Refusal::from(Members::Twice { name: name.clone() }).into());
         }
         nodes.push(node);
     }
     Ok(nodes)
 }
 
-fn active_node(store: &Store, name: &Name) -> Result<Node, CommandError> {
+fn active_node(store: &Store, name: &Name) -> Result<Node, Error> {
     match store.node_by_name(name)? {
         Some(node) if node.status == NodeStatus::Active => Ok(node),
         Some(node) => Err(not_active(&node)),
-        None => Err(CommandError::Usage(format!("there is no node {name} (akm node list shows all)"))),
+        None => Err(crate::ceremony::Refusal::Unknown { name: name.clone() }.into()),
     }
+}
+
+/// What should be in the store, and is not.
+fn not_in_store(what: String) -> Error {
+    Refusal::from(Lacks::InStore { what }).into()
 }
 
 /// The nodes in the order of the SDS.
@@ -246,10 +223,11 @@ fn warn_of_loopback(nodes: &[Node], note: &mut dyn FnMut(&str)) {
     }
 }
 
-fn find_status(all: &[StatusAtNode], id: RelationshipId, node: &Node) -> Result<StatusAtNode, CommandError> {
-    all.iter().find(|status| status.relationship == id).copied().ok_or_else(|| {
-        CommandError::Verification(format!("node {} does not hold this relationship", node.name))
-    })
+fn find_status(all: &[StatusAtNode], id: RelationshipId, node: &Node) -> Result<StatusAtNode, Error> {
+    all.iter()
+        .find(|status| status.relationship == id)
+        .copied()
+        .ok_or_else(|| Refusal::NotHeld { name: node.name.clone() }.into())
 }
 
 /// Does the same for all, several at once, and keeps the order.

@@ -16,7 +16,7 @@ use akm_health::{Kind, Metrics, PATIENCE, Page, bind_loopback, is_whole, label, 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::{info, warn};
 
-use crate::error::CommandError;
+use crate::error::{Error, Kind as Refused, ServeError};
 use crate::names::Timestamp;
 use crate::relationship::{
     Renewals, Task, Work, carry_on, held_by, next_try, renew_found_back, rests, tasks,
@@ -38,16 +38,14 @@ struct Picture {
 }
 
 /// Runs until it is told to end. `every` is the time between two rounds.
-pub fn serve(store: &Store, listen: Option<SocketAddr>, every: Duration) -> Result<(), CommandError> {
+pub fn serve(store: &Store, listen: Option<SocketAddr>, every: Duration) -> Result<(), Error> {
     let ends = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&ends))
-            .map_err(|error| CommandError::Failed(format!("cannot watch for signals: {error}")))?;
+        signal_hook::flag::register(signal, Arc::clone(&ends)).map_err(ServeError::Signals)?;
     }
     let picture = Arc::new(Mutex::new(Picture::default()));
     if let Some(address) = listen {
-        let failed =
-            |error: std::io::Error| CommandError::Usage(format!("cannot show metrics at {address}: {error}"));
+        let failed = |source: std::io::Error| ServeError::Address { address, source };
         let listener = bind_loopback(address).map_err(failed)?;
         let shown = Arc::clone(&picture);
         // It ends with the process.
@@ -81,12 +79,7 @@ fn change(picture: &Mutex<Picture>, what: impl FnOnce(&mut Picture)) {
 
 /// Does what is parked for nodes whose time has come; in a round it asks all nodes how they stand. Told to end it ends
 /// after the node that it asks.
-fn step(
-    store: &Store,
-    is_round: bool,
-    picture: &Mutex<Picture>,
-    ends: &AtomicBool,
-) -> Result<(), CommandError> {
+fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>, ends: &AtomicBool) -> Result<(), Error> {
     let mut note = |text: &str| info!("{text}");
     let now = Timestamp::now();
     let parked = tasks(store)?;
@@ -121,7 +114,7 @@ fn step(
                     heard.extend(held);
                 }
                 // Another command talks to it: what the round before found stands.
-                Err(CommandError::Held(_)) => {
+                Err(error) if error.kind() == Refused::Held => {
                     let name = node.name.to_string();
                     if let Some(known) = known.get(&name) {
                         nodes.insert(name, *known);
@@ -157,7 +150,7 @@ fn step(
     Ok(())
 }
 
-fn away(node: &Node, error: &CommandError) -> String {
+fn away(node: &Node, error: &Error) -> String {
     warn!(node = %node.name, %error, "not reached");
     error.to_string()
 }

@@ -81,7 +81,7 @@ pub enum Custody {
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// There is no vault key.
-    #[error("no module here: run `akm init` ({home} has neither vault.key nor vault.json nor vault.element)", home = .home.display())]
+    #[error("no module here ({home} has neither vault.key nor vault.json nor vault.element)", home = .home.display())]
     Missing {
         /// The module's home.
         home: PathBuf,

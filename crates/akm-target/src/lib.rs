@@ -39,11 +39,11 @@ pub use url::{DEFAULT_DIR, SshHost, TargetUrl, TargetUrlError};
 
 /// Why something did not work at a target, named for what the operator can do.
 ///
-/// The text is one line and says what to try. It never holds what went through standard input.
+/// The text is one line. It never holds what went through standard input.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The host could not be reached or did not let us in: mend that and try again.
-    #[error("cannot reach {target}: {reason}; {hint}")]
+    #[error("cannot reach {target}: {reason}")]
     Unreachable {
         /// The target.
         target: String,
@@ -53,9 +53,7 @@ pub enum TargetError {
         hint: String,
     },
     /// We are let in, but not as root.
-    #[error(
-        "not allowed to install at {target}: {why}; give user {user} passwordless sudo on the target or use root"
-    )]
+    #[error("not allowed to install at {target}: {why}")]
     NotRoot {
         /// The target.
         target: String,
@@ -65,7 +63,7 @@ pub enum TargetError {
         why: &'static str,
     },
     /// Programs are missing here or at the target: install them.
-    #[error("{programs} not found on {place}; install what is missing and try again")]
+    #[error("{programs} not found on {place}")]
     Missing {
         /// The machine that lacks them.
         place: String,
@@ -73,7 +71,7 @@ pub enum TargetError {
         programs: String,
     },
     /// The stack is built for another machine: take another one.
-    #[error("the stack is built for {stack}, but {target} is {machine}; give a matching one with --stack")]
+    #[error("the stack is built for {stack}, but {target} is {machine}")]
     WrongArchitecture {
         /// The target.
         target: String,
@@ -83,7 +81,7 @@ pub enum TargetError {
         machine: String,
     },
     /// The directory is in use for something else: take another one.
-    #[error("{dir} at {target} holds files that are not ours; choose an empty or a new directory")]
+    #[error("{dir} at {target} holds files that are not ours")]
     Occupied {
         /// The target.
         target: String,
@@ -101,7 +99,7 @@ pub enum TargetError {
         why: String,
     },
     /// What arrived is not what was sent. Nothing was switched: install again.
-    #[error("{what} at {target} is not as the manifest says; nothing of it was used, install again")]
+    #[error("{what} at {target} is not as the manifest says: nothing of it was used")]
     Damaged {
         /// The target.
         target: String,

@@ -36,7 +36,7 @@ pub enum Architecture {
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
     /// The file cannot be read.
-    #[error("cannot read the stack {}; --stack must be an akmd program", path.display())]
+    #[error("cannot read the stack {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum StackError {
         source: io::Error,
     },
     /// The file is not a program.
-    #[error("{} is not a program for Linux; --stack must be an akmd program", path.display())]
+    #[error("{} is not a program for Linux", path.display())]
     NotAProgram {
         /// The file.
         path: PathBuf,

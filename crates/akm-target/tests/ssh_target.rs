@@ -296,7 +296,7 @@ fn a_full_disk_is_told_plainly() {
 
 fn unreachable(url: &str, config: &Path) -> String {
     match target(url, Some(config)).probe().unwrap_err() {
-        error @ TargetError::Unreachable { .. } => error.to_string(),
+        TargetError::Unreachable { reason, hint, .. } => format!("{reason}; {hint}"),
         error => panic!("{error}"),
     }
 }

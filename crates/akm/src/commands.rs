@@ -14,11 +14,12 @@ mod tasks;
 mod verify;
 
 use std::collections::BTreeSet;
-use std::io::Write;
 
+use crate::error::{CommandError, exit_code};
 use akm_core::id::AkmId;
 use akm_core::management::RelationshipStatus;
-use akm_provision::error::CommandError;
+use akm_provision::ceremony;
+use akm_provision::error::Kind;
 use akm_provision::names::{Name, parse_duration};
 use akm_provision::relationship;
 use akm_provision::store::{Node, Relationship, Store};
@@ -37,7 +38,8 @@ use crate::print::{self, note};
                   Exit codes:\n  0  done\n  1  failed\n  2  usage\n  3  exists already, or nothing to do\n  \
                   4  the element refused, or is not ours\n  5  verification failed\n  \
                   6  parked or interrupted: run the same command again\n  7  not reachable\n  \
-                  8  held by another command"
+                  8  held by another command\n  9  something else is there under this name or at this target\n  \
+                  10 no such node, ASR or module"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -83,10 +85,9 @@ pub fn main() -> u8 {
         Ok(code) => code,
         Err(error) => {
             if arguments.options.json {
-                print::error(&error);
+                print::refusal(&error);
             }
-            // Where nobody can be told, as on a full disk, the exit code still tells.
-            let _ = writeln!(std::io::stderr(), "akm: {error}");
+            print::trouble(&error);
             error.exit_code()
         }
     }
@@ -109,7 +110,7 @@ fn carry_out(Arguments { command, options }: &Arguments) -> Result<u8, CommandEr
 }
 
 fn name(text: &str) -> Result<Name, CommandError> {
-    text.parse().map_err(|error| CommandError::Usage(format!("{text:?}: {error}")))
+    text.parse().map_err(|error| CommandError::usage(format!("{text:?}: {error}")))
 }
 
 fn names(texts: &[String]) -> Result<Vec<Name>, CommandError> {
@@ -118,9 +119,9 @@ fn names(texts: &[String]) -> Result<Vec<Name>, CommandError> {
 
 fn duration(option: &str, text: &str) -> Result<std::time::Duration, CommandError> {
     let duration =
-        parse_duration(text).map_err(|error| CommandError::Usage(format!("--{option} {text}: {error}")))?;
+        parse_duration(text).map_err(|error| CommandError::usage(format!("--{option} {text}: {error}")))?;
     if duration.as_millis() == 0 {
-        return Err(CommandError::Usage(format!("--{option} {text}: at least 1ms")));
+        return Err(CommandError::usage(format!("--{option} {text}: at least 1ms")));
     }
     Ok(duration)
 }
@@ -132,13 +133,11 @@ fn node_named(store: &Store, name: &Name) -> Result<Node, CommandError> {
     let mut unfinished = store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node);
     unfinished
         .find(|node| node.name == *name)
-        .ok_or_else(|| CommandError::Usage(format!("there is no node {name} (akm node list shows all)")))
+        .ok_or_else(|| ceremony::Refusal::Unknown { name: name.clone() }.into())
 }
 
 fn asr_named(store: &Store, asr: &Name) -> Result<Relationship, CommandError> {
-    store
-        .asr_by_name(asr)?
-        .ok_or_else(|| CommandError::Usage(format!("there is no ASR {asr} (akm asr list shows all)")))
+    Ok(store.asr_by_name(asr)?.ok_or_else(|| relationship::Refusal::Unknown { name: asr.clone() })?)
 }
 
 /// Does the parked work of nodes that this command has reached, and renews what they have found back in.
@@ -150,14 +149,14 @@ fn carry_on(
     // One does not wait for the other.
     let carried_on = relationship::carry_on(store, &reached, &mut note);
     let renewed = relationship::renew_found_back(store, heard, &mut note)?.failed.map_or(Ok(()), Err);
-    carried_on.and(renewed)
+    Ok(carried_on.and(renewed)?)
 }
 
 /// The exit code that tells for several nodes: who is not what it should be counts more than who cannot be
 /// reached.
 fn worst(codes: impl Iterator<Item = u8>) -> u8 {
     let mut failed: Vec<u8> = codes.filter(|code| *code != 0).collect();
-    let verification = CommandError::Verification(String::new()).exit_code();
+    let verification = exit_code(Kind::NotAsInstalled);
     failed.sort_by_key(|code| *code != verification);
     failed.first().copied().unwrap_or(0)
 }

@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use akm_core::policy::Policy;
 
+use crate::error::CommandError;
 use akm_provision::ceremony::stack_beside_us;
-use akm_provision::error::CommandError;
 use installation::Installation;
 use report::{Report, Stage};
 use scratch::Scratch;
@@ -67,7 +67,7 @@ pub fn run(keep: bool, as_json: bool) -> Result<(), CommandError> {
             Ok(()) => "everything of it was removed (--keep would keep its files)".to_owned(),
             Err(error) => error.to_string(),
         };
-        return Err(CommandError::Failed(format!("{why}; {left}")));
+        return Err(CommandError::failed(format!("{why}; {left}")));
     }
     report.summary(keep.then(|| scratch.path()))
 }

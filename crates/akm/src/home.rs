@@ -3,8 +3,9 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::error::CommandError;
 use akm_disk::private;
-use akm_provision::error::CommandError;
+use akm_provision::error::Kind;
 use akm_provision::store::{Store, StoreError};
 use akm_provision::vault::{Vault, VaultError};
 use clap::Args;
@@ -41,7 +42,7 @@ impl Options {
         let own = std::env::home_dir().map(|dir| dir.join(".local/share"));
         data.or(own)
             .map(|dir| dir.join("akm"))
-            .ok_or_else(|| CommandError::Usage("there is no home directory: set AKM_HOME".to_owned()))
+            .ok_or_else(|| CommandError::usage("there is no home directory: set AKM_HOME".to_owned()))
     }
 
     /// The module's own set, opened with its vault.
@@ -49,11 +50,13 @@ impl Options {
         let home = self.home()?;
         let vault = self.open_vault(&home)?;
         Store::open(&home, &vault).map_err(|error| match error {
-            StoreError::NoModule { home } => CommandError::Failed(format!(
-                "{} is missing or empty, and the vault is there: put it back from a backup; only if `akm init` was cut off \
-                 here, run it again",
-                home.join("store.db").display()
-            )),
+            StoreError::NoModule { home } => {
+                let store = home.join("store.db");
+                let why = format!("{} is missing or empty, and the vault is there", store.display());
+                CommandError::new(Kind::ModuleDamaged, why)
+                    .hint("put it back from a backup")
+                    .hint("only if akm init was cut off here, run it again")
+            }
             error => error.into(),
         })
     }
@@ -63,14 +66,8 @@ impl Options {
         match Vault::open(home, || {
             self.read_passphrase(false).map_err(|error| std::io::Error::other(error.to_string()))
         }) {
-            Err(VaultError::Missing { .. }) if Store::exists(home) => Err(CommandError::Failed(format!(
-                "the vault of the module in {} is gone: restore vault.key, vault.json or vault.element from your backup",
-                home.display()
-            ))),
-            Err(VaultError::Missing { .. }) => Err(CommandError::Failed(format!(
-                "no module here: run `akm init` (nothing in {})",
-                home.display()
-            ))),
+            Err(VaultError::Missing { .. }) if Store::exists(home) => Err(vault_gone(home)),
+            Err(VaultError::Missing { .. }) => Err(StoreError::NoModule { home: home.to_owned() }.into()),
             result => Ok(result?),
         }
     }
@@ -80,7 +77,7 @@ impl Options {
         if let Some(path) = &self.passphrase_file {
             let unreadable = |error| {
                 let advice = akm_disk::advice(&error);
-                CommandError::Failed(format!(
+                CommandError::failed(format!(
                     "cannot read the passphrase from {}: {error}{advice}",
                     path.display()
                 ))
@@ -91,8 +88,7 @@ impl Options {
             let metadata = file.metadata().map_err(unreadable)?;
             // A pipe or terminal is private by other means.
             if metadata.is_file() {
-                private::check(path, &metadata, private::OWNER_ONLY)
-                    .map_err(|error| CommandError::Failed(error.to_string()))?;
+                private::check(path, &metadata, private::OWNER_ONLY)?;
             }
             file.take(PASSPHRASE_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
             while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -103,17 +99,25 @@ impl Options {
         let ask = |prompt: &str| {
             rpassword::prompt_password(prompt).map(|text| Zeroizing::new(text.into_bytes())).map_err(
                 |error| {
-                    CommandError::Failed(format!(
+                    let why = format!(
                         "the vault needs its passphrase, and there is no terminal to ask at ({error}): use \
-                     --passphrase-file FILE"
-                    ))
+                         --passphrase-file FILE"
+                    );
+                    CommandError::new(Kind::VaultClosed, why)
                 },
             )
         };
         let passphrase = ask("Passphrase of the vault: ")?;
         if twice && *ask("Once more: ")? != *passphrase {
-            return Err(CommandError::Usage("the two passphrases differ".to_owned()));
+            return Err(CommandError::usage("the two passphrases differ".to_owned()));
         }
         Ok(passphrase)
     }
+}
+
+/// The store is there, and what opens it is not.
+pub(crate) fn vault_gone(home: &Path) -> CommandError {
+    let why = format!("there is a module in {}, but its vault is gone", home.display());
+    CommandError::new(Kind::ModuleDamaged, why)
+        .hint("restore vault.key, vault.json or vault.element from your backup")
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   commands/NOUN/VERB   what is asked: the arguments, and the call of the library
 //!   home                 where the module is, and what opens its vault
+//!   error, hints         why not, and the ways out
 //!   print                what came of it, as text for people and JSON for programs
 //!   demo                 all of it with a throw-away module
 //! ```
@@ -11,6 +12,8 @@
 
 mod commands;
 mod demo;
+mod error;
+mod hints;
 mod home;
 mod print;
 

@@ -7,7 +7,7 @@ mod module;
 mod node;
 mod task;
 
-pub(crate) use asr::{asrs, deleted, members};
+pub(crate) use asr::{asrs, deleted, member_exit_code, members};
 pub(crate) use diagnosis::diagnosis;
 pub(crate) use module::module;
 pub(crate) use node::{node, nodes, provisioned, removal, replaced, step, verified};
@@ -16,15 +16,15 @@ pub(crate) use task::tasks;
 use std::io::Write;
 use std::time::Duration;
 
-use akm_provision::error::CommandError;
-use serde_json::{Value, json};
+use crate::error::CommandError;
+use serde_json::Value;
 
 /// Prints a line; an error if nobody reads it.
 pub(crate) fn say(line: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")
         .and_then(|()| out.flush())
-        .map_err(|error| CommandError::Failed(format!("cannot write to standard output: {error}")))
+        .map_err(|error| CommandError::failed(format!("cannot write to standard output: {error}")))
 }
 
 pub(crate) fn say_json(value: &Value) -> Result<(), CommandError> {
@@ -37,9 +37,20 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "akm: {text}");
 }
 
-pub(crate) fn error(error: &CommandError) {
+/// A refusal as JSON.
+pub(crate) fn refusal(error: &CommandError) {
     // If nobody reads the JSON, the exit code still tells.
-    let _ = say_json(&json!({ "error": error.to_string(), "exit_code": error.exit_code() }));
+    let _ = say_json(&error.value());
+}
+
+/// A refusal as text on standard error: what happened, then each way out.
+pub(crate) fn trouble(error: &CommandError) {
+    // Where nobody can be told, as on a full disk, the exit code still tells.
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "error: {error}");
+    for hint in error.hints() {
+        let _ = writeln!(out, "  hint: {hint}");
+    }
 }
 
 /// A table with columns as wide as they need to be.

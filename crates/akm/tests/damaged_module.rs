@@ -14,7 +14,7 @@ use support::damage::{
     set_mode,
 };
 use support::plant::{AKM, Done, Plant, run};
-use support::untouched::says_in_one_line;
+use support::untouched::says_what_and_what_to_do;
 
 /// What a command says of a damaged file.
 enum Outcome {
@@ -284,7 +284,7 @@ impl Ground {
             ToldOrWorks(_) if done.code == Some(right) => self.check_works(&cell, row, &done, right),
             Told(says) | ToldOrWorks(says) => {
                 assert_eq!(done.code, Some(1), "{cell}: {done:?}");
-                says_in_one_line(&done, says);
+                says_what_and_what_to_do(&done, says);
                 let changed = differences(&before, &everything());
                 assert!(changed.is_empty(), "{cell}: {done:?} changed {changed:#?}");
             }

@@ -98,7 +98,7 @@ fn without_an_akmd_beside_it_the_demonstration_says_what_to_do_and_begins_nothin
     fs::create_dir(plant.place().join("tmp")).unwrap();
     let done = run(Command::new(&alone).arg("demo").env("TMPDIR", plant.place().join("tmp"))).expect(1);
     assert!(done.stderr.contains("there is no akmd beside this program"), "{}", done.stderr);
-    assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+    assert_eq!(done.stderr.lines().count(), 2, "{}", done.stderr);
     assert_eq!(done.stdout, "");
     assert_nothing_is_left(&plant);
 }

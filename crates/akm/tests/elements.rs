@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use akm_counterparts::vpcd::{READERS, wait_for_card, wait_until_empty};
 use support::elements::Real;
 use support::plant::{Done, Plant, text_of, wait_until};
+use support::untouched::says_what_and_what_to_do;
 use support::whole::{check_store, query};
 
 /// A module, and the element of a test.
@@ -267,7 +268,7 @@ fn a_vault_in_an_element(mut real: Real, take_away: impl FnOnce(&mut Real)) {
     take_away(&mut real);
     let closed = plant.akm(&["node", "list"]);
     assert_eq!(closed.code, Some(4), "{closed:?}");
-    assert!(closed.stderr.starts_with("akm: the vault: "), "{closed:?}");
+    assert!(closed.stderr.starts_with("error: the vault: "), "{closed:?}");
 }
 
 #[test]
@@ -306,8 +307,7 @@ fn a_token_with_another_pin_or_none_at_all_is_told_and_goes_on_with_the_right_on
     let refused = |arguments: &[&str], words: &[&str]| {
         let done = plant.akm(arguments);
         assert_eq!(done.code, Some(4), "{done:?}");
-        assert!(words.iter().all(|word| done.stderr.contains(word)), "{words:?}: {done:?}");
-        assert_eq!(done.stderr.lines().count(), 1, "{done:?}");
+        says_what_and_what_to_do(&done, words);
     };
     let elsewhere = store.spec("akm").replace("/usr/lib/softhsm", "/usr/lib/nowhere");
     for (spec, words) in [

@@ -10,7 +10,7 @@ use support::damage::{differences, inventory, set_mode};
 use support::disk::{Disk, give_away, in_own_mounts, take_back};
 use support::plant::{Done, Plant, run, wait_until};
 use support::serving::{Serving, free_address, get};
-use support::untouched::says_in_one_line;
+use support::untouched::says_what_and_what_to_do;
 use support::whole::check_store;
 
 /// Room for the home of a small module, in KiB.
@@ -23,7 +23,7 @@ const STATE: u64 = 1024;
 #[track_caller]
 fn told(done: Done, code: i32, says: &[&str]) -> Done {
     let done = done.expect(code);
-    says_in_one_line(&done, says);
+    says_what_and_what_to_do(&done, says);
     done
 }
 
@@ -34,7 +34,7 @@ fn full(done: &Done, free: u64) -> bool {
         return false;
     }
     assert!(matches!(done.code, Some(1 | 6)), "{free} KiB free: {done:?}");
-    says_in_one_line(done, &["home/", "make room"]);
+    says_what_and_what_to_do(done, &["home/", "make room"]);
     true
 }
 

@@ -16,7 +16,7 @@ use support::elements::{MortalTpm, Real};
 use support::faults::{Counted, Order, Point, Sweep, everything};
 use support::plant::{Done, run};
 use support::scene::{NODE, Scene};
-use support::untouched::says_in_one_line;
+use support::untouched::says_what_and_what_to_do;
 use support::whole::{check_proves_itself, check_store, query};
 
 fn ceremony(scene: &Scene) -> Command {
@@ -109,7 +109,7 @@ fn step_4_with_a_token_cut_off_at_some_calls_ends_in_one_node() {
 #[track_caller]
 fn check_told_and_goes_on(scene: &Scene, when: &str, done: &Done, words: &[&str]) {
     assert_eq!(done.code, Some(4), "{when}: {done:?}");
-    says_in_one_line(done, &[words, &["akm provision --resume node"]].concat());
+    says_what_and_what_to_do(done, &[words, &["akm provision --resume node"]].concat());
     let completed = query::<i64>(&scene.plant, "SELECT completed FROM ceremonies WHERE ended_at IS NULL");
     assert_eq!(completed, 3, "{when}: {done:?}");
     assert_eq!(scene.plant.node(NODE)["status"], "provisioning");

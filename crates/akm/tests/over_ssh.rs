@@ -8,7 +8,7 @@ use std::path::Path;
 use akm_counterparts::ports;
 use support::plant::{Done, Plant, run, wait_until};
 use support::sshd::Sshd;
-use support::untouched::{refused, says_in_one_line};
+use support::untouched::{refused, says_what_and_what_to_do};
 
 /// The node's program is supervised by nobody, whether this machine has systemd or not: at the other end
 /// only these programs are found.
@@ -134,7 +134,7 @@ fn two_hosts_become_nodes_talk_become_new_nodes_and_leave() {
 
     plant.akm(&["node", "remove", "a"]).expect(0);
     let done = plant.akm(&["node", "remove", "b"]).expect(1);
-    says_in_one_line(&done, &["member of line", "--force"]);
+    says_what_and_what_to_do(&done, &["member of line", "--force"]);
     plant.akm(&["node", "remove", "b", "--force"]).expect(0);
     assert!(!plant.dir("a").exists() && !plant.dir("b").exists());
     assert_eq!(plant.nodes().as_array().unwrap().len(), 1);
@@ -148,7 +148,7 @@ fn a_ceremony_that_lost_its_host_goes_on_when_the_host_is_back() {
     // The host dies in the middle of the upload.
     site.set_tar("head -c 100000 | \"$real\" \"$@\"; kill -9 $PPID");
     let done = site.provision("a", &["--listen", &listen]).expect(7);
-    says_in_one_line(&done, &["cannot reach", "--resume a"]);
+    says_what_and_what_to_do(&done, &["cannot reach", "--resume a"]);
     assert_eq!(site.plant.node("a")["status"], "provisioning");
     let relationship = site.plant.node("a")["provisioning_relationship_id"].clone();
     assert!(!site.plant.dir("a").join("current").exists());
@@ -156,9 +156,9 @@ fn a_ceremony_that_lost_its_host_goes_on_when_the_host_is_back() {
     // It stays away, and comes back.
     site.sshd.stop();
     let done = site.plant.akm(&["provision", "--resume", "a"]).expect(7);
-    says_in_one_line(&done, &["Connection refused", "--resume a"]);
+    says_what_and_what_to_do(&done, &["Connection refused", "--resume a"]);
     let done = site.plant.akm(&["node", "remove", "a"]).expect(7);
-    says_in_one_line(&done, &["--force"]);
+    says_what_and_what_to_do(&done, &["--force"]);
     site.sshd.start_again();
     site.set_tar("");
     site.plant.akm(&["provision", "--resume"]).expect(0);
@@ -199,7 +199,7 @@ fn a_node_that_cannot_be_reached_is_removed_by_force_alone_and_comes_back_by_aga
     site.sshd.stop();
     site.plant.kill("a");
     let done = site.plant.akm(&["node", "remove", "a"]).expect(7);
-    says_in_one_line(&done, &["still hold", "--force"]);
+    says_what_and_what_to_do(&done, &["still hold", "--force"]);
     let done = site.plant.akm(&["node", "remove", "a", "--force", "--json"]).expect(0).json();
     assert_eq!(done["erased"], false);
     assert_eq!(site.plant.nodes().as_array().unwrap().len(), 1);
@@ -207,7 +207,7 @@ fn a_node_that_cannot_be_reached_is_removed_by_force_alone_and_comes_back_by_aga
     // The device is back, and still holds what it held.
     site.sshd.start_again();
     let done = site.provision("a", &["--listen", &listen]).expect(3);
-    says_in_one_line(&done, &["--again"]);
+    says_what_and_what_to_do(&done, &["--again"]);
     site.provision("a", &["--listen", &listen, "--again"]).expect(0);
     assert_ne!(site.plant.node("a")["akm_id"], first["akm_id"]);
     site.plant.akm(&["verify", "a"]).expect(0);

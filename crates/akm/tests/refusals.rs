@@ -18,7 +18,7 @@ use akm_core::secret::Secret;
 use akm_counterparts::ports;
 use akm_element::software::{SoftwareElement, wrap_for_software};
 use support::plant::{AKM, Done, Plant, akmd_program, run, run_with_input};
-use support::untouched::{Picture, akm_refused, akmd_refused, refused, says_in_one_line};
+use support::untouched::{Picture, akm_refused, akmd_refused, refused, says_what_and_what_to_do};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
@@ -53,19 +53,19 @@ fn without_a_module_every_command_says_how_to_make_one() {
         &["provision", &target],
         &["provision", "--resume"],
     ] {
-        akm_refused(&plant, arguments, 1, &["no module here", "akm init"]);
+        akm_refused(&plant, arguments, 10, &["no module here", "akm init"]);
     }
     assert!(!plant.home().exists() && !plant.dir("a").exists());
-    let error = plant.akm(&["node", "list", "--json"]).expect(1).json();
-    assert_eq!(error["exit_code"], 1);
-    assert!(error["error"].as_str().is_some_and(|error| error.contains("akm init")), "{error}");
+    let error = plant.akm(&["node", "list", "--json"]).expect(10).json();
+    assert_eq!(error["kind"], "no-module");
+    assert!(error["hints"][0].as_str().is_some_and(|hint| hint.contains("akm init")), "{error}");
 
     // Half a module: cut off between vault and store, it is finished.
     plant.akm(&["init", "--name", "plant"]).expect(0);
     fs::remove_file(plant.home().join("store.db")).unwrap();
     akm_refused(&plant, &["node", "list"], 1, &["akm init"]);
     plant.akm(&["init", "--name", "plant"]).expect(0);
-    akm_refused(&plant, &["init", "--name", "other"], 3, &["already", "plant"]);
+    akm_refused(&plant, &["init", "--name", "other"], 9, &["already", "plant"]);
     akm_refused(&plant, &["init"], 3, &["already"]);
 }
 
@@ -92,7 +92,7 @@ fn a_home_that_cannot_be_used_is_told_with_its_path() {
     plant.akm(&["init", "--name", "plant"]).expect(0);
     let locked = plant.home();
     if std::os::unix::fs::chown(&locked, Some(65_534), None).is_ok() {
-        akm_refused(&plant, &["node", "list"], 1, &["another user", text(&locked)]);
+        akm_refused(&plant, &["node", "list"], 1, &["belongs to user", text(&locked)]);
         std::os::unix::fs::chown(&locked, Some(0), None).unwrap();
     } else {
         set_mode(&locked, 0);
@@ -126,7 +126,7 @@ fn a_store_that_is_not_ours_to_read_is_told() {
     akm_refused(&plant, &["node", "list"], 1, &["damaged", "backup"]);
     fs::write(&store, &written[..written.len() / 2]).unwrap();
     let done = plant.akm(&["node", "list"]).expect(1);
-    says_in_one_line(&done, &["store"]);
+    says_what_and_what_to_do(&done, &["store"]);
     fs::write(&store, &written).unwrap();
     plant.akm(&["node", "list"]).expect(0);
 
@@ -264,14 +264,14 @@ fn an_asr_needs_two_different_active_nodes_and_a_free_name() {
         akm_refused(&plant, &[&["asr", "create", "line"], members].concat(), code, says);
     };
     // Before there are nodes there is no ASR.
-    create(&["a", "b"], 2, &["no node a", "akm node list"]);
+    create(&["a", "b"], 10, &["no node a", "akm node list"]);
     akm_refused(&plant, &["verify", "--all"], 3, &["no active node"]);
     akm_refused(&plant, &["provision", "--resume"], 3, &["nothing to resume"]);
-    akm_refused(&plant, &["provision", "--resume", "a"], 2, &["no node a"]);
+    akm_refused(&plant, &["provision", "--resume", "a"], 10, &["no node a"]);
     plant.provision("a");
     create(&["a"], 2, &["at least two"]);
     create(&["a", "a"], 2, &["twice"]);
-    create(&["a", "b"], 2, &["no node b"]);
+    create(&["a", "b"], 10, &["no node b"]);
     create(&["a", "plant"], 2, &["the module itself"]);
     akm_refused(&plant, &["provision", "--resume", "a"], 3, &["over"]);
 
@@ -280,16 +280,16 @@ fn an_asr_needs_two_different_active_nodes_and_a_free_name() {
     let listen = taken.local_addr().unwrap().to_string();
     let target = plant.target("b");
     let done = plant.akm(&["provision", &target, "--name", "b", "--listen", &listen]).expect(6);
-    says_in_one_line(&done, &["cannot listen", "--resume b"]);
+    says_what_and_what_to_do(&done, &["cannot listen", "--resume b"]);
     assert_eq!(plant.node("b")["status"], "provisioning");
     create(&["a", "b"], 2, &["b is not active", "--resume b"]);
     akm_refused(&plant, &["verify", "b"], 2, &["not active", "--resume b"]);
     let other = plant.target("other");
-    akm_refused(&plant, &["provision", &other, "--name", "b"], 3, &["b is taken", "--name"]);
+    akm_refused(&plant, &["provision", &other, "--name", "b"], 9, &["b is taken", "--name"]);
     akm_refused(
         &plant,
         &["provision", &target, "--name", "c"],
-        2,
+        9,
         &["cut off", "--resume b", "akm node remove b"],
     );
     drop(taken);
@@ -298,21 +298,23 @@ fn an_asr_needs_two_different_active_nodes_and_a_free_name() {
     plant.akm(&["asr", "create", "line", "a", "b"]).expect(0);
     create(&["a", "b"], 3, &["exists already"]);
     create(&["b", "a"], 3, &["exists already"]);
-    akm_refused(&plant, &["provision", &other, "--name", "a"], 3, &["a is taken"]);
-    akm_refused(&plant, &["provision", &other, "--name", "plant"], 3, &["the module itself", "--name"]);
+    akm_refused(&plant, &["provision", &other, "--name", "a"], 9, &["a is taken"]);
+    akm_refused(&plant, &["provision", &other, "--name", "plant"], 9, &["the module itself", "--name"]);
     let (listen, third) = (plant.address("a").to_string(), plant.target("third"));
     akm_refused(&plant, &["provision", &third, "--listen", &listen], 2, &["node a", "--listen"]);
-    akm_refused(&plant, &["asr", "show", "lime"], 2, &["no ASR lime", "akm asr list"]);
-    akm_refused(&plant, &["node", "show", "x"], 2, &["no node x"]);
-    akm_refused(&plant, &["verify", "x"], 2, &["no node x"]);
-    akm_refused(&plant, &["node", "remove", "x"], 2, &["no node x"]);
-    akm_refused(&plant, &["node", "remove", "plant"], 2, &["plant"]);
+    akm_refused(&plant, &["asr", "show", "lime"], 10, &["no ASR lime", "akm asr list"]);
+    akm_refused(&plant, &["node", "show", "x"], 10, &["no node x"]);
+    akm_refused(&plant, &["verify", "x"], 10, &["no node x"]);
+    akm_refused(&plant, &["node", "remove", "x"], 10, &["no node x"]);
+    akm_refused(&plant, &["node", "remove", "plant"], 10, &["plant"]);
     akm_refused(&plant, &["node", "remove", "a"], 1, &["member of line", "--force"]);
     plant.akm(&["verify", "--all"]).expect(0);
     assert!(!plant.dir("other").exists() && !plant.dir("third").exists());
 
     let error = plant.akm(&["asr", "create", "line", "a", "b", "--json"]).expect(3).json();
-    assert_eq!(error["exit_code"], 3);
+    assert_eq!(error["kind"], "exists");
+    let others = ["asr", "create", "line", "a", "b", "--rotate-after", "5m", "--json"];
+    assert_eq!(plant.akm(&others).expect(9).json()["kind"], "other-policy");
     assert!(error["error"].as_str().is_some_and(|error| error.contains("line")), "{error}");
 
     // By force it goes, and the other stays.
@@ -340,8 +342,8 @@ fn a_text_that_is_too_long_is_refused_with_the_most_that_fits() {
     let from_input = |input: &[u8], options: &[&str]| {
         run_with_input(&mut plant.akmd_command("a", &[&["send", "line", "-"], options].concat()), input)
     };
-    says_in_one_line(&from_input(too_long.as_bytes(), &[]).expect(2), &says);
-    says_in_one_line(&from_input(&vec![b'x'; 1 << 20], &[]).expect(2), &says);
+    says_what_and_what_to_do(&from_input(too_long.as_bytes(), &[]).expect(2), &says);
+    says_what_and_what_to_do(&from_input(&vec![b'x'; 1 << 20], &[]).expect(2), &says);
     assert_eq!(sent(), before);
 
     let listener = plant.listen("b", "line", 3);
@@ -372,7 +374,7 @@ fn the_stack_itself_refuses_what_would_harm_it() {
     plant.akmd("a", &["reset"]).expect(2);
     plant.akmd("a", &["frobnicate"]).expect(2);
     let garbage = run_with_input(&mut plant.akmd_command("a", &["enroll"]), b"garbage");
-    says_in_one_line(&garbage.expect(2), &["envelope"]);
+    says_what_and_what_to_do(&garbage.expect(2), &["envelope"]);
     plant.akm(&["verify", "a"]).expect(0);
 
     plant.akmd("a", &["stop"]).expect(0);
@@ -389,15 +391,15 @@ fn the_stack_itself_refuses_what_would_harm_it() {
         let mut command = Command::new(akmd_program());
         command.args(arguments).arg("--dir").arg(&nowhere);
         let done = run(&mut command).expect(code);
-        says_in_one_line(&done, &[]);
+        says_what_and_what_to_do(&done, &[]);
         let _ = fs::remove_dir_all(&nowhere);
     }
 
     // An installation that is nobody's node.
     plant.akmd("a", &["reset", "--force"]).expect(0);
-    says_in_one_line(&plant.akmd("a", &["run", "--detach"]).expect(1), &["akm provision"]);
+    says_what_and_what_to_do(&plant.akmd("a", &["run", "--detach"]).expect(1), &["akm provision"]);
     let done = plant.akm(&["verify", "a"]).expect(7);
-    says_in_one_line(&done, &["does not answer"]);
+    says_what_and_what_to_do(&done, &["does not answer"]);
     let target = plant.target("a");
     plant.akm(&["provision", &target, "--again"]).expect(0);
     plant.akm(&["verify", "a"]).expect(0);
@@ -441,9 +443,9 @@ fn a_device_that_is_a_node_already_is_left_alone() {
     let plant = Plant::with_nodes(&["a"]);
     let target = plant.target("a");
     akm_refused(&plant, &["provision", &target], 3, &["node a already", "--again", "akm verify a"]);
-    akm_refused(&plant, &["provision", &target, "--name", "b"], 3, &["--again"]);
+    akm_refused(&plant, &["provision", &target, "--name", "b"], 9, &["--again"]);
     let error = plant.akm(&["provision", &target, "--json"]).expect(3).json();
-    assert_eq!(error["exit_code"], 3);
+    assert_eq!(error["kind"], "exists");
 
     // Another module, whether the stack runs or not.
     let other = |arguments: &[&str]| {
@@ -532,10 +534,10 @@ fn a_stack_that_was_tampered_with_does_not_verify() {
     let current = plant.dir("a").join("current");
     let tampered = |what: &str| {
         let done = plant.akm(&["verify", "a"]).expect(5);
-        says_in_one_line(&done, &["integrity code", "provision it again"]);
+        says_what_and_what_to_do(&done, &["integrity code", "provision it again"]);
         let listed = plant.akm(&["verify", "--all", "--json"]).expect(5).json();
         assert_eq!(listed[0]["verified"], false, "{what}");
-        assert_eq!(listed[0]["exit_code"], 5);
+        assert_eq!(listed[0]["kind"], "not-as-installed");
     };
     for name in ["akmd.toml", "akmd.service", "manifest", "akmd"] {
         let path = current.join(name);
@@ -599,7 +601,7 @@ fn a_node_that_is_off_or_somebody_in_its_place_is_told() {
     // Somebody who says nothing, somebody who talks of something else, and somebody who hangs up.
     let silent = TcpListener::bind(address).unwrap();
     let done = plant.akm(&["verify", "a"]).expect(5);
-    says_in_one_line(&done, &["does not prove to be node a"]);
+    says_what_and_what_to_do(&done, &["does not prove to be node a"]);
     drop(silent);
     let babbling = TcpListener::bind(address).unwrap();
     let babbler = std::thread::spawn(move || {
@@ -609,7 +611,7 @@ fn a_node_that_is_off_or_somebody_in_its_place_is_told() {
     });
     let done = plant.akm(&["verify", "a"]);
     assert!(matches!(done.code, Some(5 | 7)), "{done:?}");
-    says_in_one_line(&done, &["node a"]);
+    says_what_and_what_to_do(&done, &["node a"]);
     babbler.join().unwrap();
 
     // The stack of another node.
@@ -621,7 +623,7 @@ fn a_node_that_is_off_or_somebody_in_its_place_is_told() {
     plant.start("b");
     let done = plant.akm(&["verify", "a"]);
     assert!(matches!(done.code, Some(5 | 7)), "{done:?}");
-    says_in_one_line(&done, &["node a"]);
+    says_what_and_what_to_do(&done, &["node a"]);
     plant.akmd("b", &["stop"]).expect(0);
     fs::write(&toml, right).unwrap();
 
@@ -697,11 +699,11 @@ fn with_a_member_away_nothing_becomes_active_and_the_same_command_goes_on() {
         assert_ne!(plant.asrs()[0]["status"], "active");
         assert_eq!(plant.nodes(), nodes);
     }
-    akm_refused(&plant, &["asr", "create", "line", "a", "c"], 3, &["parked with other members"]);
+    akm_refused(&plant, &["asr", "create", "line", "a", "c"], 9, &["parked with other members"]);
     let other_policy = [&create[..], &["--rotate-after", "5m"]].concat();
-    akm_refused(&plant, &other_policy, 3, &["parked with other members or another policy"]);
+    akm_refused(&plant, &other_policy, 9, &["parked with other members or another policy"]);
     let error = plant.akm(&[&create[..], &["--json"]].concat()).expect(6).json();
-    assert_eq!(error["exit_code"], 6);
+    assert_eq!(error["kind"], "parked");
 
     // What was parked survives a restart of those who have it.
     plant.kill("a");
@@ -744,11 +746,11 @@ fn an_element_without_its_passphrase_parks_the_ceremony() {
     let target = plant.target("a");
     let element = format!("software:passphrase-file={}", text(&passphrase));
     let done = plant.akm(&["provision", &target, "--name", "a", "--element", &element]).expect(4);
-    says_in_one_line(&done, &["passphrase", "--resume a"]);
+    says_what_and_what_to_do(&done, &["passphrase", "--resume a"]);
     akm_refused(&plant, &["asr", "create", "line", "a", "b"], 2, &["not active"]);
     fs::write(&passphrase, "secret").unwrap();
     set_mode(&passphrase, 0o644);
-    says_in_one_line(&plant.akm(&["provision", "--resume", "a"]).expect(4), &["passphrase"]);
+    says_what_and_what_to_do(&plant.akm(&["provision", "--resume", "a"]).expect(4), &["passphrase"]);
     set_mode(&passphrase, 0o600);
     plant.akm(&["provision", "--resume", "a"]).expect(0);
     plant.akm(&["verify", "a"]).expect(0);
@@ -769,7 +771,7 @@ fn a_local_target_is_given_a_port_of_those_that_the_environment_names() {
     let provision =
         |target: &str, ports: &str| run(plant.akm_command(&["provision", target]).env("AKM_PORTS", ports));
     for malformed in ["", "30000", "30099-30000", "0-10", "many"] {
-        says_in_one_line(&provision(&targets[0], malformed).expect(2), &["AKM_PORTS", "30000-30099"]);
+        says_what_and_what_to_do(&provision(&targets[0], malformed).expect(2), &["AKM_PORTS", "30000-30099"]);
     }
     let port = ports::port();
     let one = format!("{port}-{port}");
@@ -777,5 +779,5 @@ fn a_local_target_is_given_a_port_of_those_that_the_environment_names() {
     assert_eq!(plant.node("a")["listen"], format!("127.0.0.1:{port}"));
     // It is that of the first node, also while nobody listens there.
     plant.akmd("a", &["stop"]).expect(0);
-    says_in_one_line(&provision(&targets[1], &one).expect(1), &["no free port"]);
+    says_what_and_what_to_do(&provision(&targets[1], &one).expect(1), &["no free port"]);
 }

@@ -8,7 +8,8 @@ use akm_target::Target;
 use akm_transport::{Endpoint, NamedEndpoint};
 
 use super::{DEFAULT_PORT, Order};
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::ceremony::{Device, Refusal, Unfit};
 use crate::lock::{Lock, LockKey};
 use crate::store::{Node, Store};
 
@@ -16,7 +17,7 @@ use crate::store::{Node, Store};
 const PORTS_VARIABLE: &str = "AKM_PORTS";
 
 /// Held from the choice of an address until that is in the store: no two nodes are given the same.
-pub(super) fn choosing_addresses(store: &Store) -> Result<Lock, CommandError> {
+pub(super) fn choosing_addresses(store: &Store) -> Result<Lock, Error> {
     Ok(store.lock(LockKey::Addresses)?)
 }
 
@@ -26,11 +27,11 @@ pub(super) fn addresses(
     order: &Order,
     active: Option<&Node>,
     target: &Target,
-) -> Result<(Endpoint, NamedEndpoint), CommandError> {
+) -> Result<(Endpoint, NamedEndpoint), Error> {
     let kept = active.and_then(|active| active.listen);
     let listen = match (order.listen, kept) {
         (Some(Endpoint::Ip(listen)), _) if listen.port() == 0 => {
-            return Err(CommandError::Usage("--listen needs a port that is not 0".to_owned()));
+            return Err(Refusal::from(Unfit::Port).into());
         }
         (Some(listen), _) | (None, Some(listen)) => listen,
         (None, None) if order.target.is_local() => free_address(store, IpAddr::V4(Ipv4Addr::LOCALHOST))?,
@@ -51,19 +52,18 @@ pub(super) fn check_endpoint_is_free(
     store: &Store,
     own: &[AkmId],
     endpoint: &NamedEndpoint,
-) -> Result<(), CommandError> {
+) -> Result<(), Error> {
     let mut others = store.nodes()?.into_iter().filter(|node| !own.contains(&node.id));
     match others.find(|node| node.endpoint.as_ref() == Some(endpoint)) {
         None => Ok(()),
-        Some(other) => Err(CommandError::Usage(format!(
-            "{endpoint} is where node {} is reached: give this one another port with --listen",
-            other.name
-        ))),
+        Some(other) => {
+            Err(Refusal::from(Unfit::Endpoint { endpoint: endpoint.to_string(), name: other.name }).into())
+        }
     }
 }
 
 /// Where a node that listens there is reached, unless the operator says otherwise.
-pub(super) fn endpoint_of(listen: Endpoint, target: &Target) -> Result<NamedEndpoint, CommandError> {
+pub(super) fn endpoint_of(listen: Endpoint, target: &Target) -> Result<NamedEndpoint, Error> {
     let Endpoint::Ip(address) = listen;
     if !address.ip().is_unspecified() {
         return Ok(listen.into());
@@ -71,27 +71,27 @@ pub(super) fn endpoint_of(listen: Endpoint, target: &Target) -> Result<NamedEndp
     let host = target.network_host()?;
     let port = address.port();
     let text = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    text.parse().map_err(|error| CommandError::Failed(format!("{text}: {error}")))
+    text.parse().map_err(|_| Refusal::from(Unfit::Host { text }).into())
 }
 
 /// A port that is free now and that no node of this module was given, running or not.
-fn free_address(store: &Store, ip: IpAddr) -> Result<Endpoint, CommandError> {
+fn free_address(store: &Store, ip: IpAddr) -> Result<Endpoint, Error> {
     let given: Vec<Endpoint> = store.nodes()?.into_iter().filter_map(|node| node.listen).collect();
     let is_given = |port| given.contains(&SocketAddr::new(ip, port).into());
     let port = akm_transport::pick_port(ip, ports()?, is_given)
-        .map_err(|error| CommandError::Failed(format!("no free port: {error}")))?;
+        .map_err(|source| Refusal::from(Device::System { action: "find a free port".to_owned(), source }))?;
     Ok(SocketAddr::new(ip, port).into())
 }
 
 /// From which ports local targets are given theirs: the environment may say so.
-fn ports() -> Result<RangeInclusive<u16>, CommandError> {
+fn ports() -> Result<RangeInclusive<u16>, Error> {
     let Some(text) = std::env::var_os(PORTS_VARIABLE) else { return Ok(akm_transport::PORTS) };
     let range = text.to_str().and_then(|text| {
         let (first, last) = text.split_once('-')?;
         Some(first.parse().ok()?..=last.parse().ok()?)
     });
     range.filter(|range| !range.is_empty() && *range.start() > 0).ok_or_else(|| {
-        let text = text.to_string_lossy();
-        CommandError::Usage(format!("{PORTS_VARIABLE} names no ports: {text}; write it like 30000-30099"))
+        let text = text.to_string_lossy().into_owned();
+        Refusal::from(Unfit::Ports { variable: PORTS_VARIABLE, text }).into()
     })
 }

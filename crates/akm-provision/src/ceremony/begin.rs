@@ -12,7 +12,8 @@ use super::addresses::{addresses, choosing_addresses};
 use super::checks::{check_element, check_name_is_free, check_owner, check_target};
 use super::preparation::ask_whoever_is_there;
 use super::{Observer, Order, STEP_NAMES, StepReport};
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::ceremony::{Device, Refusal, Taken, Unfit};
 use crate::mint::{self, Minted};
 use crate::names::{Name, Timestamp};
 use crate::store::{JournalEntry, NewNode, Node, Store};
@@ -25,7 +26,7 @@ pub(super) fn accept(
     active: Option<&Node>,
     replaced: Option<&Node>,
     observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
+) -> Result<Node, Error> {
     let name = match (&order.name, replaced) {
         (Some(name), _) => name.clone(),
         (None, Some(replaced)) => replaced.name.clone(),
@@ -42,7 +43,7 @@ pub(super) fn accept(
             }
             Ok(None) => {}
             // A node of ours at this very target: step 3 mends its stack, and step 4 asks again.
-            Err(CommandError::Failed(why)) if active.is_some() => {
+            Err(why) if active.is_some() && why.kind().is_mere_failure() => {
                 observer.note(&format!("{why}; its stack is installed anew"));
             }
             Err(error) => return Err(error),
@@ -86,11 +87,12 @@ pub(super) fn begin(
     id: AkmId,
     beginning: Beginning,
     observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
+) -> Result<Node, Error> {
     let started_at = Timestamp::now();
     let started = Instant::now();
-    let Minted { sds, secrets } = mint::provisioning(store.module().root, id)
-        .map_err(|error| CommandError::Failed(error.to_string()))?;
+    let Minted { sds, secrets } = mint::provisioning(store.module().root, id).map_err(|error| {
+        Refusal::from(Device::Refused { what: "the relationship cannot be made", source: error.into() })
+    })?;
     let relationship = sds.relationship();
     let created = started.elapsed();
 
@@ -134,19 +136,20 @@ pub(super) fn begin(
 }
 
 /// A device keeps its element when it becomes a new node.
-fn element(order: &Order, active: Option<&Node>) -> Result<ElementSpec, CommandError> {
-    let kept = active.map(|active| &active.element_spec);
-    match (&order.element, kept) {
-        (Some(element), Some(kept)) if element != kept => Err(CommandError::Usage(format!(
-            "the element of this device is {kept}: to take another, remove the node first (akm node remove)"
-        ))),
-        (Some(element), _) | (None, Some(element)) => Ok(element.clone()),
+fn element(order: &Order, active: Option<&Node>) -> Result<ElementSpec, Error> {
+    match (&order.element, active) {
+        (Some(element), Some(active)) if *element != active.element_spec => {
+            let (element, name) = (active.element_spec.to_string(), active.name.clone());
+            Err(Refusal::from(Taken::ElementOfDevice { element, name }).into())
+        }
+        (Some(element), _) => Ok(element.clone()),
+        (None, Some(active)) => Ok(active.element_spec.clone()),
         (None, None) => Ok(ElementSpec::Software { passphrase_file: None }),
     }
 }
 
 /// The last part of the directory of a local target, or the host.
-fn name_from_target(store: &Store, order: &Order) -> Result<Name, CommandError> {
+fn name_from_target(store: &Store, order: &Order) -> Result<Name, Error> {
     let base = match order.target.host() {
         Some(host) => host.host(),
         None => order.target.dir().rsplit('/').next().unwrap_or_default(),
@@ -160,7 +163,7 @@ fn name_from_target(store: &Store, order: &Order) -> Result<Name, CommandError> 
     let base = if base.is_empty() { "node" } else { base };
     for number in 1.. {
         let name = if number == 1 { base.to_owned() } else { format!("{base}-{number}") };
-        let name: Name = name.parse().map_err(|error| CommandError::Usage(format!("{error}; use --name")))?;
+        let name: Name = name.parse().map_err(|error| Refusal::from(Unfit::Name(error)))?;
         if name != store.module().name && store.node_by_name(&name)?.is_none() {
             return Ok(name);
         }

@@ -6,7 +6,8 @@ use akm_core::element::Description;
 use akm_element::card::CardKeys;
 use akm_element::{WrapError, WrapKeys};
 
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::ceremony::{AtElement, Device, Refusal, Unfit};
 use crate::store::{Node, Store};
 
 /// What wrapping a root for this element takes: the static keys, for a card. Those in the file count more than those that
@@ -15,13 +16,10 @@ pub(crate) fn wrap_keys(
     store: &Store,
     element: &Description,
     card_keys: Option<&Path>,
-) -> Result<WrapKeys, CommandError> {
+) -> Result<WrapKeys, Error> {
     if element.kind != "card" {
         return match card_keys {
-            Some(_) => Err(CommandError::Usage(format!(
-                "--card-keys is for cards, and this element is of kind {}",
-                element.kind
-            ))),
+            Some(_) => Err(Refusal::from(Unfit::NoCard { kind: element.kind.clone() }).into()),
             None => Ok(WrapKeys::default()),
         };
     }
@@ -29,9 +27,12 @@ pub(crate) fn wrap_keys(
     let card = match card_keys {
         Some(path) => Some(
             CardKeys::load(path, serial)
-                .map_err(|error| CommandError::Failed(error.to_string()))?
+                .map_err(|error| {
+                    Refusal::from(Device::Refused { what: "the keys of cards", source: error.into() })
+                })?
                 .ok_or_else(|| {
-                    CommandError::Element(format!("{} has no keys for card {serial}", path.display()))
+                    let (file, serial) = (path.to_owned(), serial.clone());
+                    Refusal::from(AtElement::NoCardKeys { file, serial })
                 })?,
         ),
         None => store.card_keys(element)?,
@@ -43,7 +44,7 @@ pub(crate) fn wrap_keys(
 }
 
 /// Forgets the static keys of a node's card, unless that is also the card of another node in force.
-pub(super) fn forget_card(store: &Store, node: &Node) -> Result<(), CommandError> {
+pub(super) fn forget_card(store: &Store, node: &Node) -> Result<(), Error> {
     let Some(card) = &node.element else { return Ok(()) };
     let has_it = |other: &Node| other.element.as_ref().is_some_and(|its| its.identity() == card.identity());
     if store.nodes()?.iter().any(|other| other.id != node.id && has_it(other)) {

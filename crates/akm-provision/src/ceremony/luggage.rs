@@ -9,7 +9,8 @@ use akm_target::{Target, TargetUrl};
 use zeroize::Zeroizing;
 
 use super::FIRST_AT_TARGET;
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::ceremony::{Device, Refusal, Taken};
 use crate::store::{MemberState, Node, Store};
 
 /// The state of a node in its station, and the file that makes it one.
@@ -20,7 +21,7 @@ const IDENTITY: &str = "state/identity";
 pub(super) const NO_ADDRESS: &str = "127.0.0.1:47100";
 
 /// Whether this node's element was filled here, and its target has not proved yet that it is there.
-pub fn is_filled(store: &Store, node: &Node) -> Result<bool, CommandError> {
+pub fn is_filled(store: &Store, node: &Node) -> Result<bool, Error> {
     let relationship = store.relationship(node.relationship)?;
     let mut members = relationship.iter().flat_map(|relationship| &relationship.members);
     Ok(node.station.is_some()
@@ -35,7 +36,7 @@ pub(super) fn is_at_station(node: &Node) -> bool {
 /// Sends the state after its element, where it has not arrived: the stack at the target must not run.
 ///
 /// From here on no other target gets it: whatever becomes of this command, it may be at this one.
-pub(super) fn deliver(store: &Store, node: &Node, target: &Target) -> Result<(), CommandError> {
+pub(super) fn deliver(store: &Store, node: &Node, target: &Target) -> Result<(), Error> {
     if is_at_station(node) {
         return Ok(());
     }
@@ -50,12 +51,10 @@ pub(super) fn deliver(store: &Store, node: &Node, target: &Target) -> Result<(),
 }
 
 /// The state that travels with the element, as a tar archive; `None` if it has arrived and none is left here.
-fn pack(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
+fn pack(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
     let Some(station) = &node.station else { return Ok(None) };
     let state = station.join(STATE);
-    let failed = |error: io::Error| {
-        CommandError::Failed(format!("cannot pack {}: {error}{}", state.display(), akm_disk::advice(&error)))
-    };
+    let failed = |source: io::Error| -> Error { DiskError::system("cannot pack", &state)(source).into() };
     if !station.join(IDENTITY).try_exists().map_err(failed)? {
         return Ok(None);
     }
@@ -67,22 +66,24 @@ fn pack(node: &Node) -> Result<Option<Zeroizing<Vec<u8>>>, CommandError> {
 
 /// Removes what is here of a node that has proved to be at its target, or that is given up. Repeating changes nothing:
 /// the node keeps its station until that is so in the store too.
-pub(super) fn clear(node: &Node) -> Result<(), CommandError> {
+pub(super) fn clear(node: &Node) -> Result<(), Error> {
     let Some(station) = &node.station else { return Ok(()) };
-    let gone = |path: &Path, removed: io::Result<()>| match removed {
-        // Durably: once the store has forgotten it nobody looks for it here.
-        Ok(()) => durable::sync_directory_of(path).map_err(unusable),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(unusable(DiskError::system("cannot remove", station)(source))),
+    let gone = |path: &Path, removed: io::Result<()>| -> Result<(), DiskError> {
+        match removed {
+            // Durably: once the store has forgotten it nobody looks for it here.
+            Ok(()) => durable::sync_directory_of(path),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(DiskError::system("cannot remove", station)(source)),
+        }
     };
     // First: what is left of a state if this is cut off is none that could travel.
     let identity = station.join(IDENTITY);
     gone(&identity, fs::remove_file(&identity))?;
-    gone(station, fs::remove_dir_all(station))
+    Ok(gone(station, fs::remove_dir_all(station))?)
 }
 
 /// The node as it was before its target was chosen, if its state has never left the station.
-pub(super) fn not_sent(store: &Store, node: &Node) -> Result<Option<Node>, CommandError> {
+pub(super) fn not_sent(store: &Store, node: &Node) -> Result<Option<Node>, Error> {
     let Some(station) = node.station.as_deref().filter(|station| station.join(IDENTITY).exists()) else {
         return Ok(None);
     };
@@ -95,21 +96,12 @@ pub(super) fn not_sent(store: &Store, node: &Node) -> Result<Option<Node>, Comma
 }
 
 /// The target of the node is settled: what was sent there goes to no other.
-pub(super) fn is_elsewhere(node: &Node) -> CommandError {
-    CommandError::Usage(format!(
-        "the state of node {name} is at {} already, or on its way there: go on there, or give it up (akm node remove \
-         {name})",
-        node.target,
-        name = node.name
-    ))
+pub(super) fn is_elsewhere(node: &Node) -> Error {
+    Refusal::from(Taken::Sent { name: node.name.clone(), target: node.target.to_string() }).into()
 }
 
-pub(super) fn url_of(station: &Path) -> Result<TargetUrl, CommandError> {
+pub(super) fn url_of(station: &Path) -> Result<TargetUrl, Error> {
     format!("local:{}", station.display())
         .parse()
-        .map_err(|error| CommandError::Failed(format!("{}: {error}", station.display())))
-}
-
-pub(super) fn unusable(error: DiskError) -> CommandError {
-    CommandError::Failed(error.to_string())
+        .map_err(|error| Refusal::from(Device::Target(error)).into())
 }

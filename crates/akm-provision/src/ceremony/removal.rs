@@ -9,7 +9,8 @@ use super::cards::forget_card;
 use super::checks::check_is_free;
 use super::luggage;
 use super::preparation::{ask_whoever_is_there, target_of};
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::ceremony::{AtElement, Device, Refusal, Taken, Unfit};
 use crate::link::{Link, LinkError};
 use crate::names::{Name, Timestamp};
 use crate::store::{MemberState, Node, NodeStatus, Store};
@@ -26,30 +27,25 @@ pub struct Removal {
 /// Removes a node: its credentials from the device, its stack from the target, then the node from the
 /// module's set. With `force` it is forgotten although the device cannot be reached, or although it
 /// is a member of ASRs.
-pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, CommandError> {
-    let unknown = || CommandError::Usage(format!("there is no node {name} (akm node list shows all)"));
+pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Error> {
+    let unknown = || Refusal::Unknown { name: name.clone() };
     let being_made =
         store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node).find(|node| node.name == *name);
     let node = match (store.node_by_name(name)?, being_made) {
         // Both rows are one device: the ceremony decides which of the two it is.
         (Some(node), Some(new)) if new.id != node.id => {
             if !force {
-                return Err(CommandError::Usage(format!(
-                    "node {name} is being made anew: finish that first (akm provision --resume {name}), or give up \
-                     both with --force"
-                )));
+                return Err(Refusal::from(Unfit::BeingMadeAnew { name: name.clone() }).into());
             }
             let (_held, new) = super::lock_at_target(store, new.id)?;
             if new.status != NodeStatus::Provisioning {
-                return Err(CommandError::Held(format!(
-                    "another command has just made node {name} anew: look at it first (akm node show {name})"
-                )));
+                return Err(Refusal::MadeAnew { name: name.clone() }.into());
             }
             forget(store, &new)?;
             node
         }
         (Some(node), _) | (None, Some(node)) => node,
-        (None, None) => return Err(unknown()),
+        (None, None) => return Err(unknown().into()),
     };
     let (_held, node) = super::lock_at_target(store, node.id)?;
     // Another command may have changed it while this one waited for the lock.
@@ -57,13 +53,10 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
     let asrs = store.asr_names_of_node(node.id)?;
     let mut notes = Vec::new();
     if !asrs.is_empty() {
-        let names = asrs.join(", ");
         if !force {
-            return Err(CommandError::Failed(format!(
-                "node {name} is a member of {names}: its absence would be noticed there; use --force to remove it \
-                 all the same"
-            )));
+            return Err(Refusal::from(Device::IsMember { name: name.clone(), asrs }).into());
         }
+        let names = asrs.join(", ");
         notes.push(format!(
             "{name} is still listed as a member of {names}: shut it out there (akm asr remove ASR {name}), above all \
              if its credentials may have been copied"
@@ -97,27 +90,18 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
             erased = true;
             None
         }
-        Ok(AtTarget::Nothing) => Some(CommandError::Unreachable(format!(
-            "nothing of node {name} is at {}: was the device moved, or wiped?",
-            node.target
-        ))),
-        Ok(AtTarget::Another(other)) => Some(CommandError::Failed(format!(
-            "the device at {} is left as it is: it is node {other} now",
-            node.target
-        ))),
+        Ok(AtTarget::Nothing) => {
+            let (name, target) = (name.clone(), node.target.to_string());
+            Some(Refusal::from(Device::NothingThere { name, target }).into())
+        }
+        Ok(AtTarget::Another(other)) => {
+            Some(Refusal::from(Taken::Device { target: node.target.to_string(), node: other }).into())
+        }
         Err(error) => Some(error),
     };
     match not_erased {
         Some(error) if !erased && !force => {
-            let text = format!(
-                "{error}; node {name} may still hold its credentials: try again when it can be reached, or forget it \
-                 with --force"
-            );
-            return Err(match error {
-                CommandError::Unreachable(_) => CommandError::Unreachable(text),
-                CommandError::Element(_) => CommandError::Element(text),
-                _ => CommandError::Failed(text),
-            });
+            return Err(Refusal::MayHold { name: name.clone(), source: Box::new(error) }.into());
         }
         Some(error) if erased => {
             notes.push(format!("the credentials are erased, but the stack could not be taken off: {error}"));
@@ -130,7 +114,7 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Comman
 }
 
 /// Takes a node out of the module's own set, with all that is kept for it here.
-fn forget(store: &Store, node: &Node) -> Result<(), CommandError> {
+fn forget(store: &Store, node: &Node) -> Result<(), Error> {
     // In this order: once the node is gone no command comes back to what is kept for it.
     luggage::clear(node)?;
     forget_card(store, node)?;
@@ -167,7 +151,7 @@ enum AtTarget {
 }
 
 /// Erases a node through the installer's channel, and nobody else.
-fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Result<AtTarget, CommandError> {
+fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Result<AtTarget, Error> {
     let target = target_of(node);
     let probe = target.probe();
     // Its target was chosen, and nothing has come there: all that there is of it is at the station.
@@ -219,7 +203,7 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
         mark_erased(store, node)?;
     }
     if !target.uninstall()? && was_here && target.probe()?.release.is_some() {
-        return Err(CommandError::Failed(format!("{} still holds the stack", target.url())));
+        return Err(Refusal::from(Device::StillThere { target: target.url().to_string() }).into());
     }
     Ok(if was_here { AtTarget::Erased } else { AtTarget::Nothing })
 }
@@ -232,7 +216,7 @@ enum Reset {
 }
 
 /// Makes the device nobody's, by its own stack.
-fn reset(target: &Target, node: &Node) -> Result<Reset, CommandError> {
+fn reset(target: &Target, node: &Node) -> Result<Reset, Error> {
     let output = match target.akmd(&["reset", "--force"], &[]) {
         Err(_) if target.probe()?.release.is_none() => return Ok(Reset::NoStack),
         output => output?,
@@ -242,28 +226,28 @@ fn reset(target: &Target, node: &Node) -> Result<Reset, CommandError> {
     if output.code == Some(0) || goes_with_state {
         return Ok(Reset::Done);
     }
-    let text = format!("the element at {} could not be erased: {}", target.url(), output.last_words());
+    let (target, words) = (target.url().to_string(), output.last_words());
     Err(match output.code {
-        Some(4) => CommandError::Element(text),
-        _ => CommandError::Failed(text),
+        Some(4) => Refusal::from(AtElement::NotErased { target, words }).into(),
+        _ => Refusal::from(Device::Stack { target, what: "erase the element", words }).into(),
     })
 }
 
 /// Whether the element that was found is that of another node of this module, or of its vault.
-fn is_of_another(store: &Store, found: &Preparation, own: AkmId) -> Result<bool, CommandError> {
+fn is_of_another(store: &Store, found: &Preparation, own: AkmId) -> Result<bool, Error> {
     match check_is_free(store, &found.element, &[own]) {
         Ok(()) => Ok(false),
-        Err(CommandError::Element(_)) => Ok(true),
+        Err(error) if error.is_of_element() => Ok(true),
         Err(error) => Err(error),
     }
 }
 
 /// Remembers that the device holds nothing of the node, for a removal that is cut off after that.
-fn mark_erased(store: &Store, node: &Node) -> Result<(), CommandError> {
+fn mark_erased(store: &Store, node: &Node) -> Result<(), Error> {
     Ok(store.set_member_state(node.relationship, node.id, MemberState::Erased)?)
 }
 
-fn is_erased(store: &Store, node: &Node) -> Result<bool, CommandError> {
+fn is_erased(store: &Store, node: &Node) -> Result<bool, Error> {
     let relationship = store.relationship(node.relationship)?;
     let mut members = relationship.iter().flat_map(|relationship| &relationship.members);
     Ok(members.any(|member| member.node == node.id && member.state == MemberState::Erased))

@@ -16,11 +16,12 @@ use akm_element::ElementSpec;
 use super::addresses::{addresses, choosing_addresses};
 use super::begin::{Beginning, begin};
 use super::checks::{check_is_free, check_is_nobodys, check_name_is_free, check_target, stack_beside_us};
-use super::luggage::{is_at_station, is_elsewhere, is_filled, unusable, url_of};
+use super::luggage::{is_at_station, is_elsewhere, is_filled, url_of};
 use super::preparation::target_of;
 use super::steps::{Steps, run_from, timed};
-use super::{FIRST_AT_TARGET, Observer, Order, cards, element_failed};
-use crate::error::CommandError;
+use super::{FIRST_AT_TARGET, Observer, Order, cards};
+use crate::error::Error;
+use crate::error::ceremony::{Done, Refusal, Taken, Unfit};
 use crate::lock::LockKey;
 use crate::mint;
 use crate::names::Name;
@@ -48,25 +49,18 @@ pub struct AttachOrder {
 /// Steps 1, 2 and 4 with the element plugged in here, or what is left of them.
 ///
 /// It returns the node once its element holds the relationship; the ceremony then waits for [`arrive`].
-pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, Error> {
     let name = &order.name;
     if matches!(order.element, ElementSpec::Software { .. }) {
-        return Err(CommandError::Usage(
-            "a software element is a file of its target: there is nothing to plug in here; provision the target \
-             itself"
-                .to_owned(),
-        ));
+        return Err(Refusal::from(Unfit::NothingToPlugIn).into());
     }
     let _held = store.lock(LockKey::Target(format!("attached {name}")))?;
     let node = match unfinished(store, name)? {
         Some(node) => {
             check_waits_here(&node)?;
             if node.element_spec != order.element {
-                return Err(CommandError::Usage(format!(
-                    "this ceremony began with the element {}: to take another, give it up first (akm node remove \
-                     {name})",
-                    node.element_spec
-                )));
+                let taken = Taken::Element { element: node.element_spec.to_string(), name: node.name };
+                return Err(Refusal::from(taken).into());
             }
             observer.note(&format!("going on with the ceremony of node {name}"));
             node
@@ -86,14 +80,13 @@ pub(super) fn fill(
     node: &Node,
     card_keys: Option<&Path>,
     observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
+) -> Result<Node, Error> {
     if is_filled(store, node)? {
         return Ok(node.clone());
     }
     let station = node.station.as_deref().ok_or_else(|| no_station(node))?;
-    let hint = format!("when that is mended: akm provision --resume {}", node.name);
     if let Some(parent) = station.parent() {
-        make_directory(parent, Links::Followed).map_err(unusable)?;
+        make_directory(parent, Links::Followed)?;
     }
     let target = target_of(node);
     let mut steps = Steps::new(store, node.id, &target, card_keys);
@@ -104,7 +97,7 @@ pub(super) fn fill(
     if let Err(error) = filled {
         // The store may be what failed: the error of the step counts.
         let _ = store.fail_step(node.id, &error.to_string());
-        return Err(error.resumable(&hint));
+        return Err(Refusal::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
     }
     for note in steps.notes() {
         observer.note(note);
@@ -112,27 +105,18 @@ pub(super) fn fill(
     Ok(store.node(node.id)?)
 }
 
-/// The ceremony waits until the element is in its target: what the operator is told, and exit code 6.
-pub fn waits(node: &Node) -> CommandError {
-    CommandError::Interrupted(format!(
-        "node {name} waits for its target: its element is filled; put that into the target, then run akm provision \
-         TARGET --resume {name}",
-        name = node.name
-    ))
+/// The ceremony waits until the element is in its target: what the operator is told.
+pub fn waits(node: &Node) -> Error {
+    Refusal::Waits { name: node.name.clone() }.into()
 }
 
 /// Steps 3 and 5 at the target in which the element is by now; `order` says where that is and what is different there.
-pub fn arrive(
-    store: &Store,
-    name: &Name,
-    order: &Order,
-    observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
+pub fn arrive(store: &Store, name: &Name, order: &Order, observer: &mut dyn Observer) -> Result<Node, Error> {
     let _held = store.lock(LockKey::Target(order.target.to_string()))?;
     let find = || {
         unfinished(store, name)?.ok_or_else(|| match store.node_by_name(name) {
-            Ok(Some(_)) => CommandError::Exists(format!("the ceremony of node {name} is over")),
-            _ => CommandError::Usage(format!("there is no node {name} (akm node list shows all)")),
+            Ok(Some(_)) => Error::from(Refusal::from(Done::Over { name: name.clone() })),
+            _ => Refusal::Unknown { name: name.clone() }.into(),
         })
     };
     let mut node = find()?;
@@ -145,27 +129,21 @@ pub fn arrive(
         Some(held)
     };
     if node.station.is_none() {
-        return Err(CommandError::Usage(format!(
-            "the ceremony of node {name} is at {}: go on with it there (akm provision --resume {name})",
-            node.target
-        )));
+        return Err(
+            Refusal::from(Unfit::HasTarget { name: node.name, target: node.target.to_string() }).into()
+        );
     }
     let completed = store.ceremony(node.id)?.map_or(0, |ceremony| ceremony.completed);
     if !is_at_station(&node) && node.target != order.target && completed >= FIRST_AT_TARGET {
         return Err(is_elsewhere(&node));
     }
     if !is_filled(store, &node)? {
-        return Err(CommandError::Usage(format!(
-            "the element of node {name} is not filled yet: plug it in here and run akm provision --resume {name}"
-        )));
+        return Err(Refusal::from(Unfit::NotFilled { name: node.name }).into());
     }
     let mut here = store.nodes_by_target(&order.target)?.into_iter();
     if let Some(other) = here.find(|other| other.id != node.id) {
-        return Err(CommandError::Exists(format!(
-            "{} is node {other} of this module: remove that first (akm node remove {other})",
-            order.target,
-            other = other.name
-        )));
+        let target = order.target.to_string();
+        return Err(Refusal::from(Taken::TargetOf { target, name: other.name }).into());
     }
     let element = element_there(&node, order.element.as_ref())?;
     let (target, stack) = check_target(order, node.stack.as_deref())?;
@@ -189,14 +167,14 @@ pub fn arrive(
     run_from(store, &node, order.card_keys.as_deref(), observer)
 }
 
-fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, CommandError> {
+fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, Error> {
     check_name_is_free(store, &order.name, None)?;
     let stack = match &order.stack {
         Some(path) => path.clone(),
         None => stack_beside_us()?,
     };
     // What can be refused is refused before step 1.
-    let description = order.element.describe().map_err(element_failed)?;
+    let description = order.element.describe()?;
     check_is_free(store, &description, &[])?;
     cards::wrap_keys(store, &description, order.card_keys.as_deref())?;
     let id = mint::akm_id();
@@ -217,35 +195,28 @@ fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Re
 }
 
 /// The element by its name at the target: of the same kind, since what it holds is.
-fn element_there(node: &Node, given: Option<&ElementSpec>) -> Result<ElementSpec, CommandError> {
+fn element_there(node: &Node, given: Option<&ElementSpec>) -> Result<ElementSpec, Error> {
     let Some(given) = given else { return Ok(node.element_spec.clone()) };
     let kind = |spec: &ElementSpec| spec.to_string().split(':').next().map(str::to_owned);
     if kind(given) != kind(&node.element_spec) {
-        return Err(CommandError::Usage(format!(
-            "the element of node {} was filled as {}: {given} is of another kind",
-            node.name, node.element_spec
-        )));
+        let (filled, given) = (node.element_spec.to_string(), given.to_string());
+        return Err(Refusal::from(Taken::ElementKind { name: node.name.clone(), filled, given }).into());
     }
     Ok(given.clone())
 }
 
-fn check_waits_here(node: &Node) -> Result<(), CommandError> {
+fn check_waits_here(node: &Node) -> Result<(), Error> {
     if node.status == NodeStatus::Provisioning && is_at_station(node) {
         return Ok(());
     }
-    Err(CommandError::Exists(format!(
-        "the ceremony of node {name} is at {target}: go on with it there (akm provision --resume {name}), or choose \
-         another name",
-        name = node.name,
-        target = node.target
-    )))
+    Err(Refusal::from(Taken::Elsewhere { name: node.name.clone(), target: node.target.to_string() }).into())
 }
 
-fn unfinished(store: &Store, name: &Name) -> Result<Option<Node>, CommandError> {
+fn unfinished(store: &Store, name: &Name) -> Result<Option<Node>, Error> {
     let unfinished = store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node);
     Ok(unfinished.filter(|node| node.status == NodeStatus::Provisioning).find(|node| node.name == *name))
 }
 
-fn no_station(node: &Node) -> CommandError {
-    CommandError::Failed(format!("the store does not say where the element of node {} is filled", node.name))
+fn no_station(node: &Node) -> Error {
+    super::not_in_store(format!("where the element of node {} is filled", node.name))
 }

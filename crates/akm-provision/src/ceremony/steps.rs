@@ -14,11 +14,12 @@ use akm_element::{ElementSpec, WrapKeys, wrap};
 use akm_target::{Release, Stack, Target};
 
 use super::cards::{forget_card, wrap_keys};
-use super::checks::check_element;
+use super::checks::{check_element, text_of};
 use super::luggage::{self, NO_ADDRESS};
-use super::preparation::{read_preparation, tagged_line, target_of};
+use super::preparation::{element_refused, read_preparation, stack_failed, tagged_line, target_of};
 use super::{FIRST_AT_TARGET, Observer, STEP_NAMES, StepReport, verification};
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::ceremony::{AtElement, Device, Refusal};
 use crate::link::Link;
 use crate::names::Timestamp;
 use crate::store::{JournalEntry, MemberState, Node, STEPS, Store};
@@ -30,12 +31,11 @@ pub(super) fn run_from(
     node: &Node,
     card_keys: Option<&Path>,
     observer: &mut dyn Observer,
-) -> Result<Node, CommandError> {
+) -> Result<Node, Error> {
     if store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
-        return Err(CommandError::Failed("the store lost the first two steps of this ceremony".to_owned()));
+        return Err(super::not_in_store("the first two steps of this ceremony"));
     }
     let target = target_of(node);
-    let hint = format!("when that is mended: akm provision --resume {}", node.name);
     let mut steps = Steps::new(store, node.id, &target, card_keys);
     catch_up_journal(store, node)?;
     for number in FIRST_AT_TARGET..=STEPS {
@@ -49,7 +49,7 @@ pub(super) fn run_from(
         if let Err(error) = concluded {
             // The store may be what failed: the error of the step counts.
             let _ = store.fail_step(node.id, &error.to_string());
-            return Err(error.resumable(&hint));
+            return Err(Refusal::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
         }
     }
     for note in steps.notes() {
@@ -63,8 +63,8 @@ pub(super) fn timed(
     store: &Store,
     node: &Node,
     number: u8,
-    step: impl FnOnce() -> Result<String, CommandError>,
-) -> Result<StepReport, CommandError> {
+    step: impl FnOnce() -> Result<String, Error>,
+) -> Result<StepReport, Error> {
     let started_at = Timestamp::now();
     let started = Instant::now();
     let result = step();
@@ -89,7 +89,7 @@ pub(super) fn timed(
 }
 
 /// Enters steps 1 and 2 if the ceremony was cut off between their transaction and the journal.
-fn catch_up_journal(store: &Store, node: &Node) -> Result<(), CommandError> {
+fn catch_up_journal(store: &Store, node: &Node) -> Result<(), Error> {
     let journal = store.journal_of(node.id)?;
     for (number, name) in (1..=2).zip(STEP_NAMES) {
         if journal.iter().all(|entry| entry.step != number) {
@@ -128,12 +128,12 @@ impl<'a> Steps<'a> {
         &self.notes
     }
 
-    fn node(&self) -> Result<Node, CommandError> {
+    fn node(&self) -> Result<Node, Error> {
         Ok(self.store.node(self.id)?)
     }
 
     /// Step 3: the stack, staged and proved beside what is there, then switched to.
-    pub(super) fn install(&mut self) -> Result<String, CommandError> {
+    pub(super) fn install(&mut self) -> Result<String, Error> {
         let node = self.node()?;
         let release = release_of(&node, self.target)?;
         let staged = self.target.stage(&release)?;
@@ -153,39 +153,34 @@ impl<'a> Steps<'a> {
 
     /// Another ceremony, perhaps of another module, may have come first while this one was under way or cut off:
     /// its node is neither stopped nor given another stack. A device that does not say whose it is, is ours to mend.
-    fn leave_others_alone(&self, node: &Node) -> Result<(), CommandError> {
+    fn leave_others_alone(&self, node: &Node) -> Result<(), Error> {
         let Some(output) = self.target.akmd_if_installed(&["enroll", "--prepare"], &[])? else {
             return Ok(());
         };
         match output.code {
             Some(0) => self.check_ours(node, &read_preparation(&output.stdout)?),
             Some(_) => Ok(()),
-            None => Err(CommandError::Failed(format!(
-                "the stack at {} was killed while it was asked whose node it is; if that happens each time, remove \
-                 {}/current there",
-                self.target.url(),
-                self.target.dir()
-            ))),
+            None => {
+                let (target, dir) = (self.target.url().to_string(), self.target.dir().to_owned());
+                Err(Refusal::from(Device::Killed { target, dir }).into())
+            }
         }
     }
 
     /// Refuses a device that is the node of another module, or another node of this one.
-    fn check_ours(&self, node: &Node, preparation: &Preparation) -> Result<(), CommandError> {
+    fn check_ours(&self, node: &Node, preparation: &Preparation) -> Result<(), Error> {
         if let Some(existing) = preparation.node
             && existing.provisioner != self.store.module().root
         {
-            return Err(CommandError::Failed(format!(
-                "this device was provisioned by another module ({}): have it removed there, or run akmd reset \
-                 --force at the device",
-                existing.provisioner
-            )));
+            let (module, node) = (existing.provisioner, existing.node);
+            return Err(Refusal::from(Device::AnotherModule { module, node }).into());
         }
         let own: Vec<AkmId> = std::iter::once(node.id).chain(node.replaces).collect();
         check_element(self.store, preparation, &own)
     }
 
     /// Step 4: the relationship, into the element of the target.
-    pub(super) fn store(&mut self) -> Result<String, CommandError> {
+    pub(super) fn store(&mut self) -> Result<String, Error> {
         let node = self.node()?;
         self.target.stop()?;
         let preparation = self.prepare()?;
@@ -194,11 +189,8 @@ impl<'a> Steps<'a> {
         let relationship = self
             .store
             .relationship(node.relationship)?
-            .ok_or_else(|| CommandError::Failed("the relationship is gone from the store".to_owned()))?;
-        let release = self
-            .release
-            .as_ref()
-            .ok_or_else(|| CommandError::Failed("nothing was installed in step 3".to_owned()))?;
+            .ok_or_else(|| super::not_in_store("the relationship of this node"))?;
+        let release = self.release.as_ref().ok_or_else(|| super::not_in_store("what step 3 installed"))?;
         let code = expected_integrity(release, element);
         let holds_it = preparation.node.is_some_and(|existing| existing.relationship == node.relationship);
         let arrived = luggage::is_filled(self.store, &node)? && !luggage::is_at_station(&node);
@@ -216,20 +208,12 @@ impl<'a> Steps<'a> {
         let output = self.target.akmd(&["enroll"], envelope.expose())?;
         match output.code {
             Some(0) => {}
-            Some(4) => return Err(CommandError::Element(output.last_words())),
-            _ => {
-                return Err(CommandError::Failed(format!(
-                    "the stack at {} did not take the relationship: {}",
-                    self.target.url(),
-                    output.last_words()
-                )));
-            }
+            Some(4) => return Err(element_refused(self.target, &output)),
+            _ => return Err(stack_failed(self.target, "take the relationship", &output)),
         }
         let receipt = tagged_line(&output.stdout, "akm-receipt:")?;
         if !expected_receipt(&root, envelope.expose()).equals(&receipt) {
-            return Err(CommandError::Element(
-                "the receipt of the element is wrong: it does not hold what was sent".to_owned(),
-            ));
+            return Err(Refusal::from(AtElement::Receipt).into());
         }
         self.store.save_element(self.id, element)?;
         if let Some(card) = &keys.card {
@@ -248,7 +232,7 @@ impl<'a> Steps<'a> {
     }
 
     /// Step 5: the node itself says who it is, over the network.
-    pub(super) fn verify(&mut self) -> Result<String, CommandError> {
+    pub(super) fn verify(&mut self) -> Result<String, Error> {
         let node = self.node()?;
         let supervision = self.target.start()?;
         let mut link = Link::open(self.store, &node)?;
@@ -270,11 +254,11 @@ impl<'a> Steps<'a> {
     }
 
     /// Makes a step that was done count: what was cut off before is done again.
-    pub(super) fn conclude(&mut self, number: u8) -> Result<(), CommandError> {
+    pub(super) fn conclude(&mut self, number: u8) -> Result<(), Error> {
         if number < STEPS { Ok(self.store.complete_step(self.id, number)?) } else { self.activate() }
     }
 
-    fn activate(&mut self) -> Result<(), CommandError> {
+    fn activate(&mut self) -> Result<(), Error> {
         let node = self.node()?;
         // It has proved to be at its target.
         luggage::clear(&node)?;
@@ -292,16 +276,12 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    fn prepare(&self) -> Result<Preparation, CommandError> {
+    fn prepare(&self) -> Result<Preparation, Error> {
         let output = self.target.akmd(&["enroll", "--prepare"], &[])?;
         match output.code {
             Some(0) => read_preparation(&output.stdout),
-            Some(4) => Err(CommandError::Element(output.last_words())),
-            _ => Err(CommandError::Failed(format!(
-                "the stack at {} does not answer: {}",
-                self.target.url(),
-                output.last_words()
-            ))),
+            Some(4) => Err(element_refused(self.target, &output)),
+            _ => Err(stack_failed(self.target, "answer", &output)),
         }
     }
 
@@ -312,16 +292,11 @@ impl<'a> Steps<'a> {
         sds: &SynchronizedDataSet,
         preparation: &Preparation,
         keys: &WrapKeys,
-    ) -> Result<(SecretBytes, Secret<32>), CommandError> {
+    ) -> Result<(SecretBytes, Secret<32>), Error> {
         let replaces =
             preparation.node.map(|existing| existing.relationship).filter(|id| *id != sds.relationship());
         let erase = preparation.leftovers.iter().copied().filter(|id| *id != sds.relationship()).collect();
-        let gone = || {
-            CommandError::Failed(
-                "the secrets of this ceremony are gone: give it up with akm node remove and begin anew"
-                    .to_owned(),
-            )
-        };
+        let gone = || Refusal::from(Device::SecretsGone { name: node.name.clone() });
         let secrets = self.store.secrets(node.relationship)?;
         let root = secrets.element_root.ok_or_else(gone)?;
         let (header_key, tag) = secrets.header.ok_or_else(gone)?;
@@ -342,12 +317,10 @@ impl<'a> Steps<'a> {
 }
 
 /// The stack of a node with the node's own configuration.
-pub(super) fn release_of(node: &Node, target: &Target) -> Result<Release, CommandError> {
-    let path = node
-        .stack
-        .as_ref()
-        .ok_or_else(|| CommandError::Failed(format!("no stack is recorded for node {}", node.name)))?;
-    let stack = Stack::load(path).map_err(|error| CommandError::Failed(error.to_string()))?;
+pub(super) fn release_of(node: &Node, target: &Target) -> Result<Release, Error> {
+    let path =
+        node.stack.as_ref().ok_or_else(|| super::not_in_store(format!("the stack of node {}", node.name)))?;
+    let stack = Stack::load(path)?;
     let listen = node.listen.map_or_else(|| NO_ADDRESS.to_owned(), |listen| listen.to_string());
     let config = configuration(&listen, &node.element_spec);
     Ok(stack.release(&config, target.dir()))
@@ -368,18 +341,14 @@ fn toml_text(text: &str) -> String {
 }
 
 /// Whether the element in the target is the one that was filled, with all that belongs to it.
-fn check_arrived(node: &Node, element: &Description, holds_it: bool) -> Result<(), CommandError> {
+fn check_arrived(node: &Node, element: &Description, holds_it: bool) -> Result<(), Error> {
     let filled = node.element.as_ref().map(Description::identity);
     if filled.as_ref() != Some(&element.identity()) {
-        return Err(CommandError::Element(format!(
-            "the element in the target is {} {}, not the one that was filled for node {}: put that into the target",
-            element.manufacturer, element.serial, node.name
-        )));
+        let (element, name) = (text_of(element), node.name.clone());
+        return Err(Refusal::from(AtElement::NotTheFilled { element, name }).into());
     }
     if !holds_it {
-        return Err(CommandError::Failed(
-            "what travels with the element has not arrived at the target".to_owned(),
-        ));
+        return Err(Refusal::from(Device::NotArrived).into());
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use akm_core::element::Description;
 use akm_core::management::Identity;
 
 use super::preparation::target_of;
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::ceremony::Refusal;
 use crate::link::Link;
 use crate::names::Timestamp;
 use crate::store::{Node, NodeStatus, Store};
@@ -19,7 +20,7 @@ pub struct Verified {
 }
 
 /// Asks an active node who it is, and compares.
-pub fn verify(store: &Store, node: &Node) -> Result<Verified, CommandError> {
+pub fn verify(store: &Store, node: &Node) -> Result<Verified, Error> {
     if node.status != NodeStatus::Active {
         return Err(not_active(node));
     }
@@ -30,23 +31,15 @@ pub fn verify(store: &Store, node: &Node) -> Result<Verified, CommandError> {
 }
 
 /// Says what has to be done before a node can take part in anything.
-pub(crate) fn not_active(node: &Node) -> CommandError {
-    let name = &node.name;
-    CommandError::Usage(match node.status {
-        NodeStatus::Removing => {
-            format!("node {name} is being removed: finish that first (akm node remove {name})")
-        }
-        _ => format!("node {name} is not active: finish its ceremony first (akm provision --resume {name})"),
-    })
+pub(crate) fn not_active(node: &Node) -> Error {
+    Refusal::NotActive { name: node.name.clone(), status: node.status }.into()
 }
 
 /// Whether what a node says of itself is what the module knows of it.
-pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), CommandError> {
-    let failed = |what: &str, expected: &str, found: &str| {
-        Err(CommandError::Verification(format!(
-            "node {} shows another {what} than was installed: {found} instead of {expected}",
-            node.name
-        )))
+pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), Error> {
+    let failed = |what: &'static str, expected: &str, found: &str| -> Result<(), Error> {
+        let (name, expected, found) = (node.name.clone(), expected.to_owned(), found.to_owned());
+        Err(Refusal::Differs { name, what, expected, found }.into())
     };
     if identity.node != node.id {
         return failed("AKM ID", &node.id.to_string(), &identity.node.to_string());
@@ -72,11 +65,7 @@ pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), CommandError
     if let Some(code) = &node.integrity_code
         && identity.integrity != *code
     {
-        return Err(CommandError::Verification(format!(
-            "the stack of node {} is not what was installed (its integrity code differs): somebody changed its \
-             program, configuration or unit; look at the device, then provision it again",
-            node.name
-        )));
+        return Err(Refusal::Altered { name: node.name.clone() }.into());
     }
     Ok(())
 }

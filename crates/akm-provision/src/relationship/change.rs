@@ -6,7 +6,8 @@ use akm_core::sds::MEMBERS_MAX;
 
 use super::issue::{Next, bring_forward, erase_leftovers, make_next, reach};
 use super::{MemberReport, active_node, in_order, warn_of_loopback};
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::relationship::{AsItIs, Members, Refusal};
 use crate::link::Link;
 use crate::lock::LockKey;
 use crate::names::Name;
@@ -56,23 +57,18 @@ pub fn change(
     name: &Name,
     change: &Change,
     note: &mut dyn FnMut(&str),
-) -> Result<Vec<MemberReport>, CommandError> {
+) -> Result<Vec<MemberReport>, Error> {
     let _held = store.lock(LockKey::Asr(name.clone()))?;
     let asr = named(store, name)?;
     let plan = plan(store, &asr, &change.wish)?;
     let mut nodes = Vec::new();
     for id in plan.as_ref().map_or(asr.sds.members(), |next| &next.members) {
         let node = store.node_by_id(*id)?;
-        let is_gone = |name: &str| {
-            CommandError::Failed(format!(
-                "{name} is no node any more: take it out first (akm asr remove {} {name})",
-                asr_name(&asr)
-            ))
-        };
+        let is_gone = |member: &str| Refusal::MemberGone { asr: asr_name(&asr), member: member.to_owned() };
         match node {
             Some(node) if node.status == NodeStatus::Active => nodes.push(node),
-            Some(node) => return Err(is_gone(node.name.as_str())),
-            None => return Err(is_gone(&id.to_string())),
+            Some(node) => return Err(is_gone(node.name.as_str()).into()),
+            None => return Err(is_gone(&id.to_string()).into()),
         }
     }
     let mut reached = reach(store, &nodes)?;
@@ -97,7 +93,7 @@ pub fn change(
 }
 
 /// The name of an ASR, and what came of a change of it.
-pub type Changed = (Name, Result<(), CommandError>);
+pub type Changed = (Name, Result<(), Error>);
 
 /// Puts a node in the place of another in all ASRs that the other is still a member of, and goes on where that was
 /// parked. Each is tried; what is parked or failed comes back by name.
@@ -106,7 +102,7 @@ pub fn take_places(
     old: AkmId,
     new: &Node,
     note: &mut dyn FnMut(&str),
-) -> Result<Vec<Changed>, CommandError> {
+) -> Result<Vec<Changed>, Error> {
     let mut results = Vec::new();
     let mut asrs = store.asrs_of_node(old)?;
     // Where it has the place already, that may still be parked.
@@ -124,17 +120,15 @@ pub fn take_places(
 }
 
 /// Ends an ASR; its members are told to erase it, or are when next reached.
-pub fn delete(store: &Store, name: &Name, note: &mut dyn FnMut(&str)) -> Result<(), CommandError> {
+pub fn delete(store: &Store, name: &Name, note: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let _held = store.lock(LockKey::Asr(name.clone()))?;
     let asr = named(store, name)?;
     store.end_relationship(asr.id())?;
     erase_at_former(store, &asr, note)
 }
 
-pub(super) fn named(store: &Store, name: &Name) -> Result<Relationship, CommandError> {
-    store
-        .asr_by_name(name)?
-        .ok_or_else(|| CommandError::Usage(format!("there is no ASR {name} (akm asr list shows all)")))
+pub(super) fn named(store: &Store, name: &Name) -> Result<Relationship, Error> {
+    store.asr_by_name(name)?.ok_or_else(|| Refusal::Unknown { name: name.clone() }.into())
 }
 
 fn asr_name(asr: &Relationship) -> String {
@@ -142,12 +136,14 @@ fn asr_name(asr: &Relationship) -> String {
 }
 
 /// The next generation; `None` if the present one is that already, and has not come to its end.
-fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, CommandError> {
+fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, Error> {
     let name = asr_name(asr);
     let is_unfinished = asr.status != RelationshipStatus::Active;
     let present = asr.sds.members().to_vec();
     let policy = asr.sds.policy().to_vec();
-    let nothing = |why: String| if is_unfinished { Ok(None) } else { Err(CommandError::Exists(why)) };
+    let nothing = |state: AsItIs| {
+        if is_unfinished { Ok(None) } else { Err(Refusal::AsItIs { name: name.clone(), state }.into()) }
+    };
     let (members, policy, raise) = match wish {
         Wish::Renew { suspect } => {
             if is_unfinished && asr.sds.generation() > 1 && (!suspect || store.has_new_root(asr.id())?) {
@@ -159,7 +155,7 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
         Wish::Policy(wanted) => {
             let wanted = wanted.emit();
             if wanted == policy {
-                return nothing(format!("ASR {name} has this policy already"));
+                return nothing(AsItIs::Policy);
             }
             (present, wanted, false)
         }
@@ -167,9 +163,7 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
             let mut members = present.clone();
             for new in names {
                 if *new == store.module().name {
-                    return Err(CommandError::Usage(format!(
-                        "{new} is the module itself, which takes part in no ASR: name nodes"
-                    )));
+                    return Err(Refusal::from(Members::Module { name: new.clone() }).into());
                 }
                 let node = active_node(store, new)?;
                 if !members.contains(&node.id) {
@@ -177,10 +171,10 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
                 }
             }
             if members.len() > MEMBERS_MAX {
-                return Err(CommandError::Usage(format!("an ASR has at most {MEMBERS_MAX} members")));
+                return Err(Refusal::from(Members::TooMany { most: MEMBERS_MAX }).into());
             }
             if members.len() == present.len() {
-                return nothing(format!("all of them are members of ASR {name} already"));
+                return nothing(AsItIs::Members);
             }
             (members, policy, false)
         }
@@ -194,26 +188,22 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
                 match of_name.iter().find(|(name, _)| name.as_ref() == Some(old)) {
                     Some((_, id)) => members.retain(|member| member != id),
                     None if store.node_by_name(old)?.is_none() && !is_unfinished => {
-                        return Err(CommandError::Usage(format!(
-                            "ASR {name} has no member {old} (akm asr show {name})"
-                        )));
+                        return Err(Refusal::from(Members::None { asr: name, name: old.clone() }).into());
                     }
                     None => {}
                 }
             }
             if members.len() == present.len() {
-                return nothing(format!("none of them is a member of ASR {name}"));
+                return nothing(AsItIs::NoMembers);
             }
             if members.len() < 2 {
-                return Err(CommandError::Usage(format!(
-                    "an ASR needs at least two members: to end it use akm asr delete {name}"
-                )));
+                return Err(Refusal::from(Members::TooFew { left: Some(name) }).into());
             }
             (members, policy, true)
         }
         Wish::Replace { old, new } => {
             if !present.contains(old) {
-                return nothing(format!("ASR {name} has the new node already"));
+                return nothing(AsItIs::Replaced);
             }
             let others = present.iter().copied().filter(|id| id != old && id != new);
             (others.chain([*new]).collect(), policy, true)
@@ -223,17 +213,13 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
 }
 
 /// Tells those that are no members any more.
-fn erase_at_former(
-    store: &Store,
-    asr: &Relationship,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), CommandError> {
+fn erase_at_former(store: &Store, asr: &Relationship, note: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let mut former: Vec<Node> = Vec::new();
     for leftover in store.leftovers()?.into_iter().filter(|leftover| leftover.relationship == asr.id()) {
         former.extend(store.node_by_id(leftover.node)?);
     }
     for node in former {
-        let erased = Link::open(store, &node).map_err(CommandError::from);
+        let erased = Link::open(store, &node).map_err(Error::from);
         if let Err(error) = erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
             store.note_absence(node.id, &error.to_string(), crate::names::Timestamp::now())?;
             note(&format!(

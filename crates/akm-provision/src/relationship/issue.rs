@@ -5,9 +5,10 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::{Install, Outcome};
 use akm_element::wrap;
 
-use super::{MemberReport, find_status, for_each};
+use super::{MemberReport, find_status, for_each, not_in_store};
 use crate::ceremony::wrap_keys;
-use crate::error::CommandError;
+use crate::error::Error;
+use crate::error::relationship::{Away, Lacks, Members, Refusal};
 use crate::link::{Link, LinkError};
 use crate::mint::{self, Minted};
 use crate::names::Timestamp;
@@ -22,7 +23,7 @@ const ATTEMPTS: u32 = 3;
 /// The nodes that answer, and why others do not.
 pub(super) struct Reached<'a> {
     links: Vec<(AkmId, Link<'a>)>,
-    away: Vec<(AkmId, CommandError)>,
+    away: Vec<(AkmId, Error)>,
 }
 
 /// What nodes say of a relationship: a module that was restored goes above it.
@@ -41,7 +42,7 @@ pub(super) struct Next {
 }
 
 /// Takes the locks of all these nodes and connects to them.
-pub(super) fn reach<'a>(store: &'a Store, nodes: &[Node]) -> Result<Reached<'a>, CommandError> {
+pub(super) fn reach<'a>(store: &'a Store, nodes: &[Node]) -> Result<Reached<'a>, Error> {
     // Nodes are locked in one order by all commands, so that no two wait for each other.
     let mut by_id: Vec<&Node> = nodes.iter().collect();
     by_id.sort_by_key(|node| node.id);
@@ -60,7 +61,7 @@ pub(super) fn reach<'a>(store: &'a Store, nodes: &[Node]) -> Result<Reached<'a>,
 }
 
 impl<'a> Reached<'a> {
-    fn is_away(&mut self, store: &Store, id: AkmId, error: CommandError) -> Result<(), CommandError> {
+    fn is_away(&mut self, store: &Store, id: AkmId, error: Error) -> Result<(), Error> {
         store.note_absence(id, &error.to_string(), Timestamp::now())?;
         self.away.push((id, error));
         Ok(())
@@ -70,8 +71,8 @@ impl<'a> Reached<'a> {
     fn each<T: Send>(
         &mut self,
         store: &Store,
-        work: impl Fn(AkmId, &mut Link<'a>) -> Result<T, CommandError> + Sync,
-    ) -> Result<Vec<(AkmId, T)>, CommandError> {
+        work: impl Fn(AkmId, &mut Link<'a>) -> Result<T, Error> + Sync,
+    ) -> Result<Vec<(AkmId, T)>, Error> {
         let links = std::mem::take(&mut self.links);
         let mut done = Vec::new();
         for (id, link, result) in for_each(links, |(id, mut link)| {
@@ -90,7 +91,7 @@ impl<'a> Reached<'a> {
     }
 
     /// What the nodes that were reached hold of a relationship.
-    pub(super) fn listen(&mut self, store: &Store, id: RelationshipId) -> Result<Heard, CommandError> {
+    pub(super) fn listen(&mut self, store: &Store, id: RelationshipId) -> Result<Heard, Error> {
         let mut heard = Heard::default();
         for (_, all) in self.each(store, |_, link| Ok(link.status()?))? {
             for status in all.into_iter().filter(|status| status.relationship == id) {
@@ -109,27 +110,27 @@ pub(super) fn make_next(
     present: &Relationship,
     next: Next,
     heard: Heard,
-) -> Result<Relationship, CommandError> {
+) -> Result<Relationship, Error> {
     let id = present.id();
     let version = present.sds.element_version();
     let was_overtaken = heard.generation > present.sds.generation() || heard.element_version > version;
     let raise = next.raise || was_overtaken || store.element_root(id, version)?.is_none();
-    let highest = |what: &str, one: u32, other: u32| {
-        one.max(other).checked_add(1).ok_or_else(|| CommandError::Failed(format!("no {what} is left")))
+    let highest = |what: &'static str, one: u32, other: u32| {
+        one.max(other).checked_add(1).ok_or(Refusal::Lacks(Lacks::Number { what }))
     };
     let element_version =
         if raise { highest("element version", version, heard.element_version)? } else { version };
     let generation = highest("generation", present.sds.generation(), heard.generation)?;
     let Minted { sds, secrets } = mint::next(id, generation, element_version, next.members, next.policy)
-        .map_err(|error| CommandError::Usage(error.to_string()))?;
+        .map_err(|error| Refusal::from(Members::Invalid(error)))?;
     store.add_generation(&sds, &secrets, Timestamp::now())?;
-    store.relationship(id)?.ok_or_else(|| CommandError::Failed(format!("ASR {id} is gone from the store")))
+    store.relationship(id)?.ok_or_else(|| not_in_store(format!("ASR {id}")))
 }
 
 /// Installs at every member that was reached and lacks it; once all have acknowledged, or the operator's word is given,
 /// activates at every member that was reached.
 ///
-/// Returns how each member in `nodes` stands. [`CommandError::Interrupted`] if it is parked, or if one that has it was
+/// Returns how each member in `nodes` stands. [`Refusal::Parked`] if it is, [`Refusal::BeginsLater`] if one that has it was
 /// not told.
 pub(super) fn bring_forward(
     store: &Store,
@@ -137,7 +138,7 @@ pub(super) fn bring_forward(
     nodes: &[Node],
     mut reached: Reached<'_>,
     without_absent: bool,
-) -> Result<Vec<MemberReport>, CommandError> {
+) -> Result<Vec<MemberReport>, Error> {
     let mut asr = asr.clone();
     for attempt in 1.. {
         let texts = Texts::of(store, &asr)?;
@@ -157,9 +158,7 @@ pub(super) fn bring_forward(
             break;
         }
         if attempt == ATTEMPTS {
-            let why =
-                "members hold a later generation, again and again: does another module change this ASR?";
-            return Err(CommandError::Failed(why.to_owned()));
+            return Err(Refusal::from(Lacks::Overtaken).into());
         }
         // This store is older than what members hold.
         let heard = reached.listen(store, asr.id())?;
@@ -168,16 +167,19 @@ pub(super) fn bring_forward(
         asr = make_next(store, &asr, next, heard)?;
     }
     let id = asr.id();
-    let present = |store: &Store| -> Result<Relationship, CommandError> {
-        store
-            .relationship(id)?
-            .ok_or_else(|| CommandError::Failed(format!("ASR {id} is gone from the store")))
+    let present = |store: &Store| -> Result<Relationship, Error> {
+        store.relationship(id)?.ok_or_else(|| not_in_store(format!("ASR {id}")))
     };
     let now = present(store)?;
     let pending = now.members.iter().filter(|member| member.state == MemberState::Pending).count();
     let may_begin = pending == 0 || now.released || without_absent && pending < now.members.len();
     if !may_begin {
-        return Err(parked(&now, nodes, &reached.away));
+        return Err(Refusal::Parked {
+            asr: name_of(&now),
+            generation: now.sds.generation(),
+            away: by_name(nodes, reached.away),
+        }
+        .into());
     }
     if pending == 0 {
         store.acknowledge_relationship(id)?;
@@ -201,7 +203,12 @@ pub(super) fn bring_forward(
         store.activate_relationship(id)?;
     }
     if pending == 0 && !reached.away.is_empty() {
-        return Err(begins_without(&now, nodes, &reached.away));
+        return Err(Refusal::BeginsLater {
+            asr: name_of(&now),
+            generation: now.sds.generation(),
+            away: by_name(nodes, reached.away),
+        }
+        .into());
     }
     let report = |node: &Node| {
         let status = statuses.iter().find(|(id, _)| *id == node.id).map(|(_, status)| Ok(*status));
@@ -214,7 +221,7 @@ pub(super) fn bring_forward(
         .into_iter()
         .map(|(node, (status, at))| {
             let error = at.and_then(|at| away[at].take());
-            let missing = || CommandError::Failed(format!("node {} was not asked", node.name));
+            let missing = || Refusal::from(Lacks::NotAsked { name: node.name.clone() }).into();
             let status = status.unwrap_or_else(|| Err(error.unwrap_or_else(missing)));
             MemberReport { status, node }
         })
@@ -222,7 +229,7 @@ pub(super) fn bring_forward(
 }
 
 /// Has a node erase the ASRs that ended, or that it left, also those that did while it was away.
-pub(super) fn erase_leftovers(store: &Store, link: &mut Link<'_>) -> Result<(), CommandError> {
+pub(super) fn erase_leftovers(store: &Store, link: &mut Link<'_>) -> Result<(), Error> {
     let node = link.node().id;
     for leftover in store.leftovers_of_node(node)? {
         link.erase(leftover.relationship)?;
@@ -251,12 +258,7 @@ impl Texts {
 }
 
 /// Installs the present generation at a node; false if the node holds a later one.
-fn install_at(
-    store: &Store,
-    link: &mut Link<'_>,
-    asr: &Relationship,
-    texts: &Texts,
-) -> Result<bool, CommandError> {
+fn install_at(store: &Store, link: &mut Link<'_>, asr: &Relationship, texts: &Texts) -> Result<bool, Error> {
     let with_root = !store.has_element_root(asr.id(), asr.sds.element_version(), link.node().id)?;
     match try_install(store, link, asr, texts, with_root) {
         Err(TryInstall::Link(LinkError::Refused { outcome: Outcome::Conflict, .. }))
@@ -275,10 +277,10 @@ fn install_at(
 
 enum TryInstall {
     Link(LinkError),
-    Other(CommandError),
+    Other(Error),
 }
 
-impl From<TryInstall> for CommandError {
+impl From<TryInstall> for Error {
     fn from(error: TryInstall) -> Self {
         match error {
             TryInstall::Link(error) => error.into(),
@@ -296,15 +298,15 @@ fn try_install(
 ) -> Result<(), TryInstall> {
     let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
     let other = |error: StoreError| TryInstall::Other(error.into());
-    let failed = |text: String| TryInstall::Other(CommandError::Failed(text));
-    let gone = || {
-        failed(format!("the secrets of ASR {name} are gone: make a new generation (akm asr renew {name})"))
-    };
+    let lacks = |lacks: Lacks| TryInstall::Other(Refusal::from(lacks).into());
+    let gone = || lacks(Lacks::Secrets { name: name.clone() });
     let root = store.element_root(asr.id(), asr.sds.element_version()).map_err(other)?.ok_or_else(gone)?;
     let wrapped_root = if with_root {
-        let element = link.node().element.clone().ok_or_else(|| {
-            failed(format!("the element of node {} is not known: verify it first", link.node().name))
-        })?;
+        let element = link
+            .node()
+            .element
+            .clone()
+            .ok_or_else(|| lacks(Lacks::Element { name: link.node().name.clone() }))?;
         let material = link.prepare(&asr.sds).map_err(TryInstall::Link)?;
         let keys = wrap_keys(store, &element, None).map_err(TryInstall::Other)?;
         let wrapped = wrap(asr.sds.root(), &root, &element, &material, &keys);
@@ -335,43 +337,15 @@ fn try_install(
     Ok(())
 }
 
-/// Nobody begins before these have the generation.
-fn parked(asr: &Relationship, nodes: &[Node], away: &[(AkmId, CommandError)]) -> CommandError {
-    let (names, reasons) = names_and_reasons(nodes, away);
-    let more = match asr.sds.generation() {
-        1 => "",
-        _ => ", --without-absent begins without those that are away, and akm tasks shows what is parked",
-    };
-    CommandError::Interrupted(format!(
-        "{} is parked until {names} can be reached: {reasons}; the same command again goes on{more}",
-        generation_named(asr)
-    ))
+/// Who is away, by name and in the order of the SDS, with why.
+fn by_name(nodes: &[Node], mut away: Vec<(AkmId, Error)>) -> Vec<Away> {
+    let place = |id: AkmId| nodes.iter().position(|node| node.id == id);
+    away.sort_by_key(|(id, _)| place(*id));
+    away.into_iter()
+        .filter_map(|(id, why)| Some(Away { name: nodes.get(place(id)?)?.name.clone(), why }))
+        .collect()
 }
 
-/// All have the generation, and these could not be told to begin.
-fn begins_without(asr: &Relationship, nodes: &[Node], away: &[(AkmId, CommandError)]) -> CommandError {
-    let (names, reasons) = names_and_reasons(nodes, away);
-    let have = if away.len() == 1 { "has it, and begins" } else { "have it, and begin" };
-    CommandError::Interrupted(format!(
-        "{} is active; {names} {have} with the first message of another member, or when a command reaches it: {reasons}",
-        generation_named(asr)
-    ))
-}
-
-fn names_and_reasons(nodes: &[Node], away: &[(AkmId, CommandError)]) -> (String, String) {
-    let names: Vec<_> = nodes
-        .iter()
-        .filter(|node| away.iter().any(|(id, _)| *id == node.id))
-        .map(|node| node.name.to_string())
-        .collect();
-    let reasons: Vec<_> = away.iter().map(|(_, error)| error.to_string()).collect();
-    (names.join(", "), reasons.join("; "))
-}
-
-fn generation_named(asr: &Relationship) -> String {
-    let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
-    match asr.sds.generation() {
-        1 => format!("ASR {name}"),
-        generation => format!("generation {generation} of ASR {name}"),
-    }
+fn name_of(asr: &Relationship) -> String {
+    asr.name.as_ref().map(ToString::to_string).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::issue::{bring_forward, erase_leftovers, reach};
 use super::{Change, Wish, change, in_order};
-use crate::error::CommandError;
+use crate::error::{Error, Kind};
 use crate::link::Link;
 use crate::lock::LockKey;
 use crate::names::{Name, Timestamp};
@@ -56,7 +56,7 @@ pub fn next_try(absence: &Absence) -> Timestamp {
 }
 
 /// All that is parked: oldest first, then by node.
-pub fn tasks(store: &Store) -> Result<Vec<Task>, CommandError> {
+pub fn tasks(store: &Store) -> Result<Vec<Task>, Error> {
     let absences = store.absences()?;
     let absence_of = |node: &Node| absences.iter().find(|absence| absence.node == node.id).cloned();
     let mut tasks = Vec::new();
@@ -93,7 +93,7 @@ pub struct Renewals {
     /// How many are renewed.
     pub renewed: u64,
     /// Why the first that failed is not.
-    pub failed: Option<CommandError>,
+    pub failed: Option<Error>,
 }
 
 /// Makes a new generation of each ASR of which a node says that it found back by a fallback or a failsafe: whoever
@@ -102,7 +102,7 @@ pub fn renew_found_back(
     store: &Store,
     heard: &[RelationshipStatus],
     note: &mut dyn FnMut(&str),
-) -> Result<Renewals, CommandError> {
+) -> Result<Renewals, Error> {
     let mut renewals = Renewals::default();
     for asr in store.asrs()? {
         let (id, generation) = (asr.id(), asr.sds.generation());
@@ -121,7 +121,7 @@ pub fn renew_found_back(
                 note(&format!("ASR {name} is renewed"));
             }
             // It goes on by itself, or when the other command is done.
-            Err(error @ (CommandError::Interrupted(_) | CommandError::Held(_))) => note(&error.to_string()),
+            Err(error) if is_parked(&error) || error.kind() == Kind::Held => note(&error.to_string()),
             // The others are nothing to it.
             Err(error) => renewals.failed = renewals.failed.or(Some(error)),
         }
@@ -131,11 +131,7 @@ pub fn renew_found_back(
 
 /// Does what is parked for these nodes, and for what hangs on that also at others, unless they are known to be away.
 /// Whoever is away stays parked; an ASR that another command works on is left to that. Notes what was done.
-pub fn carry_on(
-    store: &Store,
-    nodes: &BTreeSet<AkmId>,
-    note: &mut dyn FnMut(&str),
-) -> Result<(), CommandError> {
+pub fn carry_on(store: &Store, nodes: &BTreeSet<AkmId>, note: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let mut failed = None;
     for asr in store.unfinished_asrs()? {
         if lacking(&asr).any(|id| nodes.contains(&id)) {
@@ -147,7 +143,7 @@ pub fn carry_on(
     let former: BTreeSet<AkmId> = leftovers.map(|leftover| leftover.node).collect();
     for id in former {
         let Some(node) = store.node_by_id(id)? else { continue };
-        let erased = Link::open(store, &node).map_err(CommandError::from);
+        let erased = Link::open(store, &node).map_err(Error::from);
         match erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
             Ok(()) => {
                 store.forget_absence(id)?;
@@ -162,6 +158,11 @@ pub fn carry_on(
     failed.map_or(Ok(()), Err)
 }
 
+/// Whether a change waits for members, or members for the word to begin: both go on by themselves.
+fn is_parked(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Parked | Kind::BeginsLater)
+}
+
 /// The members that do not use the present generation.
 fn lacking(asr: &Relationship) -> impl Iterator<Item = AkmId> {
     asr.members.iter().filter(|member| member.state != MemberState::Active).map(|member| member.node)
@@ -172,7 +173,7 @@ fn carry_on_with(
     asr: &Relationship,
     reached: &BTreeSet<AkmId>,
     note: &mut dyn FnMut(&str),
-) -> Result<(), CommandError> {
+) -> Result<(), Error> {
     let Some(name) = &asr.name else { return Ok(()) };
     let Ok(Some(_held)) = store.lock_if_free(LockKey::Asr(name.clone())) else {
         return Ok(());
@@ -189,11 +190,12 @@ fn carry_on_with(
     let reached = match reach(store, &nodes) {
         Ok(reached) => reached,
         // Another command has one of them: it does this work.
-        Err(CommandError::Held(_)) => return Ok(()),
+        Err(error) if error.kind() == Kind::Held => return Ok(()),
         Err(error) => return Err(error),
     };
     match bring_forward(store, &asr, &nodes, reached, false) {
-        Ok(_) | Err(CommandError::Interrupted(_)) => {}
+        Ok(_) => {}
+        Err(error) if is_parked(&error) => {}
         Err(error) => return Err(error),
     }
     if let Some(after) = store.relationship(asr.id())?

@@ -21,7 +21,7 @@ const PROBE: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no store, or nobody finished making it.
-    #[error("no module here: run `akm init` (nothing in {home})", home = .home.display())]
+    #[error("no module here (nothing in {home})", home = .home.display())]
     NoModule {
         /// The module's home.
         home: PathBuf,

@@ -9,7 +9,7 @@ mod remove;
 mod renew;
 mod show;
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use akm_provision::relationship::{self, Change, Wish};
 
 use super::name;

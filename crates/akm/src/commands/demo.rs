@@ -1,6 +1,6 @@
 //! `akm demo`: the whole of it.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 
 use crate::home::Options;
 

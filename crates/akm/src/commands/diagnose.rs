@@ -1,7 +1,9 @@
 //! `akm diagnose`: why two nodes do not reach each other.
 
 use akm_provision::diagnosis::{self, Cause};
-use akm_provision::error::CommandError;
+use akm_provision::error::Kind;
+
+use crate::error::{CommandError, exit_code};
 
 use super::{asr_named, name, node_named};
 use crate::home::Options;
@@ -24,15 +26,14 @@ pub(super) struct Arguments {
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let Arguments { one, other, asr } = arguments;
     if one == other {
-        return Err(CommandError::Usage("name two different nodes".to_owned()));
+        return Err(CommandError::usage("name two different nodes".to_owned()));
     }
     let store = options.open_store()?;
     let [one, other] = [node_named(&store, &name(one)?)?, node_named(&store, &name(other)?)?];
     let asr = asr.as_deref().map(|asr| asr_named(&store, &name(asr)?)).transpose()?;
     let findings = diagnosis::diagnose(&store, [&one, &other], asr.as_ref())?;
     print::diagnosis([&one.name, &other.name], &findings, options.json)?;
-    let unreachable = CommandError::Unreachable(String::new()).exit_code();
-    let verification = CommandError::Verification(String::new()).exit_code();
+    let [unreachable, verification] = [Kind::Unreachable, Kind::NotAsInstalled].map(exit_code);
     Ok(match findings.first().map(|finding| finding.cause) {
         None => 0,
         Some(Cause::NotRunning | Cause::Unreachable) => unreachable,

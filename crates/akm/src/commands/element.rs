@@ -4,9 +4,8 @@ mod list;
 mod show;
 mod test;
 
-use akm_core::element::ElementError;
-use akm_element::{ElementSpec, InvalidElementSpec};
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
+use akm_element::ElementSpec;
 
 use crate::home::Options;
 
@@ -31,9 +30,5 @@ pub(super) fn carry_out(options: &Options, command: &Command) -> Result<u8, Comm
 
 /// The element that a text names.
 pub(super) fn spec(text: &str) -> Result<ElementSpec, CommandError> {
-    text.parse().map_err(|error: InvalidElementSpec| CommandError::Usage(error.to_string()))
-}
-
-fn failed(error: ElementError) -> CommandError {
-    CommandError::Element(error.to_string())
+    Ok(text.parse::<ElementSpec>()?)
 }

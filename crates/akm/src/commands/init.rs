@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
+use akm_provision::error::Kind;
 use akm_provision::mint;
 use akm_provision::names::{Name, Timestamp};
 use akm_provision::store::{Module, Store, StoreError};
 use akm_provision::vault::{Vault, VaultError};
 
 use super::{element, name};
-use crate::home::Options;
+use crate::home::{self, Options};
 use crate::print;
 
 /// Make this machine the AKM root and a provisioning module
@@ -41,21 +42,21 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
             // Vault and store are made one after the other: a cut-off init goes on.
             let vault = options.open_vault(&home)?;
             match Store::open(&home, &vault) {
-                Ok(store) => Err(CommandError::Exists(format!(
-                    "{} is the home of module {} already",
-                    home.display(),
-                    store.module().name
-                ))),
+                Ok(store) => {
+                    let there = &store.module().name;
+                    // Whoever names no name asks for none.
+                    let is_another = arguments.name.is_some() && *there != name;
+                    let kind = if is_another { Kind::OtherName } else { Kind::Exists };
+                    Err(CommandError::new(
+                        kind,
+                        format!("{} is the home of module {there} already", home.display()),
+                    ))
+                }
                 Err(StoreError::NoModule { .. }) => finish_init(&home, &vault, name, options.json),
                 Err(error) => Err(error.into()),
             }
         }
-        Ok(None) | Err(VaultError::Missing { .. }) if Store::exists(&home) => {
-            Err(CommandError::Failed(format!(
-                "there is a module in {}, but its vault is gone: restore vault.key, vault.json or vault.element from your backup",
-                home.display()
-            )))
-        }
+        Ok(None) | Err(VaultError::Missing { .. }) if Store::exists(&home) => Err(home::vault_gone(&home)),
         Ok(None) | Err(VaultError::Missing { .. }) => {
             let vault = if let Some(element) = &element {
                 let (vault, description) = Vault::create_in_element(&home, element)?;

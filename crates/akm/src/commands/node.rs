@@ -5,7 +5,7 @@ mod remove;
 mod replace;
 mod show;
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 
 use crate::home::Options;
 

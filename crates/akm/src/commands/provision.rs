@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::CommandError;
 use akm_provision::ceremony::{self, AttachOrder, Observer, Order, StepReport};
-use akm_provision::error::CommandError;
 use akm_provision::store::{Node, NodeStatus};
 use akm_target::TargetUrl;
 
@@ -76,7 +76,7 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
         }
     };
     if node.status != NodeStatus::Active {
-        return Err(ceremony::waits(&node));
+        return Err(ceremony::waits(&node).into());
     }
     if let Some(text) = ceremony::left_behind(&options.open_store()?, &node)? {
         printer.note(&text);
@@ -92,7 +92,7 @@ fn resume(
 ) -> Result<Node, CommandError> {
     if let (Some(name), Some(_)) = (name, &arguments.target) {
         let (name, order) = (super::name(name)?, order(arguments)?);
-        return ceremony::arrive(&options.open_store()?, &name, &order, printer);
+        return Ok(ceremony::arrive(&options.open_store()?, &name, &order, printer)?);
     }
     let [element, stack, listen, endpoint, ssh_config] = [
         arguments.element.is_some(),
@@ -102,7 +102,7 @@ fn resume(
         arguments.ssh_config.is_some(),
     ];
     if element || stack || listen || endpoint || ssh_config {
-        return Err(CommandError::Usage(
+        return Err(CommandError::usage(
             "--resume takes --element, --stack, --listen, --endpoint and --ssh-config only with the target into which an \
              element has come (akm provision TARGET --resume NODE); for a ceremony that was cut off, repeat its command \
              with them"
@@ -111,12 +111,12 @@ fn resume(
     }
     let name = name.or(arguments.target.as_deref()).map(super::name).transpose()?;
     let card_keys = absolute_path(arguments.card_keys.as_deref())?;
-    ceremony::resume(&options.open_store()?, name.as_ref(), card_keys.as_deref(), printer)
+    Ok(ceremony::resume(&options.open_store()?, name.as_ref(), card_keys.as_deref(), printer)?)
 }
 
 fn attach_order(arguments: &Arguments, element: &str) -> Result<AttachOrder, CommandError> {
     let name =
-        arguments.name.as_deref().ok_or_else(|| CommandError::Usage("--attach needs --name".to_owned()))?;
+        arguments.name.as_deref().ok_or_else(|| CommandError::usage("--attach needs --name".to_owned()))?;
     Ok(AttachOrder {
         name: super::name(name)?,
         element: element::spec(element)?,
@@ -128,26 +128,26 @@ fn attach_order(arguments: &Arguments, element: &str) -> Result<AttachOrder, Com
 fn absolute_path(path: Option<&Path>) -> Result<Option<PathBuf>, CommandError> {
     path.map(std::path::absolute)
         .transpose()
-        .map_err(|error| CommandError::Usage(format!("a path is not usable: {error}")))
+        .map_err(|error| CommandError::usage(format!("a path is not usable: {error}")))
 }
 
 /// What these arguments order.
 pub(super) fn order(arguments: &Arguments) -> Result<Order, CommandError> {
-    let usage = |error: &dyn std::fmt::Display| CommandError::Usage(error.to_string());
+    let usage = |error: &dyn std::fmt::Display| CommandError::usage(error.to_string());
     let text = arguments.target.as_deref().ok_or_else(|| {
-        CommandError::Usage("name a target: local:DIR or ssh://user@host[:port] (or use --resume)".to_owned())
+        CommandError::usage("name a target: local:DIR or ssh://user@host[:port] (or use --resume)".to_owned())
     })?;
     let target: TargetUrl = text.parse().map_err(|error| usage(&error))?;
     let element = arguments.element.as_deref().map(element::spec).transpose()?;
     let listen = match &arguments.listen {
         Some(text) => Some(text.parse().map_err(|_| {
-            CommandError::Usage(format!("--listen {text}: an address and a port, as in 192.0.2.7:47100"))
+            CommandError::usage(format!("--listen {text}: an address and a port, as in 192.0.2.7:47100"))
         })?),
         None => None,
     };
     let endpoint = match &arguments.endpoint {
         Some(text) => Some(text.parse().map_err(|_| {
-            CommandError::Usage(format!("--endpoint {text}: a host and a port, as in device.example:47100"))
+            CommandError::usage(format!("--endpoint {text}: a host and a port, as in device.example:47100"))
         })?),
         None => None,
     };

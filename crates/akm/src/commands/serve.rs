@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 
 use crate::home::Options;
 
@@ -20,5 +20,6 @@ pub(super) struct Arguments {
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let every = super::duration("every", &arguments.every)?;
-    akm_provision::serve::serve(&options.open_store()?, arguments.metrics, every).map(|()| 0)
+    akm_provision::serve::serve(&options.open_store()?, arguments.metrics, every)?;
+    Ok(0)
 }

@@ -1,6 +1,6 @@
 //! `akm tasks`: what is parked.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use akm_provision::relationship;
 
 use crate::home::Options;

@@ -1,7 +1,8 @@
 //! `akm verify`: asks nodes who they are.
 
+use crate::error::CommandError;
 use akm_provision::ceremony;
-use akm_provision::error::CommandError;
+use akm_provision::error::Kind;
 use akm_provision::store::NodeStatus;
 
 use super::{carry_on, name, node_named, worst};
@@ -26,13 +27,15 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
         None if arguments.all => {
             store.nodes()?.into_iter().filter(|node| node.status == NodeStatus::Active).collect()
         }
-        None => return Err(CommandError::Usage("name a node, or use --all".to_owned())),
+        None => return Err(CommandError::usage("name a node, or use --all".to_owned())),
     };
     if nodes.is_empty() {
-        return Err(CommandError::Exists("there is no active node: nothing to verify".to_owned()));
+        return Err(CommandError::new(Kind::NothingToDo, "there is no active node: nothing to verify"));
     }
-    let results: Vec<_> =
-        nodes.into_iter().map(|node| (node.clone(), ceremony::verify(&store, &node))).collect();
+    let results: Vec<_> = nodes
+        .into_iter()
+        .map(|node| (node.clone(), ceremony::verify(&store, &node).map_err(CommandError::from)))
+        .collect();
     print::verified(&store, &results, options.json)?;
     let reached = results.iter().filter(|(_, result)| result.is_ok()).map(|(node, _)| node.id);
     let heard: Vec<_> = results

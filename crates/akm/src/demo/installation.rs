@@ -7,8 +7,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::error::CommandError;
 use akm_client::{NodeStatus, RelationshipReport};
-use akm_provision::error::CommandError;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -49,7 +49,7 @@ impl<'a> Installation<'a> {
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().last().unwrap_or("it said nothing");
-        Err(CommandError::Failed(format!("{}: akmd {}: {last}", self.name, arguments.join(" "))))
+        Err(CommandError::failed(format!("{}: akmd {}: {last}", self.name, arguments.join(" "))))
     }
 
     /// Runs a command to its end and returns its exit code.
@@ -59,7 +59,7 @@ impl<'a> Installation<'a> {
 
     fn output(&self, arguments: &[&str]) -> Result<Output, CommandError> {
         let text = format!("{}: akmd {}", self.name, arguments.join(" "));
-        let cannot_run = |error| CommandError::Failed(format!("{text}: {error}"));
+        let cannot_run = |error| CommandError::failed(format!("{text}: {error}"));
         let mut command = self.akmd(arguments);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(cannot_run)?;
         let process = Pid::from_child(&child);
@@ -78,7 +78,7 @@ impl<'a> Installation<'a> {
                 }
                 Err(_) => {
                     let _ = kill_process(process, Signal::KILL);
-                    return Err(CommandError::Failed(format!("{text} does not come to its end")));
+                    return Err(CommandError::failed(format!("{text} does not come to its end")));
                 }
             }
         }
@@ -97,7 +97,7 @@ impl<'a> Installation<'a> {
     /// Where it listens.
     pub(super) fn address(&self) -> Result<SocketAddr, CommandError> {
         let listen = self.status()?.listen;
-        listen.parse().map_err(|_| CommandError::Failed(format!("{} listens on {listen}", self.name)))
+        listen.parse().map_err(|_| CommandError::failed(format!("{} listens on {listen}", self.name)))
     }
 
     /// How it stands.
@@ -110,12 +110,12 @@ impl<'a> Installation<'a> {
         let all = self.status()?.relationships;
         all.into_iter()
             .find(|status| status.name == asr)
-            .ok_or_else(|| CommandError::Failed(format!("node {} does not know ASR {asr}", self.name)))
+            .ok_or_else(|| CommandError::failed(format!("node {} does not know ASR {asr}", self.name)))
     }
 
     fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, CommandError> {
         serde_json::from_str(&self.run(arguments)?).map_err(|error| {
-            CommandError::Failed(format!("{}: akmd {}: {error}", self.name, arguments.join(" ")))
+            CommandError::failed(format!("{}: akmd {}: {error}", self.name, arguments.join(" ")))
         })
     }
 }

@@ -9,7 +9,7 @@ use super::report::Stage;
 use super::scratch::Scratch;
 use super::talk::{Line, Subscription};
 use super::{ALL, ASRS};
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 
 /// Lets each member of each ASR say something to all others.
 ///
@@ -38,7 +38,7 @@ pub(super) fn in_all_directions(
                 let heard = ear.message(scratch)?;
                 if heard != (sender.name.to_owned(), text.clone()) {
                     let what = format!("{} heard {heard:?} instead of {text:?}", member.name);
-                    return Err(CommandError::Failed(what));
+                    return Err(CommandError::failed(what));
                 }
                 heard_by.push(member.name);
                 delivered += 1;

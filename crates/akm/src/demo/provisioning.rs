@@ -10,9 +10,9 @@ use super::installation::Installation;
 use super::report::Stage;
 use super::scratch::Scratch;
 use super::{ALL, ASRS, NODES, fast};
+use crate::error::CommandError;
 use crate::print::milliseconds;
 use akm_provision::ceremony::{self, Observer, Order, StepReport};
-use akm_provision::error::CommandError;
 use akm_provision::mint;
 use akm_provision::names::{Name, Timestamp};
 use akm_provision::relationship;
@@ -48,7 +48,7 @@ pub(super) fn provision(
         let target = format!("local:{}", scratch.path().join(node).display());
         stage.tell(&format!("{node} at {target}"));
         let order = Order {
-            target: target.parse().map_err(|error| CommandError::Failed(format!("{target}: {error}")))?,
+            target: target.parse().map_err(|error| CommandError::failed(format!("{target}: {error}")))?,
             name: Some(name(node)),
             element: None,
             stack: Some(akmd.to_owned()),
@@ -102,7 +102,7 @@ pub(super) fn verify(
         scratch.go_on()?;
         let known = store.node_by_name(&name(node.name))?;
         let known =
-            known.ok_or_else(|| CommandError::Failed(format!("the module lost node {}", node.name)))?;
+            known.ok_or_else(|| CommandError::failed(format!("the module lost node {}", node.name)))?;
         let verified = ceremony::verify(store, &known)?.identity;
         let shown = node.identity()?;
         let same = shown.akm_id == verified.node.to_string()

@@ -11,7 +11,7 @@ use super::report::Stage;
 use super::scratch::Scratch;
 use super::talk::Subscription;
 use super::{ALL, ASRS};
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 
 /// How often the same frame is sent again.
 const REPLAYS: u64 = 100;
@@ -126,14 +126,14 @@ impl Stranger {
         let found = watch.verdict(scratch, frame, self.address)?;
         if found != verdict {
             let what = format!("a frame that should be refused as {verdict} was {found} instead");
-            return Err(CommandError::Failed(what));
+            return Err(CommandError::failed(what));
         }
         Ok(())
     }
 }
 
 fn failed(error: std::io::Error) -> CommandError {
-    CommandError::Failed(format!("the stranger cannot send: {error}"))
+    CommandError::failed(format!("the stranger cannot send: {error}"))
 }
 
 fn duplicates(node: &Installation<'_>, asr: &str) -> Result<u64, CommandError> {

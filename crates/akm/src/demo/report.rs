@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use crate::error::CommandError;
 use crate::print::{milliseconds, say, say_json, table};
-use akm_provision::error::CommandError;
 
 /// The stages that have passed.
 pub(super) struct Report {
@@ -58,7 +58,7 @@ impl Report {
             }
             Err(error) => {
                 stage.print(&format!("  ✗ {error}"));
-                Err(CommandError::Failed(format!("{name}: {error}")))
+                Err(CommandError::failed(format!("{name}: {error}")))
             }
         }
     }
@@ -100,7 +100,7 @@ impl Stage {
     /// Goes on only if what `claim` says is so.
     pub(super) fn check(&self, holds: bool, claim: &str) -> Result<(), CommandError> {
         if !holds {
-            return Err(CommandError::Failed(format!("this does not hold: {claim}")));
+            return Err(CommandError::failed(format!("this does not hold: {claim}")));
         }
         self.passed(claim);
         Ok(())

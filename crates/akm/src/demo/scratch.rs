@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::error::CommandError;
 use akm_element::random;
-use akm_provision::error::CommandError;
 
 /// How long anything that the demonstration waits for may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,13 +39,13 @@ impl Scratch {
     pub(super) fn new(keep: bool) -> Result<Self, CommandError> {
         let parent = std::env::temp_dir();
         let cannot_make =
-            |error| CommandError::Failed(format!("cannot make a directory in {}: {error}", parent.display()));
+            |error| CommandError::failed(format!("cannot make a directory in {}: {error}", parent.display()));
         // Processes are found by the path that they run from, which has no links in it.
         let parent = fs::canonicalize(&parent).map_err(cannot_make)?;
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&interrupted))
-                .map_err(|error| CommandError::Failed(format!("cannot watch for signals: {error}")))?;
+                .map_err(|error| CommandError::failed(format!("cannot watch for signals: {error}")))?;
         }
         let dir = parent.join(format!("akm-demo-{:08x}", u32::from_be_bytes(random())));
         DirBuilder::new().mode(0o700).create(&dir).map_err(cannot_make)?;
@@ -70,7 +70,7 @@ impl Scratch {
     /// An error if somebody wants the demonstration to end.
     pub(super) fn go_on(&self) -> Result<(), CommandError> {
         if self.was_interrupted() {
-            return Err(CommandError::Failed("interrupted".to_owned()));
+            return Err(CommandError::failed("interrupted".to_owned()));
         }
         Ok(())
     }
@@ -88,7 +88,7 @@ impl Scratch {
                 return Ok(());
             }
             if started.elapsed() > PATIENCE {
-                return Err(CommandError::Failed(format!(
+                return Err(CommandError::failed(format!(
                     "waited {} s in vain until {what}",
                     PATIENCE.as_secs()
                 )));
@@ -145,7 +145,7 @@ impl Scratch {
                 let _ = kill_process(process, Signal::KILL);
             }
             if started.elapsed() > KILLED {
-                return Err(CommandError::Failed(format!(
+                return Err(CommandError::failed(format!(
                     "processes that run from {} cannot be ended",
                     self.dir.display()
                 )));
@@ -154,7 +154,7 @@ impl Scratch {
         }
         if !self.keep {
             fs::remove_dir_all(&self.dir).map_err(|error| {
-                CommandError::Failed(format!("cannot remove {}: {error}", self.dir.display()))
+                CommandError::failed(format!("cannot remove {}: {error}", self.dir.display()))
             })?;
         }
         self.cleared.set(true);

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::installation::Installation;
 use super::scratch::{PATIENCE, Scratch};
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 
 /// One line of `akmd listen` or `akmd watch`.
 #[derive(Debug, Deserialize)]
@@ -78,7 +78,7 @@ impl Subscription {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| CommandError::Failed(format!("{who}: {error}")))?;
+            .map_err(|error| CommandError::failed(format!("{who}: {error}")))?;
         let (heard, lines) = mpsc::channel();
         let stdout = child.stdout.take().expect("it was asked for");
         thread::spawn(move || {
@@ -179,7 +179,7 @@ impl Subscription {
     }
 
     fn failed(&self, why: &str) -> CommandError {
-        CommandError::Failed(format!("{}: {why}", self.who))
+        CommandError::failed(format!("{}: {why}", self.who))
     }
 }
 
@@ -220,7 +220,7 @@ impl Talker {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| CommandError::Failed(format!("{who}: akmd send: {error}")))?;
+            .map_err(|error| CommandError::failed(format!("{who}: akmd send: {error}")))?;
         let mut stdin = child.stdin.take().expect("it was asked for");
         let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(first)));
         let (stopping, number) = (Arc::clone(&stop), Arc::clone(&next));
@@ -258,7 +258,7 @@ impl Talker {
         let next = self.next();
         match self.thread.join() {
             Ok(Ok(())) => Ok(next),
-            Ok(Err(why)) => Err(CommandError::Failed(format!("{}: akmd send: {why}", self.who))),
+            Ok(Err(why)) => Err(CommandError::failed(format!("{}: akmd send: {why}", self.who))),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }

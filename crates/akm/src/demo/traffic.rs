@@ -10,8 +10,8 @@ use super::installation::{Installation, settle};
 use super::report::Stage;
 use super::scratch::{PATIENCE, Scratch};
 use super::talk::{Line, Subscription, Talker, number_of, numbered, text_of};
+use crate::error::CommandError;
 use crate::print::milliseconds;
-use akm_provision::error::CommandError;
 
 /// Time between two messages of one member.
 const PACE: Duration = Duration::from_millis(10);
@@ -142,9 +142,9 @@ impl<'a> Traffic<'a> {
 
         let before = epoch_of(node, self.asr)?;
         let stack = self.scratch.stack_process(&node.dir);
-        let stack = stack.ok_or_else(|| CommandError::Failed(format!("the stack of {name} is not found")))?;
+        let stack = stack.ok_or_else(|| CommandError::failed(format!("the stack of {name} is not found")))?;
         kill_process(stack, Signal::KILL)
-            .map_err(|error| CommandError::Failed(format!("cannot kill the stack of {name}: {error}")))?;
+            .map_err(|error| CommandError::failed(format!("cannot kill the stack of {name}: {error}")))?;
         let killed = Instant::now();
         stage.tell(&format!(
             "process {}, the stack of {name}, is killed with SIGKILL in epoch {before}",
@@ -240,7 +240,7 @@ impl<'a> Traffic<'a> {
                 lowest = lowest.min(epoch_of(node, self.asr)?);
             }
             if lowest < last {
-                return Err(CommandError::Failed(format!("an epoch went back, from {last} to {lowest}")));
+                return Err(CommandError::failed(format!("an epoch went back, from {last} to {lowest}")));
             }
             if lowest > last {
                 (last, moved) = (lowest, Instant::now());
@@ -249,7 +249,7 @@ impl<'a> Traffic<'a> {
                 return Ok(last);
             }
             if moved.elapsed() > PATIENCE {
-                return Err(CommandError::Failed(format!("epochs do not move on from {last}")));
+                return Err(CommandError::failed(format!("epochs do not move on from {last}")));
             }
             let quarter = 4 * (last - first) / epochs;
             if quarter > told {
@@ -328,7 +328,7 @@ impl<'a> Traffic<'a> {
             .iter()
             .map(|(to, from)| format!("{} does not hear {}", self.nodes[*to].name, self.nodes[*from].name))
             .collect();
-        Err(CommandError::Failed(pairs.join(", ")))
+        Err(CommandError::failed(pairs.join(", ")))
     }
 
     /// Takes the last that arrived at a member whose stack is gone.
@@ -413,12 +413,12 @@ impl Heard {
         let sender = self.names.iter().position(|name| *name == from).filter(|sender| *sender != receiver);
         let number = sender.and_then(|sender| Some((sender, number_of(&from, &text)?)));
         let Some((sender, number)) = number else {
-            return Err(CommandError::Failed(format!(
+            return Err(CommandError::failed(format!(
                 "{to} heard {text:?} from {from:?}, which nobody said"
             )));
         };
         if !self.numbers[receiver][sender].insert(number) {
-            return Err(CommandError::Failed(format!("{to} heard {text:?} twice")));
+            return Err(CommandError::failed(format!("{to} heard {text:?} twice")));
         }
         Ok(())
     }
@@ -441,6 +441,6 @@ fn epoch_of(node: &Installation<'_>, asr: &str) -> Result<u32, CommandError> {
     let status = node.asr(asr)?;
     match status.epoch {
         Some(epoch) if status.phase == "Established" => Ok(epoch),
-        _ => Err(CommandError::Failed(format!("{asr} is {} at {}", status.phase, node.name))),
+        _ => Err(CommandError::failed(format!("{asr} is {} at {}", status.phase, node.name))),
     }
 }

@@ -1,14 +1,15 @@
 //! ASRs, and how their members stand.
 
+use crate::error::{CommandError, exit_code};
 use akm_core::management::RelationshipStatus;
 use akm_core::tree::NO_EPOCH;
-use akm_provision::error::CommandError;
+use akm_provision::error::Kind;
 use akm_provision::names::Name;
 use akm_provision::relationship::{MemberReport, rests};
 use akm_provision::store::Store;
 use serde_json::{Value, json};
 
-use super::{row, say, say_json, table};
+use super::{row, say, say_json, table, trouble};
 
 pub(crate) fn asrs(store: &Store, as_json: bool) -> Result<(), CommandError> {
     let asrs = store.asrs()?;
@@ -68,12 +69,12 @@ pub(crate) fn members(
                 value["akm_id"] = json!(report.node.id.to_string());
                 value
             }
-            Err(error) => json!({
-                "node": report.node.name.as_str(),
-                "akm_id": report.node.id.to_string(),
-                "error": error.to_string(),
-                "exit_code": error.exit_code(),
-            }),
+            Err(error) => {
+                let mut value = CommandError::from(error).value();
+                value["node"] = json!(report.node.name.as_str());
+                value["akm_id"] = json!(report.node.id.to_string());
+                value
+            }
         });
         return say_json(&json!({
             "asr": name.as_str(),
@@ -94,10 +95,31 @@ pub(crate) fn members(
         });
     }
     table(&rows)?;
-    for trouble in reports.iter().filter_map(|report| report.trouble()) {
-        eprintln!("akm: {trouble}");
+    for error in reports.iter().filter_map(|report| trouble_of(name, report)) {
+        trouble(&error);
     }
     Ok(())
+}
+
+/// What is wrong with a member of an ASR, if anything.
+fn trouble_of(asr: &Name, report: &MemberReport) -> Option<CommandError> {
+    match &report.status {
+        Ok(status) => rests(status).map(|how| {
+            CommandError::new(Kind::Resting, format!("node {} rests in this ASR: {how}", report.node.name))
+                .hint("akmd status on the device says why")
+                .hint(format!("a new generation has it back: akm asr renew {asr}"))
+        }),
+        Err(error) => Some(error.into()),
+    }
+}
+
+/// What a command that shows a member exits with: 0 if all is well.
+pub(crate) fn member_exit_code(report: &MemberReport) -> u8 {
+    match &report.status {
+        Ok(status) if rests(status).is_some() => exit_code(Kind::Resting),
+        Ok(_) => 0,
+        Err(error) => exit_code(error.kind()),
+    }
 }
 
 pub(crate) fn deleted(name: &Name, as_json: bool) -> Result<(), CommandError> {

@@ -1,7 +1,7 @@
 //! Why two nodes do not reach each other.
 
+use crate::error::CommandError;
 use akm_provision::diagnosis::Finding;
-use akm_provision::error::CommandError;
 use akm_provision::names::Name;
 use serde_json::json;
 

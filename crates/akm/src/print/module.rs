@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use akm_provision::store::Store;
 use akm_provision::vault::{Custody, Vault};
 use serde_json::json;

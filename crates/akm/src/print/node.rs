@@ -1,17 +1,18 @@
 //! Nodes, and what becomes of them.
 
+use crate::error::CommandError;
 use akm_core::id::RelationshipId;
 use akm_core::management::RelationshipStatus;
 use akm_core::text::hexadecimal;
 use akm_provision::ceremony::{Removal, StepReport, Verified, is_filled};
-use akm_provision::error::CommandError;
+use akm_provision::error::Error;
 use akm_provision::names::Name;
 use akm_provision::relationship::rests;
 use akm_provision::store::{Node, NodeStatus, Store};
 use serde_json::{Value, json};
 
 use super::asr::{status_cells, status_json};
-use super::{element, milliseconds, row, say, say_json, table};
+use super::{element, milliseconds, row, say, say_json, table, trouble};
 
 pub(crate) fn step(report: &StepReport) {
     // The steps are told while they happen; if nobody reads them, the ceremony goes on.
@@ -51,7 +52,7 @@ pub(crate) fn replaced(
     old: &Name,
     node: &Node,
     steps: &[StepReport],
-    asrs: &[(Name, Result<(), CommandError>)],
+    asrs: &[(Name, Result<(), Error>)],
     as_json: bool,
 ) -> Result<(), CommandError> {
     if as_json {
@@ -60,12 +61,12 @@ pub(crate) fn replaced(
             .iter()
             .map(|(asr, result)| match result {
                 Ok(()) => json!({ "asr": asr.as_str(), "replaced": true }),
-                Err(error) => json!({
-                    "asr": asr.as_str(),
-                    "replaced": false,
-                    "error": error.to_string(),
-                    "exit_code": error.exit_code(),
-                }),
+                Err(error) => {
+                    let mut value = CommandError::from(error).value();
+                    value["asr"] = json!(asr.as_str());
+                    value["replaced"] = json!(false);
+                    value
+                }
             })
             .collect();
         return say_json(
@@ -76,7 +77,7 @@ pub(crate) fn replaced(
     for (asr, result) in asrs {
         match result {
             Ok(()) => say(&format!("ASR {asr} has it, and has shut the old one out"))?,
-            Err(error) => eprintln!("akm: {error}"),
+            Err(error) => trouble(&error.into()),
         }
     }
     Ok(())
@@ -146,7 +147,7 @@ pub(crate) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
 pub(crate) fn node(
     store: &Store,
     node: &Node,
-    at_node: Option<&Result<Vec<RelationshipStatus>, CommandError>>,
+    at_node: Option<&Result<Vec<RelationshipStatus>, Error>>,
     as_json: bool,
 ) -> Result<(), CommandError> {
     let journal = store.journal_of(node.id)?;
@@ -156,7 +157,7 @@ pub(crate) fn node(
         value["asrs"] = json!(asrs);
         value["at_node"] = match at_node {
             None => Value::Null,
-            Some(Err(error)) => json!({ "error": error.to_string(), "exit_code": error.exit_code() }),
+            Some(Err(error)) => CommandError::from(error).value(),
             Some(Ok(held)) => {
                 let list = held.iter().map(|status| {
                     let mut value = status_json(status);
@@ -286,12 +287,12 @@ pub(crate) fn verified(
                 "resting": verified.identity.relationships.iter().filter(|status| rests(status).is_some()).count(),
                 "verified": true,
             }),
-            Err(error) => json!({
-                "node": node.name.as_str(),
-                "verified": false,
-                "error": error.to_string(),
-                "exit_code": error.exit_code(),
-            }),
+            Err(error) => {
+                let mut value = error.value();
+                value["node"] = json!(node.name.as_str());
+                value["verified"] = json!(false);
+                value
+            }
         });
         return say_json(&list.collect());
     }
@@ -318,7 +319,7 @@ pub(crate) fn verified(
     for (node, result) in results {
         match result {
             Ok(verified) => tell_of_rest(store, node, &verified.identity.relationships)?,
-            Err(error) => eprintln!("akm: {error}"),
+            Err(error) => trouble(error),
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! What is parked.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use akm_provision::relationship::{Task, Work, next_try};
 use akm_provision::store::NodeStatus;
 use serde_json::{Value, json};

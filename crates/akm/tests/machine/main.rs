@@ -14,7 +14,7 @@ use akm_counterparts::ports;
 use machine::Machine;
 use serde_json::Value;
 use support::plant::{Done, Plant, wait_until};
-use support::untouched::says_in_one_line;
+use support::untouched::says_what_and_what_to_do;
 
 const ELEMENT: &str = "tpm:device:/dev/tpmrm0";
 
@@ -180,7 +180,7 @@ fn a_tpm_that_is_lost_in_step_4_is_mended_by_a_resume_and_its_node_is_bound_to_i
     for (arguments, commands) in [(&first[..], 14), (&resume, 40)] {
         let done = site.kill_the_tpm_in_step_4(arguments, commands).expect(4);
         println!("killed at command {commands} of step 4: {}", done.stderr.trim_end());
-        says_in_one_line(
+        says_what_and_what_to_do(
             &done,
             &["the element is not available", "the machine off and on", "--resume valve"],
         );

@@ -63,12 +63,12 @@ fn collect(root: &Path, directory: &Path, files: &mut BTreeMap<PathBuf, String>)
     }
 }
 
-/// The command fails with this code and one line that says all of this, and changes nothing.
+/// The command fails with this code and one line and its hints that say all of this, and changes nothing.
 #[track_caller]
 pub(crate) fn refused(plant: &Plant, command: &mut Command, code: i32, says: &[&str]) -> Done {
     let before = Picture::of(plant);
     let done = run(command).expect(code);
-    says_in_one_line(&done, says);
+    says_what_and_what_to_do(&done, says);
     let after = Picture::of(plant);
     assert!(before == after, "something has changed:\n{before:#?}\n{after:#?}");
     done
@@ -86,11 +86,17 @@ pub(crate) fn akmd_refused(plant: &Plant, name: &str, arguments: &[&str], code: 
     refused(plant, &mut plant.akmd_command(name, arguments), code, says)
 }
 
-/// Standard error is one line, and it says all of this.
+/// Standard error is one line of what happened, then a line for each way out, and they say all of this.
 #[track_caller]
-pub(crate) fn says_in_one_line(done: &Done, says: &[&str]) {
-    let lines: Vec<&str> = done.stderr.lines().collect();
-    assert!(lines.len() == 1 && lines[0].starts_with("akm"), "not one line of ours: {:?}", done.stderr);
+pub(crate) fn says_what_and_what_to_do(done: &Done, says: &[&str]) {
+    let mut lines = done.stderr.lines();
+    let first = lines.next().unwrap_or_default();
+    assert!(
+        first.starts_with("error: ") || first.starts_with("akmd: "),
+        "no line of ours: {:?}",
+        done.stderr
+    );
+    assert!(lines.all(|line| line.starts_with("  hint: ")), "not one line and hints: {:?}", done.stderr);
     for word in says {
         assert!(done.stderr.contains(word), "it does not say {word:?}: {}", done.stderr);
     }

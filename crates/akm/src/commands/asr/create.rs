@@ -1,7 +1,7 @@
 //! `akm asr create`.
 
+use crate::error::CommandError;
 use akm_core::policy::Policy;
-use akm_provision::error::CommandError;
 use akm_provision::relationship;
 
 use crate::commands::{duration, name, names};

@@ -1,6 +1,6 @@
 //! `akm asr delete`.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use akm_provision::relationship;
 
 use crate::commands::name;

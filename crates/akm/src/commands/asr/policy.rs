@@ -1,7 +1,7 @@
 //! `akm asr policy`.
 
+use crate::error::CommandError;
 use akm_core::policy::Policy;
-use akm_provision::error::CommandError;
 use akm_provision::relationship::Wish;
 
 use super::{Absent, change};
@@ -60,6 +60,6 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let asr = &arguments.name;
     let found = asr_named(&options.open_store()?, &name(asr)?)?;
     let present = Policy::parse(found.sds.policy())
-        .map_err(|_| CommandError::Failed(format!("the policy of ASR {asr} is of a later akm")))?;
+        .map_err(|_| CommandError::failed(format!("the policy of ASR {asr} is of a later akm")))?;
     change(options, asr, Wish::Policy(arguments.policy.change(present)?), &arguments.absent)
 }

@@ -1,6 +1,6 @@
 //! `akm asr renew`.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use akm_provision::relationship::Wish;
 
 use super::{Absent, change};

@@ -1,6 +1,6 @@
 //! `akm asr show`: one ASR, as each member sees it.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use akm_provision::relationship;
 
 use crate::commands::{asr_named, carry_on, name, worst};
@@ -32,5 +32,5 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     }
     print::members(&store, &asr, &reports, options.json)?;
     carried_on?;
-    Ok(worst(reports.iter().map(relationship::MemberReport::exit_code)))
+    Ok(worst(reports.iter().map(print::member_exit_code)))
 }

@@ -1,6 +1,6 @@
 //! `akm element list`.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use serde_json::json;
 
 use crate::home::Options;

@@ -1,9 +1,9 @@
 //! `akm element show`.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use serde_json::json;
 
-use super::{failed, spec};
+use super::spec;
 use crate::home::Options;
 use crate::print;
 use crate::print::element::{protection, value, warning};
@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let spec = spec(&arguments.element)?;
-    let description = spec.describe().map_err(failed)?;
+    let description = spec.describe()?;
     let warning = warning(&description);
     if options.json {
         let mut value = value(&description);

@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::CommandError;
 use akm_core::element::Description;
 use akm_disk::private::{Links, make_directory};
 use akm_element::card::CardKeys;
 use akm_element::{WrapKeys, conformance, wrap};
-use akm_provision::error::CommandError;
+use akm_provision::ceremony;
+use akm_provision::error::Kind;
+use akm_provision::error::ceremony::AtElement;
 use serde_json::{Value, json};
 
-use super::{failed, spec};
+use super::spec;
 use crate::home::Options;
 use crate::print;
 
@@ -30,13 +33,11 @@ pub(crate) struct Arguments {
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let (spec, as_json) = (spec(&arguments.element)?, options.json);
     let place = Place::new()?;
-    let mut element = spec.create(&place.0).map_err(failed)?;
-    if !element.roots().map_err(failed)?.is_empty() {
-        return Err(CommandError::Element(
-            "it holds keys of a node or of a vault, and the test would erase them: take one that is not in use, or erase \
-             it first (akm node remove)"
-                .to_owned(),
-        ));
+    let mut element = spec.create(&place.0)?;
+    if !element.roots()?.is_empty() {
+        let why = "it holds keys of a node or of a vault, and the test would erase them";
+        return Err(CommandError::new(Kind::ElementOfAnother, why)
+            .hint("take one that is not in use, or erase it first: akm node remove"));
     }
     let description = element.description();
     // Only one at a time may use it.
@@ -67,9 +68,9 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
         print::say_json(&json!({ "element": spec.to_string(), "passed": passed, "checks": checks }))?;
     }
     if !passed {
-        return Err(CommandError::Element("the element does not do what AKM asks of it".to_owned()));
+        return Err(CommandError::new(Kind::ElementRefused, "the element does not do what AKM asks of it"));
     }
-    discarded.map_err(failed)?;
+    discarded?;
     if !as_json {
         print::say(&format!("{spec} does all that AKM asks of an element"))?;
     }
@@ -78,11 +79,12 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
 
 fn wrap_keys(card: &Description, file: Option<&Path>) -> Result<WrapKeys, CommandError> {
     let Some(file) = file else { return Ok(WrapKeys::default()) };
-    let keys = CardKeys::load(file, &card.serial).map_err(|error| CommandError::Failed(error.to_string()))?;
+    let keys = CardKeys::load(file, &card.serial).map_err(|error| CommandError::failed(error.to_string()))?;
     match keys {
         Some(keys) => Ok(WrapKeys { card: Some(keys) }),
         None => {
-            Err(CommandError::Element(format!("{} has no keys for card {}", file.display(), card.serial)))
+            let (file, serial) = (file.to_owned(), card.serial.clone());
+            Err(ceremony::Refusal::from(AtElement::NoCardKeys { file, serial }).into())
         }
     }
 }
@@ -93,7 +95,7 @@ struct Place(PathBuf);
 impl Place {
     fn new() -> Result<Self, CommandError> {
         let path = std::env::temp_dir().join(format!("akm-element-test-{}", std::process::id()));
-        make_directory(&path, Links::Refused).map_err(|error| CommandError::Failed(error.to_string()))?;
+        make_directory(&path, Links::Refused)?;
         Ok(Self(path))
     }
 }

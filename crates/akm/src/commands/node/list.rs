@@ -1,6 +1,6 @@
 //! `akm node list`.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 
 use crate::home::Options;
 use crate::print;

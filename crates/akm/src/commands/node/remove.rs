@@ -1,7 +1,7 @@
 //! `akm node remove`.
 
+use crate::error::CommandError;
 use akm_provision::ceremony;
-use akm_provision::error::CommandError;
 
 use crate::commands::name;
 use crate::home::Options;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::error::{CommandError, exit_code};
 use akm_provision::ceremony;
-use akm_provision::error::CommandError;
 use akm_provision::relationship;
 
 use crate::commands::provision::{self, Printer};
@@ -70,9 +70,11 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let mut printer = Printer::new(options.json);
     let node = ceremony::replace(&store, &old, &order, &mut printer)?;
     let Some(former) = node.replaces else {
-        return Err(CommandError::Failed(format!("node {} replaces nobody", node.name)));
+        return Err(CommandError::failed(format!("node {} replaces nobody", node.name)));
     };
     let results = relationship::take_places(&store, former, &node, &mut note)?;
     print::replaced(&old, &node, &printer.steps, &results, options.json)?;
-    Ok(worst(results.iter().map(|(_, result)| result.as_ref().err().map_or(0, CommandError::exit_code))))
+    Ok(worst(
+        results.iter().map(|(_, result)| result.as_ref().err().map_or(0, |error| exit_code(error.kind()))),
+    ))
 }

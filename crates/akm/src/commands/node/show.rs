@@ -1,6 +1,6 @@
 //! `akm node show`: one node, as the module knows it and as it stands.
 
-use akm_provision::error::CommandError;
+use crate::error::CommandError;
 use akm_provision::relationship;
 use akm_provision::store::NodeStatus;
 

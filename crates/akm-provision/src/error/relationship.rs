@@ -1,0 +1,242 @@
+//! Why an ASR is not made or changed.
+
+use akm_core::sds::InvalidSds;
+
+use super::{Error, Kind};
+use crate::names::Name;
+use crate::store::NodeStatus;
+
+/// Why an ASR is not made or changed: by what whoever ordered it can do next.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no ASR of this name.
+    #[error("there is no ASR {name}")]
+    Unknown {
+        /// The name.
+        name: Name,
+    },
+    /// It is there as it was ordered.
+    #[error("ASR {name} exists already")]
+    Exists {
+        /// Its name.
+        name: Name,
+    },
+    /// One of this name is there, and is another.
+    #[error("ASR {name} {} with other members or another policy", if *.parked { "is parked" } else { "exists already" })]
+    Another {
+        /// Its name.
+        name: Name,
+        /// Whether the members are others; else the policy is.
+        members: bool,
+        /// Whether it waits for members.
+        parked: bool,
+    },
+    /// It is so already.
+    #[error("{}", .state.of(.name))]
+    AsItIs {
+        /// The name of the ASR.
+        name: String,
+        /// What is so.
+        state: AsItIs,
+    },
+    /// The members that were named make no ASR.
+    #[error(transparent)]
+    Members(#[from] Members),
+    /// A member is no node any more: it has to be taken out first.
+    #[error("{member} is no node any more")]
+    MemberGone {
+        /// The name of the ASR.
+        asr: String,
+        /// The member.
+        member: String,
+    },
+    /// Nobody begins before those that are away have the generation.
+    #[error("{} is parked until {} can be reached: {}", generation_of(.asr, *.generation), named(.away), reasons(.away))]
+    Parked {
+        /// The name of the ASR.
+        asr: String,
+        /// The generation.
+        generation: u32,
+        /// Who is away, and why.
+        away: Vec<Away>,
+    },
+    /// All have the generation, and these could not be told to begin.
+    #[error(
+        "{} is active; {} {} with the first message of another member, or when a command reaches it: {}",
+        generation_of(.asr, *.generation), named(.away),
+        if .away.len() == 1 { "has it, and begins" } else { "have it, and begin" }, reasons(.away)
+    )]
+    BeginsLater {
+        /// The name of the ASR.
+        asr: String,
+        /// The generation.
+        generation: u32,
+        /// Who is away, and why.
+        away: Vec<Away>,
+    },
+    /// The member does not hold the ASR.
+    #[error("node {name} does not hold this relationship")]
+    NotHeld {
+        /// The member.
+        name: Name,
+    },
+    /// The member cannot be asked: it is no node in force.
+    #[error("node {name} is {status}")]
+    NotInForce {
+        /// The member.
+        name: Name,
+        /// Where it stands.
+        status: NodeStatus,
+    },
+    /// What the module holds is not enough to hand out a generation.
+    #[error(transparent)]
+    Lacks(#[from] Lacks),
+}
+
+/// Who is away, and why.
+#[derive(Debug)]
+pub struct Away {
+    /// The member.
+    pub name: Name,
+    /// Why it was not reached.
+    pub why: Error,
+}
+
+/// What is so already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsItIs {
+    /// The policy.
+    Policy,
+    /// All of them are members.
+    Members,
+    /// None of them is a member.
+    NoMembers,
+    /// The new node has the place.
+    Replaced,
+}
+
+impl AsItIs {
+    fn of(self, name: &str) -> String {
+        match self {
+            Self::Policy => format!("ASR {name} has this policy already"),
+            Self::Members => format!("all of them are members of ASR {name} already"),
+            Self::NoMembers => format!("none of them is a member of ASR {name}"),
+            Self::Replaced => format!("ASR {name} has the new node already"),
+        }
+    }
+}
+
+/// Why the members that were named make no ASR.
+#[derive(Debug, thiserror::Error)]
+pub enum Members {
+    /// An ASR of one would serve nobody.
+    #[error("an ASR needs at least two members")]
+    TooFew {
+        /// The ASR that would be left with fewer, if there is one.
+        left: Option<String>,
+    },
+    /// More than there is room for.
+    #[error("an ASR has at most {most} members")]
+    TooMany {
+        /// The most.
+        most: usize,
+    },
+    /// The module takes part in no ASR.
+    #[error("{name} is the module itself, which takes part in no ASR: name nodes")]
+    Module {
+        /// The name of the module.
+        name: Name,
+    },
+    /// One is named twice.
+    #[error("{name} is named twice: each member once")]
+    Twice {
+        /// Who.
+        name: Name,
+    },
+    /// It is none of them.
+    #[error("ASR {asr} has no member {name}")]
+    None {
+        /// The ASR.
+        asr: String,
+        /// Who is no member.
+        name: Name,
+    },
+    /// They make no valid public part.
+    #[error(transparent)]
+    Invalid(#[from] InvalidSds),
+}
+
+/// What is lacking to hand out a generation.
+#[derive(Debug, thiserror::Error)]
+pub enum Lacks {
+    /// The secrets of the ASR.
+    #[error("the secrets of ASR {name} are gone")]
+    Secrets {
+        /// The ASR.
+        name: String,
+    },
+    /// The description of a member's element.
+    #[error("the element of node {name} is not known")]
+    Element {
+        /// The member.
+        name: Name,
+    },
+    /// A number that was not used yet.
+    #[error("no {what} is left")]
+    Number {
+        /// Of what.
+        what: &'static str,
+    },
+    /// Members hold a later generation, again and again.
+    #[error("members hold a later generation, again and again: does another module change this ASR?")]
+    Overtaken,
+    /// Something that the store should hold.
+    #[error("the store does not hold {what}")]
+    InStore {
+        /// What.
+        what: String,
+    },
+    /// The answer of a member.
+    #[error("node {name} was not asked")]
+    NotAsked {
+        /// The member.
+        name: Name,
+    },
+}
+
+impl Refusal {
+    /// What kind of refusal this is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Unknown { .. } => Kind::NoAsr,
+            Self::Exists { .. } => Kind::Exists,
+            Self::Another { members: true, .. } => Kind::OtherMembers,
+            Self::Another { .. } => Kind::OtherPolicy,
+            Self::AsItIs { .. } => Kind::NothingToDo,
+            Self::Members(_) => Kind::Usage,
+            Self::MemberGone { .. } => Kind::MemberGone,
+            Self::Parked { .. } => Kind::Parked,
+            Self::BeginsLater { .. } => Kind::BeginsLater,
+            Self::NotHeld { .. } => Kind::Resting,
+            Self::NotInForce { .. } => Kind::Failed,
+            Self::Lacks(Lacks::Secrets { .. }) => Kind::CredentialsGone,
+            Self::Lacks(Lacks::InStore { .. }) => Kind::ModuleDamaged,
+            Self::Lacks(_) => Kind::Failed,
+        }
+    }
+}
+
+fn generation_of(asr: &str, generation: u32) -> String {
+    match generation {
+        1 => format!("ASR {asr}"),
+        generation => format!("generation {generation} of ASR {asr}"),
+    }
+}
+
+fn named(away: &[Away]) -> String {
+    away.iter().map(|away| away.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn reasons(away: &[Away]) -> String {
+    away.iter().map(|away| away.why.to_string()).collect::<Vec<_>>().join("; ")
+}
