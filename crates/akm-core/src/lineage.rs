@@ -489,6 +489,7 @@ impl<T> Lineage<T> {
 
     /// What the host keeps beside a generation and beside those below it, highest first: so that it can hand on what
     /// it learnt in them. When [`Event::Activated`](crate::session::Event::Activated) comes out they are all there still.
+    #[expect(clippy::type_complexity, reason = "one generation, and all below it")]
     pub fn and_those_below(
         &mut self,
         generation: u32,
