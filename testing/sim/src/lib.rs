@@ -41,6 +41,7 @@ mod runs;
 mod scenario;
 mod setup;
 mod shrink;
+mod story;
 mod tally;
 mod trace;
 mod watch;

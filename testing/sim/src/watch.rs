@@ -1,5 +1,7 @@
 //! Sees everything that happens, and checks the invariants on it.
 
+mod frames;
+mod inputs;
 mod limits;
 mod places;
 
@@ -11,10 +13,10 @@ use akm_core::frame::{FrameKind, Header};
 use akm_core::session::{Event, FoundBack, Phase, Rejection, SessionError};
 use akm_core::tree::NO_EPOCH;
 
-use crate::happening::{Delivered, Found, Given, Happening, Stands};
+use crate::happening::{Found, Given, Happening, Stands};
 use crate::invariant::{Invariant, Violation};
 use crate::tally::Tally;
-use limits::{element_is_spared, epoch_is_durable, phase_is_allowed, state_is_bounded};
+use limits::{epoch_is_durable, phase_is_allowed, state_is_bounded};
 
 /// Run (by its tag), sender, epoch, salt and counter of a frame of an issue: with the sender's key this
 /// is key and nonce, so it names the frame.
@@ -356,54 +358,6 @@ impl Watch {
         self.nodes[node].disk.get_mut(&issue).expect("the node was provisioned with it")
     }
 
-    fn given(&mut self, node: usize, what: Given) {
-        let Some(process) = &mut self.nodes[node].process else { return };
-        (process.given, process.authentic) = (Some(what), false);
-        (process.asked, process.ended) = (0, 0);
-        let of_it = limits::of_an_input(what, process.sessions.len() as u64);
-        process.allowed.calls += of_it.calls;
-        process.allowed.writes += of_it.writes;
-        process.sessions.values_mut().for_each(|session| session.refused = None);
-    }
-
-    fn asked(
-        &mut self,
-        now: Duration,
-        node: usize,
-        issue: Option<usize>,
-        epoch: u32,
-    ) -> Result<(), Violation> {
-        let process = self.process(node);
-        process.asked += 1;
-        let (asked, deferred) = (process.asked, process.deferred);
-        let by_frame = matches!(process.given, Some(Given::Datagram(_)));
-        if by_frame && !deferred && asked > 1 {
-            return violated(
-                Invariant::ElementSpared,
-                format!("node {node} asks its element {asked} times because of one frame"),
-            );
-        }
-        let given = process.given;
-        let session = issue.and_then(|issue| process.sessions.get_mut(&issue));
-        match session {
-            Some(session) if by_frame || given == Some(Given::Answer) => {
-                element_is_spared(now, node, session, epoch, deferred)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// All is done that comes of what was given.
-    fn rests(&mut self, node: usize, calls: u64, writes: u64) -> Result<(), Violation> {
-        let before = std::mem::replace(&mut self.nodes[node].spent, (calls, writes));
-        let Some(process) = &mut self.nodes[node].process else { return Ok(()) };
-        let spent =
-            Spending { calls: calls.saturating_sub(before.0), writes: writes.saturating_sub(before.1) };
-        process.used.calls += spent.calls;
-        process.used.writes += spent.writes;
-        limits::spending_is_bounded(node, process, spent)
-    }
-
     fn found(&mut self, node: usize, issue: usize, found: Found) -> Result<(), Violation> {
         let before = self.process(node).counted_before;
         let outdated = before.is_some_and(|counted| self.known(node, issue).written_in < counted);
@@ -519,136 +473,6 @@ impl Watch {
         (known.run, known.epoch) = (run, epoch);
         if !switched_off {
             known.written_in = written_in;
-        }
-        Ok(())
-    }
-
-    /// A record is lost, so what it was for had authenticated. Where it is no place, the frame says which epoch that was.
-    fn not_written(&mut self, now: Duration, node: usize, issue: usize, epoch: Option<u32>) {
-        let Some(process) = &mut self.nodes[node].process else { return };
-        let of_frame = match process.given {
-            Some(Given::Datagram(Some(header))) => Some(header.epoch),
-            _ => None,
-        };
-        let session = process.sessions.get_mut(&issue);
-        if let (None, None, Some(session)) = (epoch, of_frame, session) {
-            session.unproven.pop_front();
-        }
-        self.proven(now, node, epoch.or(of_frame));
-    }
-
-    /// A frame of this epoch authenticated, or something else that this node was right to believe: if the element was
-    /// asked for the epoch, that call counts no more.
-    fn proven(&mut self, now: Duration, node: usize, epoch: Option<u32>) {
-        let Some(process) = &mut self.nodes[node].process else { return };
-        process.authentic = true;
-        for session in process.sessions.values_mut() {
-            let asked = session.unproven.iter().rposition(|(_, asked)| Some(*asked) == epoch);
-            asked.map(|at| session.unproven.remove(at));
-            session.unproven.retain(|(asked, _)| *asked + SECOND > now);
-        }
-    }
-
-    fn sent(
-        &mut self,
-        now: Duration,
-        node: usize,
-        issue: usize,
-        header: &Header,
-        kind: FrameKind,
-        body: &[u8],
-    ) -> Result<(), Violation> {
-        self.nothing_after_a_refusal(node, issue)?;
-        let identity = self.nodes[node].identity;
-        let Header { sender, epoch, salt, counter, tag, .. } = *header;
-        self.sends_in_its_generation(node, issue)?;
-        let run = self.known(node, issue).run;
-        let sent = Sent { at: now, run, kind, body: body.to_vec() };
-        if self.sent.insert(name(issue, header), sent).is_some() {
-            return violated(
-                Invariant::NoKeyAndNonceTwice,
-                format!(
-                    "member {sender} makes two frames in epoch {epoch}, salt {salt:016x}, counter {counter}"
-                ),
-            );
-        }
-        let salts = self.salts.entry((issue, tag.0, sender, epoch)).or_default();
-        salts.insert(salt);
-        if salts.len() > 1 {
-            self.second_salt.insert((issue, sender), now);
-        }
-        let index = self.index(issue, identity);
-        let known = self.known(node, issue);
-        if known.epoch != epoch || !known.active || sender != index {
-            let (durable, active) = (known.epoch, known.active);
-            return violated(
-                Invariant::DurableBeforeUse,
-                format!("node {node} sends in epoch {epoch}; durable is {durable}, active: {active}"),
-            );
-        }
-        Ok(())
-    }
-
-    fn delivered(
-        &mut self,
-        now: Duration,
-        node: usize,
-        issue: usize,
-        header: &Header,
-        delivery: &Delivered,
-    ) -> Result<(), Violation> {
-        self.nothing_after_a_refusal(node, issue)?;
-        if !self.issues[issue].members.contains(&self.nodes[node].identity) {
-            return violated(
-                Invariant::RemovedMemberOpensNothing,
-                format!("node {node} was removed, and opens a frame of epoch {}", header.epoch),
-            );
-        }
-        let epoch = header.epoch;
-        self.proven(now, node, Some(header.epoch));
-        let floor = self.session(node, issue).floor;
-        if rank(epoch) <= rank(floor) {
-            return violated(
-                Invariant::NothingFromBeforeTheStart,
-                format!("node {node} accepts a frame of epoch {epoch} and had {floor} when it started"),
-            );
-        }
-        let known = self.known(node, issue);
-        if rank(epoch) > rank(known.epoch) || !known.active {
-            let (durable, active) = (known.epoch, known.active);
-            return violated(
-                Invariant::DurableBeforeUse,
-                format!(
-                    "node {node} accepts a frame of epoch {epoch}; durable is {durable}, active: {active}"
-                ),
-            );
-        }
-        let Delivered { from, index, kind, payload } = delivery;
-        let name = name(issue, header);
-        let sender = self.issues[issue].members.get(usize::from(header.sender)).copied();
-        let fits = |sent: &&Sent| {
-            sent.kind == *kind && sent.body == *payload && sender == Some(*from) && *index == header.sender
-        };
-        let sent = self.sent.get(&name).filter(fits);
-        let is_forged = || self.forged.get(&name).is_some_and(|forged| forged.iter().any(|sent| fits(&sent)));
-        if sent.is_none() && !is_forged() {
-            return violated(
-                Invariant::NothingDeliveredThatNoMemberSent,
-                format!(
-                    "node {node} accepts \"{}\" of node {from}, which sent no such thing",
-                    payload.escape_ascii()
-                ),
-            );
-        }
-        let fresh = sent.is_some_and(|sent| sent.at >= self.since);
-        if !self.known(node, issue).delivered.insert(name) {
-            return violated(
-                Invariant::NothingDeliveredTwice,
-                format!("node {node} accepts \"{}\" of node {from} again", payload.escape_ascii()),
-            );
-        }
-        if fresh {
-            self.heard.entry((issue, *from, node)).or_insert(now);
         }
         Ok(())
     }
