@@ -66,7 +66,7 @@ pub enum Arrival {
 
 /// Judges a generation that the module sends, against all that are held of its relationship. Ask before anything of it
 /// is written.
-pub fn examine<'a>(
+fn examine<'a>(
     held: impl IntoIterator<Item = &'a SynchronizedDataSet>,
     offered: &SynchronizedDataSet,
 ) -> Result<Arrival, NotTaken> {
@@ -90,15 +90,8 @@ pub fn examine<'a>(
     Ok(Arrival::Above)
 }
 
-/// The generation in which messages go out, of those that are held, lowest first, each with whether it was ever active:
-/// the highest active one. Before there is one, the highest.
-pub fn in_force(held: impl DoubleEndedIterator<Item = (u32, bool)> + Clone) -> Option<u32> {
-    let generation = |(generation, _)| generation;
-    held.clone().rfind(|(_, active)| *active).or_else(|| held.clone().next_back()).map(generation)
-}
-
 /// Until when a generation stays open for receiving after `next` became active above it; `None`: it is over at once.
-pub fn open_until(before: &Membership, next: &SynchronizedDataSet, now: Instant) -> Option<Instant> {
+fn open_until(before: &Membership, next: &SynchronizedDataSet, now: Instant) -> Option<Instant> {
     let overlap = before.policy().overlap;
     let stays = before.sds().element_version() == next.element_version() && !overlap.is_zero();
     stays.then(|| now + overlap)

@@ -81,7 +81,7 @@ fn kinds_of_this_build() -> String {
 
 impl ElementSpec {
     /// Opens the element of an enrolled node, which must exist.
-    pub fn open(&self, state_dir: &Path) -> Result<Box<dyn ProvisionableElement>, ElementError> {
+    pub fn open(&self, state_dir: &Path) -> Result<Box<dyn ProvisionableElement + Send>, ElementError> {
         match self {
             Self::Software { passphrase_file } => {
                 Ok(Box::new(SoftwareElement::open(state_dir, passphrase_file.as_deref())?))
@@ -97,7 +97,7 @@ impl ElementSpec {
 
     /// Opens the element, and makes it first where it is missing and can be made. Made whole or not
     /// at all; repeating changes nothing.
-    pub fn create(&self, state_dir: &Path) -> Result<Box<dyn ProvisionableElement>, ElementError> {
+    pub fn create(&self, state_dir: &Path) -> Result<Box<dyn ProvisionableElement + Send>, ElementError> {
         match self {
             Self::Software { passphrase_file } => {
                 Ok(Box::new(SoftwareElement::create(state_dir, passphrase_file.as_deref())?))

@@ -155,6 +155,10 @@ impl Answers {
         self.0.iter().filter(|asked| asked.answer.is_none()).count()
     }
 
+    pub(crate) fn has_answered(&self) -> bool {
+        self.0.iter().any(|asked| asked.answer.is_some())
+    }
+
     /// Wipes what was answered.
     pub(crate) fn forget_answered(&mut self) {
         self.0.retain(|asked| asked.answer.is_none());

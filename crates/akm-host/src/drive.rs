@@ -7,14 +7,14 @@
 //!     v          v            v
 //!   waiting <----+        serving: all else of this relationship waits
 //!     |
-//!     +-- answered, written: go_on, in order
+//!     +-- answered, written, taken back: go_on, in order
 //! ```
 
 use akm_core::frame::FrameKind;
 use akm_core::id::RelationshipId;
 use akm_core::lineage::Next;
 use akm_core::sds::Kind;
-use akm_core::session::{Event as Told, Input, Output, Record, Surroundings as Around};
+use akm_core::session::{Event as Told, Input, Output, Record, SessionError, Surroundings as Around};
 
 use crate::GenerationId;
 use crate::ask::{Question, StandIn, Tape, Ticket};
@@ -24,7 +24,7 @@ use crate::limits::{BYTES_WAITING, FRAMES_WAITING, QUESTIONS_OUT, WISHES_WAITING
 use crate::node::{Asker, Node, Writer};
 use crate::outbox::{Outbox, Queued};
 use crate::persist::{Write, WriteFailed};
-use crate::relationship::{Given, Known, Order, Origin, Serving, Waiting};
+use crate::relationship::{Given, Known, Needs, Order, Origin, Relationship, Serving, Waiting};
 
 /// What became of a try.
 enum Tried {
@@ -32,6 +32,8 @@ enum Tried {
     Served,
     /// It cannot be done before this is answered; what was drawn for it.
     Asks(Question, Tape),
+    /// It cannot be done while sealing or opening is lent.
+    Lent(Tape),
 }
 
 impl Node {
@@ -48,27 +50,30 @@ impl Node {
             return;
         };
         let behind = !relationship.waiting.is_empty() && relationship.waits(given.order());
-        let (asks, tape) = if behind || relationship.is_held_up() {
-            (None, Tape::default())
+        let (needs, tape) = if behind || relationship.is_held_up() {
+            if relationship.waits_for_return() {
+                // It may be back, or lost.
+                self.stirred.insert(id);
+            }
+            (Needs::Turn, Tape::default())
         } else {
             match self.attempt(id, given, origin, Tape::default(), surroundings) {
                 Tried::Served => return,
-                Tried::Asks(question, tape) => (Some(question), tape),
+                Tried::Lent(tape) => (Needs::Return, tape),
+                Tried::Asks(question, tape) => match self.ask_for(id, question) {
+                    Some(ticket) => (Needs::Answer(ticket), tape),
+                    None => {
+                        self.refuse(id, given, origin, Refused::Crowded);
+                        return;
+                    }
+                },
             }
         };
         if !self.has_room(id, given) {
             self.refuse(id, given, origin, Refused::Crowded);
             return;
         }
-        let asks = match asks.map(|question| self.ask_for(id, question)) {
-            None => None,
-            Some(Some(ticket)) => Some(ticket),
-            Some(None) => {
-                self.refuse(id, given, origin, Refused::Crowded);
-                return;
-            }
-        };
-        let waiting = Waiting { kept: given.keep(), origin, order: given.order(), asks, tape };
+        let waiting = Waiting { kept: given.keep(), origin, order: given.order(), needs, tape };
         self.kept += given.bytes();
         if let Some(relationship) = self.relationships.get_mut(&id) {
             relationship.waiting.push_back(waiting);
@@ -78,30 +83,36 @@ impl Node {
 
     /// Goes on with what waits in a relationship, as far as it can.
     pub(crate) fn go_on(&mut self, id: RelationshipId, surroundings: &mut Surroundings<'_>) {
+        let mut from = 0;
         loop {
             let Some(relationship) = self.relationships.get_mut(&id).filter(|held| !held.is_held_up()) else {
                 return;
             };
-            let Some(at) = relationship.next_ready() else { break };
+            let Some(at) = relationship.next_ready(from) else { break };
             let Some(mut waiting) = relationship.waiting.remove(at) else { break };
+            from = at;
             let given = waiting.kept.given();
             let tape = core::mem::take(&mut waiting.tape);
-            match self.attempt(id, &given, waiting.origin, tape, surroundings) {
-                Tried::Served => self.kept -= given.bytes(),
+            let (needs, tape) = match self.attempt(id, &given, waiting.origin, tape, surroundings) {
+                Tried::Served => {
+                    self.kept -= given.bytes();
+                    continue;
+                }
+                Tried::Lent(tape) => (Needs::Return, tape),
                 Tried::Asks(question, tape) => match self.ask_for(id, question) {
-                    Some(ticket) => {
-                        waiting.asks = Some(ticket);
-                        waiting.tape = tape;
-                        if let Some(relationship) = self.relationships.get_mut(&id) {
-                            relationship.waiting.insert(at, waiting);
-                        }
-                    }
+                    Some(ticket) => (Needs::Answer(ticket), tape),
                     None => {
                         self.kept -= given.bytes();
                         self.refuse(id, &given, waiting.origin, Refused::Crowded);
+                        continue;
                     }
                 },
+            };
+            (waiting.needs, waiting.tape) = (needs, tape);
+            if let Some(relationship) = self.relationships.get_mut(&id) {
+                relationship.waiting.insert(at, waiting);
             }
+            from = at + 1;
         }
         if let Some(relationship) = self.relationships.get_mut(&id) {
             relationship.answers.forget_answered();
@@ -130,15 +141,18 @@ impl Node {
             Given::Timeout => lineage.handle(Input::Timeout, &mut around),
             Given::Advance => lineage.handle(Input::Advance, &mut around),
             Given::Activate(generation) => lineage.activate(generation, &mut around),
-            Given::Send { kind, body, .. } => lineage.handle(Input::Send(kind, body), &mut around),
+            Given::Send { to: None, kind, body } => lineage.handle(Input::Send(kind, body), &mut around),
+            Given::Send { to: Some(member), kind, body } => {
+                lineage.handle(Input::SendTo(member, kind, body), &mut around)
+            }
         };
         if let Some(question) = element.missing.take() {
             return Tried::Asks(question, tape);
         }
-        let mut serving = Serving::of(origin);
-        if let Given::Send { to, .. } = given {
-            serving.to = *to;
+        if result == Err(SessionError::Lent) {
+            return Tried::Lent(tape);
         }
+        let mut serving = Serving::of(origin);
         if let (Given::Frame(frame), Origin::Network(_)) = (given, origin) {
             serving.frame = Some(self.outbox.copy(frame));
         }
@@ -188,11 +202,10 @@ impl Node {
                 }
                 Output::Transmit(frame) => {
                     known.sent_at = Some(surroundings.now);
-                    send(&mut self.outbox, of, kind, known, serving.to, frame, serving.origin);
+                    send(&mut self.outbox, of, kind, known, None, frame, serving.origin);
                 }
                 Output::TransmitTo(member, frame) => {
-                    let to = Some(usize::from(member));
-                    send(&mut self.outbox, of, kind, known, to, frame, serving.origin);
+                    send(&mut self.outbox, of, kind, known, Some(member), frame, serving.origin);
                 }
                 Output::Deliver(delivery) => {
                     let at = usize::from(delivery.index);
@@ -260,7 +273,8 @@ impl Node {
         self.list_tags(id);
         self.schedule(id);
         self.note_element(serving.error.as_ref());
-        if self.relationships.get(&id).is_some_and(|relationship| !relationship.waiting.is_empty()) {
+        let goes_on = |held: &Relationship| !held.waiting.is_empty() || held.answers.has_answered();
+        if self.relationships.get(&id).is_some_and(goes_on) {
             self.stirred.insert(id);
         }
         let about = (id, 0);
@@ -362,6 +376,19 @@ impl Node {
         relationship.waiting.iter().filter(alike).count() < most && self.kept + given.bytes() <= BYTES_WAITING
     }
 
+    /// A relationship is gone: nothing comes of what was under way in it, or waited.
+    pub(crate) fn refuse_all(&mut self, id: RelationshipId, mut gone: Relationship) {
+        if let Some((serving, ..)) = gone.serving.take() {
+            let frame = serving.frame.unwrap_or_default();
+            self.refuse(id, &Given::Frame(&frame), serving.origin, Refused::NotHeld);
+        }
+        for waiting in gone.waiting.drain(..) {
+            let given = waiting.kept.given();
+            self.kept -= given.bytes();
+            self.refuse(id, &given, waiting.origin, Refused::NotHeld);
+        }
+    }
+
     /// Tells whoever wanted something that nothing comes of it.
     pub(crate) fn refuse(&mut self, id: RelationshipId, given: &Given<'_>, origin: Origin, why: Refused) {
         match origin {
@@ -385,7 +412,7 @@ fn send(
     of: GenerationId,
     kind: Kind,
     known: &Known,
-    to: Option<usize>,
+    to: Option<u16>,
     frame: &[u8],
     origin: Origin,
 ) {
@@ -399,7 +426,9 @@ fn send(
         (Kind::Communication, _) => {
             let to = match to {
                 None => outbox.list(known.endpoints.iter().copied().flatten()),
-                Some(member) => outbox.list(known.endpoints.get(member).copied().flatten().into_iter()),
+                Some(member) => {
+                    outbox.list(known.endpoints.get(usize::from(member)).copied().flatten().into_iter())
+                }
             };
             let frame = outbox.copy(frame);
             outbox.push(Queued::Send { of, to, frame });

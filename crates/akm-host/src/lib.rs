@@ -26,6 +26,8 @@
 //! - [`Output::Persist`] is a barrier for its relationship: nothing that rests on the record comes out before
 //!   [`Input::Persisted`].
 //! - Nothing that comes from outside makes it fail or keep more than a fixed amount: see [`limits`].
+//! - Sealing and opening in an open epoch can be handed to another thread ([`Node::lend_sealing`], [`Node::lend_opening`]):
+//!   what needs them waits until they are back.
 //! - A question is asked once, and its answer is wiped when what asked for it is done.
 //! - A node that starts is a [`Node`] too: it asks, writes and asks, and then says [`Output::Started`].
 //!
@@ -45,6 +47,7 @@ mod event;
 mod generations;
 mod identity;
 mod installed;
+mod lend;
 pub mod limits;
 mod management;
 mod node;

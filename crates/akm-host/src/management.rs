@@ -328,13 +328,9 @@ impl Node {
         self.set_aside.retain(|(id, _), _| *id != relationship);
         self.tell((relationship, 0), Event::Erased);
         self.schedule_at(relationship, None);
-        if let Some(mut erased) = self.relationships.remove(&relationship) {
+        if let Some(erased) = self.relationships.remove(&relationship) {
             self.unlist_tags(relationship, &erased);
-            for waiting in erased.waiting.drain(..) {
-                let given = waiting.kept.given();
-                self.kept -= given.bytes();
-                self.refuse(relationship, &given, waiting.origin, Refused::NotHeld);
-            }
+            self.refuse_all(relationship, erased);
         }
         Ok(Vec::new())
     }

@@ -247,6 +247,13 @@ impl Node {
         self.disowned
     }
 
+    /// Forgets all relationships, when its module has erased it and all is said: what comes is of nobody then.
+    pub fn forget(&mut self) {
+        self.relationships.clear();
+        self.routes = Routes::default();
+        self.timers = Timers::default();
+    }
+
     /// The start of this node, on the clock that it is given.
     pub fn began(&self) -> Instant {
         self.began
@@ -382,18 +389,18 @@ impl Node {
         &self,
         relationship: RelationshipId,
         member: akm_core::id::AkmId,
-    ) -> Result<usize, Refused> {
+    ) -> Result<u16, Refused> {
         let in_force = self.lineage(relationship).and_then(Lineage::in_force);
         let (session, _) = in_force.ok_or(Refused::NotHeld)?;
         let membership = session.membership();
         match membership.sds().index_of(member) {
-            Some(at) if at != membership.index() => Ok(usize::from(at)),
+            Some(at) if at != membership.index() => Ok(at),
             _ => Err(Refused::NotAMember),
         }
     }
 
     /// Lets all that may go on do so.
-    fn settle(&mut self, surroundings: &mut Surroundings<'_>) {
+    pub(crate) fn settle(&mut self, surroundings: &mut Surroundings<'_>) {
         loop {
             if let Some(id) = self.stirred.pop_first() {
                 self.go_on(id, surroundings);

@@ -119,7 +119,7 @@ pub(crate) enum Given<'a> {
     Timeout,
     Advance,
     Activate(u32),
-    Send { to: Option<usize>, kind: FrameKind, body: &'a [u8] },
+    Send { to: Option<u16>, kind: FrameKind, body: &'a [u8] },
 }
 
 /// The same, kept until its turn comes.
@@ -128,7 +128,7 @@ pub(crate) enum Kept {
     Timeout,
     Advance,
     Activate(u32),
-    Send { to: Option<usize>, kind: FrameKind, body: Zeroizing<Vec<u8>> },
+    Send { to: Option<u16>, kind: FrameKind, body: Zeroizing<Vec<u8>> },
 }
 
 /// What must not overtake each other.
@@ -191,9 +191,19 @@ pub(crate) struct Waiting {
     pub(crate) kept: Kept,
     pub(crate) origin: Origin,
     pub(crate) order: Order,
-    /// The question without which it cannot go on; `None` if it was not tried yet.
-    pub(crate) asks: Option<Ticket>,
+    pub(crate) needs: Needs,
     pub(crate) tape: Tape,
+}
+
+/// What something waits for, beside what came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Its turn.
+    Turn,
+    /// The answer to a question.
+    Answer(Ticket),
+    /// Sealing or opening, which is lent.
+    Return,
 }
 
 /// What is being carried out.
@@ -201,8 +211,6 @@ pub(crate) struct Serving {
     pub(crate) origin: Origin,
     /// The frame, where those who watch are to see it.
     pub(crate) frame: Option<Buffer>,
-    /// The one member that a message goes to.
-    pub(crate) to: Option<usize>,
     pub(crate) verdict: Option<Verdict>,
     pub(crate) error: Option<SessionError>,
     pub(crate) not_recorded: Option<WriteFailed>,
@@ -218,7 +226,6 @@ impl Serving {
         Self {
             origin,
             frame: None,
-            to: None,
             verdict: None,
             error: None,
             not_recorded: None,
@@ -277,14 +284,19 @@ impl Relationship {
         self.waiting.iter().any(|waiting| waiting.order == order)
     }
 
-    /// The first of what waits that can go on.
-    pub(crate) fn next_ready(&self) -> Option<usize> {
-        (0..self.waiting.len()).find(|at| {
+    /// The first of what waits that can go on, from this one on.
+    pub(crate) fn next_ready(&self, from: usize) -> Option<usize> {
+        (from..self.waiting.len()).find(|at| {
             let waiting = &self.waiting[*at];
-            let asked = waiting.asks.is_some_and(|ticket| self.answers.is_out(ticket));
+            let asked = matches!(waiting.needs, Needs::Answer(ticket) if self.answers.is_out(ticket));
             let behind = self.waiting.iter().take(*at).any(|before| before.order == waiting.order);
             !asked && !behind
         })
+    }
+
+    /// Whether something waits for what is lent.
+    pub(crate) fn waits_for_return(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.needs == Needs::Return)
     }
 
     /// The name of a relationship, by what is in force.

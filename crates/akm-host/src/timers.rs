@@ -32,6 +32,8 @@ impl Node {
         let waits = relationship.is_held_up() || relationship.waits(Order::Timer);
         let lineage = &relationship.lineage;
         let due = if waits { lineage.expiry() } else { lineage.timeout() };
+        let back = relationship.waits_for_return().then(|| self.now + AGAIN);
+        let due = due.into_iter().chain(back).min();
         self.schedule_at(id, due);
     }
 
@@ -60,6 +62,9 @@ impl Node {
             let Some(relationship) = self.relationships.get_mut(&id) else { return };
             if relationship.is_held_up() || relationship.waits(Order::Timer) {
                 relationship.lineage.expire(now);
+                if relationship.waits_for_return() {
+                    self.stirred.insert(id);
+                }
                 self.schedule(id);
             } else {
                 self.give(id, &Given::Timeout, Origin::Itself, surroundings);

@@ -3,6 +3,7 @@
 mod connections;
 mod metrics;
 
+use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::error::NodeError;
 use crate::layout::Layout;
-use crate::node::{Message, Network, Node, SeenFrame};
+use crate::node::{Message, Network, Node, Refused, SeenFrame, Stream, Wish};
 
 /// Commands that wait for the driver; who sends more, waits.
 const COMMANDS_WAITING: usize = 64;
@@ -31,7 +32,9 @@ const LINES_WAITING: usize = 4096;
 /// What the connections hand to the driver.
 enum Command {
     /// A frame of a stream, and where its answers go.
-    StreamFrame { frame: Vec<u8>, answer: oneshot::Sender<Vec<Vec<u8>>> },
+    StreamFrame { stream: Stream, frame: Vec<u8>, answer: oneshot::Sender<Vec<Vec<u8>>> },
+    /// A stream is closed.
+    StreamClosed(Stream),
     /// A request of an application, and where its lines go.
     Application { request: Request, lines: mpsc::Sender<String> },
 }
@@ -72,7 +75,8 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
     let failed = |error| NodeError::Failed(format!("cannot watch for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut hub = Hub { udp, outgoing: Batch::new(), subscribers: Vec::new(), unsent: 0 };
+    let mut hub = Hub::new(udp);
+    let answered = node.answered();
     let mut arrived = Batch::new();
     // Under systemd this says that the service is ready; elsewhere it does nothing.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -86,7 +90,8 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
             }
         };
         tokio::select! {
-            () = due => node.fire(&mut hub),
+            () = due => node.act(&mut hub),
+            () = answered.notified() => node.take_answers(&mut hub),
             readable = readiness.readable() => {
                 readable.map_err(cannot_listen)?;
                 // A refused datagram of ours comes back as an error here: nothing to do.
@@ -97,21 +102,18 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
                     }
                 });
                 for (Endpoint::Ip(from), frame) in arrived.iter() {
-                    node.handle_datagram(frame, from, &mut hub);
+                    node.take_datagram(frame, from, &mut hub);
                 }
                 arrived.clear();
             }
             Some(command) = waiting.recv() => match command {
-                Command::StreamFrame { frame, answer } => {
-                    // The connection may be gone: then nobody waits for the answer.
-                    let _ = answer.send(node.handle_stream_frame(&frame, &mut hub));
-                    if node.is_disowned() {
-                        hub.flush();
-                        tokio::time::sleep(connections::LAST_WORDS).await;
-                        node.finish_erasure()?;
-                        info!("erased by the module: nothing left to do");
-                        return Ok(());
-                    }
+                Command::StreamFrame { stream, frame, answer } => {
+                    hub.streams.entry(stream).or_default().push_back((Vec::new(), answer));
+                    node.take_stream_frame(stream, &frame, &mut hub);
+                }
+                Command::StreamClosed(stream) => {
+                    hub.streams.remove(&stream);
+                    node.close_stream(stream, &mut hub);
                 }
                 Command::Application { request: Request::Stop, lines } => break Some(lines),
                 Command::Application { request, lines } => hub.serve(&mut node, request, lines),
@@ -119,9 +121,17 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
             _ = terminate.recv() => break None,
             _ = interrupt.recv() => break None,
         }
+        hub.answer_wishes(&mut node);
         // What waits makes frames that go in the same call.
         if waiting.is_empty() {
             hub.flush();
+        }
+        if node.is_disowned() && hub.streams.values().all(VecDeque::is_empty) {
+            hub.flush();
+            tokio::time::sleep(connections::LAST_WORDS).await;
+            node.finish_erasure()?;
+            info!("erased by the module: nothing left to do");
+            return Ok(());
         }
     };
     info!("stopping");
@@ -168,6 +178,12 @@ struct Hub {
     /// Frames that go before the driver waits again.
     outgoing: Batch,
     subscribers: Vec<Subscriber>,
+    /// Frames of streams that are under way, the oldest first: what comes back so far, and where it goes.
+    streams: HashMap<Stream, VecDeque<(Vec<Vec<u8>>, oneshot::Sender<Vec<Vec<u8>>>)>>,
+    /// Wishes that are under way: of which relationship, and where the answer goes.
+    wishes: HashMap<Wish, (String, mpsc::Sender<String>)>,
+    /// What became of some.
+    done: Vec<(Wish, Result<(), Refused>)>,
     unsent: u64,
 }
 
@@ -183,6 +199,50 @@ enum Subscription {
 }
 
 impl Hub {
+    fn new(udp: UdpCarrier) -> Self {
+        Self {
+            udp,
+            outgoing: Batch::new(),
+            subscribers: Vec::new(),
+            streams: HashMap::new(),
+            wishes: HashMap::new(),
+            done: Vec::new(),
+            unsent: 0,
+        }
+    }
+
+    /// Tells applications what became of their wishes.
+    fn answer_wishes(&mut self, node: &mut Node) {
+        for (wish, result) in std::mem::take(&mut self.done) {
+            let Some((asr, lines)) = self.wishes.remove(&wish) else { continue };
+            let reply = match result {
+                Ok(()) => Reply::Done,
+                Err(refused) => Reply::from(node.wish_failed(&asr, refused)),
+            };
+            // The application may be gone: then nobody waits for the reply.
+            let _ = lines.try_send(reply.line());
+        }
+    }
+
+    /// Takes a wish, whose end is told later; an error says that it came to nothing.
+    fn wish(
+        &mut self,
+        node: &mut Node,
+        asr: &str,
+        lines: &mpsc::Sender<String>,
+        hand_in: impl FnOnce(&mut Node, Wish, &mut Self) -> Result<(), NodeError>,
+    ) -> Option<Result<Reply, NodeError>> {
+        let wish = node.wish();
+        self.wishes.insert(wish, (asr.to_owned(), lines.clone()));
+        match hand_in(node, wish, self) {
+            Ok(()) => None,
+            Err(error) => {
+                self.wishes.remove(&wish);
+                Some(Err(error))
+            }
+        }
+    }
+
     /// Sends what is to be sent. A frame that the network does not take is lost, as on the way.
     fn flush(&mut self) {
         let unsent = &mut self.unsent;
@@ -199,10 +259,24 @@ impl Hub {
         let reply = match request {
             Request::Status => node.status().map(|status| Reply::Status(Box::new(status))),
             Request::Send { asr, to, data } => match decode(&data) {
-                Some(data) => node.send(&asr, to.as_deref(), &data, self).map(|()| Reply::Done),
+                Some(data) => {
+                    let hand_in = |node: &mut Node, wish, hub: &mut Self| {
+                        node.wish_to_send(wish, &asr, to.as_deref(), &data, hub)
+                    };
+                    match self.wish(node, &asr, &lines, hand_in) {
+                        Some(reply) => reply,
+                        None => return,
+                    }
+                }
                 None => Err(NodeError::Usage("data is not Base64".to_owned())),
             },
-            Request::Rotate { asr } => node.advance(&asr, self).map(|()| Reply::Done),
+            Request::Rotate { asr } => {
+                let hand_in = |node: &mut Node, wish, hub: &mut Self| node.wish_to_advance(wish, &asr, hub);
+                match self.wish(node, &asr, &lines, hand_in) {
+                    Some(reply) => reply,
+                    None => return,
+                }
+            }
             Request::Listen { asr } => node.find(&asr).map(|id| {
                 let lines = lines.clone();
                 self.subscribers.push(Subscriber { what: Subscription::Messages(id), lines, lost: 0 });
@@ -249,9 +323,26 @@ impl Network for Hub {
         }
     }
 
+    fn reply(&mut self, stream: Stream, frame: &[u8]) {
+        if let Some((frames, _)) = self.streams.get_mut(&stream).and_then(VecDeque::front_mut) {
+            frames.push(frame.to_vec());
+        }
+    }
+
+    fn handled(&mut self, stream: Stream) {
+        if let Some((frames, answer)) = self.streams.get_mut(&stream).and_then(VecDeque::pop_front) {
+            // The connection may be gone: then nobody waits for the answer.
+            let _ = answer.send(frames);
+        }
+    }
+
+    fn done(&mut self, wish: Wish, result: Result<(), Refused>) {
+        self.done.push((wish, result));
+    }
+
     fn deliver(&mut self, message: Message<'_>) {
         self.publish(
-            |what| matches!(what, Subscription::Messages(id) if *id == message.relationship),
+            |what| matches!(what, Subscription::Messages(id) if *id == message.of.0),
             || {
                 Reply::Message {
                     asr: message.label.to_owned(),

@@ -13,13 +13,14 @@ use akm_core::management::Install;
 use akm_core::policy::Policy;
 use akm_core::sds::{Kind, SynchronizedDataSet};
 use akm_core::secret::Secret;
+use akm_core::session::RandomSource;
 use akm_core::tree::Place;
-use akm_element::ElementSpec;
+use akm_element::{ElementSpec, SystemRandom};
 
 use crate::config::Config;
 use crate::error::NodeError;
 use crate::layout::Layout;
-use crate::node::{description_of, seal_place};
+use crate::node::description_of;
 use crate::storage::{Identity, Installed, Storage, erase_roots};
 
 /// Says what this device is and what its element needs. While a stack runs, it only says who that is, as that stack knows
@@ -106,7 +107,11 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
     };
     let seal = PlaceSeal::derive(&mut *element, start)?;
     let (installed, tree_root) = Installed::of(install, sds, true);
-    let sealed = seal_place(&seal, &installed.sds, Place::before_first(0, tree_root).emit().expose());
+    let mut random = [0; 16];
+    SystemRandom.fill(&mut random);
+    let (suite, digest) = (installed.sds.suite(), installed.sds.digest());
+    let place = Place::before_first(0, tree_root).emit();
+    let sealed = seal.seal(akm_core::crypto::provider(), suite, digest, &random, place.expose());
     storage.forget(identity.node)?;
     storage.install(identity.node, &installed, &sealed)?;
     let receipt = install_receipt(&mut *element, root, envelope_bytes)?;
@@ -153,7 +158,7 @@ fn element_of(
     config: &Config,
     storage: &Storage,
     identity: Option<&Identity>,
-) -> Result<Box<dyn ProvisionableElement>, ElementError> {
+) -> Result<Box<dyn ProvisionableElement + Send>, ElementError> {
     match identity {
         Some(_) => config.element.open(storage.state_dir()),
         None => config.element.create(storage.state_dir()),

@@ -32,7 +32,9 @@ use akm_disk::private::{Links, make_directory};
 use crate::error::NodeError;
 use crate::layout::Layout;
 
-pub use records::{Identity, Installed, emit_endpoints, parse_endpoints};
+pub use akm_host::Installed;
+use records::load_all;
+pub use records::{Identity, emit_endpoints, emit_installed, parse_endpoints, parse_installed};
 
 const STAGING: &str = ".staging-";
 const ERASED: &str = ".erased-";
@@ -118,13 +120,11 @@ impl Storage {
         let mut found = Vec::new();
         for (name, path) in entries(&dir)? {
             let Ok(relationship) = name.parse::<RelationshipId>() else { continue };
-            found.extend(
-                Installed::load_all(&path, relationship).into_iter().map(|(generation, installed)| Found {
-                    relationship,
-                    generation,
-                    installed,
-                }),
-            );
+            found.extend(load_all(&path, relationship).into_iter().map(|(generation, installed)| Found {
+                relationship,
+                generation,
+                installed,
+            }));
         }
         found.sort_by_key(|found| (found.relationship, found.generation));
         Ok(found)
@@ -286,22 +286,21 @@ impl Storage {
         parse_endpoints(&bytes)
     }
 
-    /// Erases a relationship, its roots in the element included. Repeating changes nothing.
-    pub fn erase(
-        &self,
-        node: AkmId,
-        relationship: RelationshipId,
-        element: &mut dyn ProvisionableElement,
-    ) -> Result<(), NodeError> {
-        let erased = self.node_dir(node).join(format!("{ERASED}{relationship}"));
+    /// Takes all records of a relationship out of use, in one step. Repeating changes nothing.
+    pub fn take_out_of_use(&self, node: AkmId, relationship: RelationshipId) -> Result<(), NodeError> {
+        let erased = self.erased_dir(node, relationship);
         let dir = self.relationship_dir(node, relationship);
         if dir.exists() {
             // Left where the relationship was erased, or replaced, once before in this start.
             remove_directory(&erased)?;
             rename(&dir, &erased)?;
         }
-        erase_roots(element, relationship)?;
-        Ok(remove_directory(&erased)?)
+        Ok(())
+    }
+
+    /// Removes what was taken out of use. Repeating changes nothing.
+    pub fn remove_erased(&self, node: AkmId, relationship: RelationshipId) -> Result<(), NodeError> {
+        Ok(remove_directory(&self.erased_dir(node, relationship))?)
     }
 
     /// Finishes or undoes what a crash cut off: what was staged goes, what was being erased is
@@ -391,6 +390,10 @@ impl Storage {
         self.state.join("nodes").join(node.to_string())
     }
 
+    fn erased_dir(&self, node: AkmId, relationship: RelationshipId) -> PathBuf {
+        self.node_dir(node).join(format!("{ERASED}{relationship}"))
+    }
+
     fn relationship_dir(&self, node: AkmId, relationship: RelationshipId) -> PathBuf {
         self.node_dir(node).join(relationship.to_string())
     }
@@ -399,7 +402,7 @@ impl Storage {
 /// Writes the files of a generation; what makes it count comes last.
 fn write_generation(dir: &Path, installed: &Installed, sealed_place: &[u8]) -> Result<(), NodeError> {
     let generation = installed.sds.generation();
-    let bytes = installed.emit();
+    let bytes = emit_installed(installed);
     replace(&dir.join(format!("g{generation}.place")), sealed_place)?;
     if installed.active {
         replace(&dir.join(format!("g{generation}.active")), b"")?;
@@ -440,18 +443,8 @@ pub fn erase_roots(
     element: &mut dyn ProvisionableElement,
     relationship: RelationshipId,
 ) -> Result<(), NodeError> {
-    keep_roots(element, relationship, &BTreeSet::new())
-}
-
-/// Erases the roots of a relationship, but for these element versions.
-pub(crate) fn keep_roots(
-    element: &mut dyn ProvisionableElement,
-    relationship: RelationshipId,
-    kept: &BTreeSet<u32>,
-) -> Result<(), NodeError> {
     for root in element.roots()? {
-        if matches!(root, Root::Relationship { id, version } if id == relationship && !kept.contains(&version))
-        {
+        if matches!(root, Root::Relationship { id, .. } if id == relationship) {
             element.erase(root)?;
         }
     }

@@ -72,6 +72,7 @@ fn where_the_element_version_rose_nothing_of_the_one_before_is_heard_and_its_sen
     assert_eq!(here.take(&frame, there.address), "old-generation");
     assert!(here.delivered().is_empty());
     assert_eq!(here.report(&first).rejected["old-generation"], 1);
+    here.fire();
     let mut stations = [here, there];
     exchange(&mut stations);
     let [mut here, mut there] = stations;

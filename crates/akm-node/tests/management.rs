@@ -14,8 +14,8 @@ use akm_core::session::Phase;
 use akm_node::storage::Storage;
 
 use support::{
-    Link, Module, Recorded, Relationship, Station, address, challenge, exchange, private_modes, random_id,
-    random_relationship,
+    Link, Module, Prompt, Recorded, Relationship, Station, address, challenge, exchange, private_modes,
+    random_id, random_relationship,
 };
 
 #[test]

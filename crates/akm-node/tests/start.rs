@@ -13,7 +13,8 @@ use akm_node::error::NodeError;
 use akm_node::node::Node;
 
 use support::{
-    Device, Module, Recorded, Relationship, Station, address, exchange, random_relationship, two_stations,
+    Device, Module, Prompt, Recorded, Relationship, Station, address, exchange, random_relationship,
+    two_stations,
 };
 
 #[test]

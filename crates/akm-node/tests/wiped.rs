@@ -13,7 +13,7 @@ use akm_core::tree::Place;
 use akm_node::enrol;
 use akm_node::node::Node;
 use freed::{Freed, check_wiped, record};
-use support::{Device, Link, Module, Recorded, Relationship, address, random_id};
+use support::{Device, Link, Module, Prompt, Recorded, Relationship, address, random_id};
 
 #[global_allocator]
 static ALLOCATOR: freed::Keeping = freed::Keeping;

@@ -112,6 +112,7 @@ fn every_verdict_phase_and_status_is_explained_and_nothing_else() {
     let verdicts = Rejection::ALL.iter().map(|reason| reason.name()).chain([
         "accepted",
         "not-recorded",
+        "not-taken",
         "old-generation",
     ]);
     assert_eq!(first_cells(section(&operating, "### Dropped frames")), set(verdicts));

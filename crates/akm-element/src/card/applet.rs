@@ -36,7 +36,7 @@ const ANOTHER_HELD: Status = [0x6a, 0x89];
 pub(super) struct Broken(pub(super) ElementError);
 
 /// The way to a card.
-pub(super) trait Channel {
+pub(super) trait Channel: Send {
     /// Begins a sequence that no other program comes between, connecting (again) where needed.
     fn begin(&mut self) -> Result<(), ElementError>;
 

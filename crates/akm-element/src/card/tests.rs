@@ -1,8 +1,7 @@
 //! Both sides against each other, in one process: the host's side of this crate and the applet of `akm-card`. That PC/SC is
 //! between them is tested in `tests/card.rs`.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use akm_card::{Applet as CardApplet, Card, Fault, Memory, Moment, Protocol, StaticKeys};
 use akm_core::id::RelationshipId;
@@ -61,7 +60,7 @@ fn card_of(bytes: Vec<u8>, serial: &str, keys: &str) -> Card {
 }
 
 #[derive(Clone)]
-struct Direct(Rc<RefCell<Slot>>);
+struct Direct(Arc<Mutex<Slot>>);
 
 impl Direct {
     fn new(serial: &str) -> Self {
@@ -70,7 +69,7 @@ impl Direct {
 
     fn with_keys(serial: &str, keys: &'static str) -> Self {
         let card = card_of(Vec::new(), serial, keys);
-        Self(Rc::new(RefCell::new(Slot {
+        Self(Arc::new(Mutex::new(Slot {
             card,
             keys,
             comes_back: false,
@@ -84,8 +83,8 @@ impl Direct {
         CardElement::connect(Box::new(self.clone())).unwrap()
     }
 
-    fn slot(&self) -> std::cell::RefMut<'_, Slot> {
-        self.0.borrow_mut()
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,8 +19,8 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::session::{
-    Input as Given, Instant, Membership, Options, Output as Made, RandomSource, Session, Standing,
-    Surroundings as Around,
+    Input as Given, Instant, Membership, Opener, Options, Output as Made, RandomSource, Sealer, Session,
+    Standing, Surroundings as Around,
 };
 use akm_core::tree::Place;
 
@@ -473,6 +473,18 @@ impl Plant {
 
     pub(super) fn says(&mut self, body: &[u8]) {
         self.input(Input::Send { wish: Wish(1), relationship: relationship(ASR), to: None, body });
+    }
+
+    pub(super) fn takes_back_sealing(&mut self, sealer: Sealer) {
+        let mut surroundings = Surroundings { now: self.now, random: &mut self.random };
+        self.node.take_back_sealing(relationship(ASR), sealer, &mut surroundings);
+        self.pump();
+    }
+
+    pub(super) fn takes_back_opening(&mut self, opener: Opener) {
+        let mut surroundings = Surroundings { now: self.now, random: &mut self.random };
+        self.node.take_back_opening(relationship(ASR), opener, &mut surroundings);
+        self.pump();
     }
 
     /// Time goes by, with its timers.

@@ -3,6 +3,7 @@
 mod asking;
 mod fixture;
 mod generations;
+mod lending;
 mod management;
 mod routing;
 mod writing;

@@ -15,6 +15,7 @@ use tracing::debug;
 
 use super::{COMMANDS_WAITING, Command, LINES_WAITING};
 use crate::error::NodeError;
+use crate::node::Stream;
 
 /// Connections from the network at once. Whoever comes beyond that takes the place of the stranger who has been
 /// there longest; where there is no stranger he waits.
@@ -94,12 +95,27 @@ impl Drop for Stranger {
     }
 }
 
+/// A stream that is open, until this is dropped.
+struct Open {
+    name: Stream,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // Where too many commands wait it is not told: what of it waits goes when its turn comes.
+        let _ = self.commands.try_send(Command::StreamClosed(self.name));
+    }
+}
+
 async fn serve_stream(
     mut stream: TcpStream,
     stranger: Stranger,
     commands: mpsc::Sender<Command>,
 ) -> std::io::Result<()> {
+    let name = Stream(stranger.number);
     let mut stranger = Some(stranger);
+    let _open = Open { name, commands: commands.clone() };
     stream.set_nodelay(true)?;
     let mut reader = FrameReader::new();
     let mut buffer = vec![0; 16_384];
@@ -112,7 +128,7 @@ async fn serve_stream(
         reader.push(&buffer[..length]);
         while let Some(frame) = reader.next().map_err(std::io::Error::other)? {
             let (answer, answered) = oneshot::channel();
-            if commands.send(Command::StreamFrame { frame, answer }).await.is_err() {
+            if commands.send(Command::StreamFrame { stream: name, frame, answer }).await.is_err() {
                 return Ok(());
             }
             let Ok(frames) = answered.await else { return Ok(()) };

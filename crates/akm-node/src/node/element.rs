@@ -1,37 +1,108 @@
-//! An element that goes while the stack runs, and comes back.
+//! The element on a thread of its own: it takes as long as it likes, and nobody waits for it who does not need it.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::JoinHandle;
 
-use akm_core::element::ElementError;
-use akm_core::session::{Instant, SessionError};
-use tracing::{error, info};
+use akm_core::element::{ElementError, ProvisionableElement};
+use akm_host::{Answer, Question, Ticket};
+use tokio::sync::Notify;
 
-use super::Node;
+use crate::layout::Layout;
 
-/// How often an element that is not there is asked again.
-const ELEMENT_RETRY: Duration = Duration::from_secs(1);
+/// An element that can be given to a thread.
+pub(super) type Element = Box<dyn ProvisionableElement + Send>;
 
-impl Node {
-    /// Remembers that the element is not there. What else it says concerns one relationship only.
-    pub(super) fn note_element(&mut self, result: &Result<(), SessionError>) {
-        if let Err(SessionError::Element(error @ ElementError::Unavailable(_))) = result
-            && self.element_trouble.is_none()
-        {
-            let why = error.to_string();
-            error!(
-                "{why}; nothing of a new epoch is sent or heard until it answers; it is tried again by itself"
-            );
-            self.element_trouble = Some((why, self.now() + ELEMENT_RETRY));
+/// What the element said to a question.
+pub(super) type Answered = (Ticket, Result<Answer, ElementError>);
+
+/// The thread, and what goes to it and comes from it. How much is out is bounded by whoever asks: see
+/// [`akm_host::limits`].
+pub(super) struct ElementThread {
+    questions: Option<Sender<(Ticket, Question)>>,
+    answers: Receiver<Answered>,
+    /// Told when there is an answer.
+    answered: Arc<Notify>,
+    thread: Option<JoinHandle<Element>>,
+    out: usize,
+}
+
+impl ElementThread {
+    /// Gives an element to a thread. The integrity code of the stack is asked of `layout` there, since that reads all of
+    /// its files.
+    pub(super) fn spawn(element: Element, layout: &Layout) -> std::io::Result<Self> {
+        let (questions, to_answer) = channel();
+        let (given, answers) = channel();
+        let answered = Arc::new(Notify::new());
+        let (tell, layout) = (Arc::clone(&answered), layout.clone());
+        let thread = std::thread::Builder::new()
+            .name("element".to_owned())
+            .spawn(move || serve(element, &layout, &to_answer, &given, &tell))?;
+        Ok(Self { questions: Some(questions), answers, answered, thread: Some(thread), out: 0 })
+    }
+
+    pub(super) fn ask(&mut self, ticket: Ticket, question: Question) {
+        // The thread ends only with this.
+        if self.questions.as_ref().is_some_and(|questions| questions.send((ticket, question)).is_ok()) {
+            self.out += 1;
         }
     }
 
-    /// Asks an element that was not there whether it is by now.
-    pub(super) fn ask_element_again(&mut self, now: Instant) {
-        let Some((_, due)) = self.element_trouble.as_mut().filter(|(_, due)| *due <= now) else { return };
-        *due = now + ELEMENT_RETRY;
-        if self.element.random(&mut [0; 16]).is_ok() {
-            self.element_trouble = None;
-            info!("the element answers again");
+    /// An answer that is here.
+    pub(super) fn answer(&mut self) -> Option<Answered> {
+        match self.answers.try_recv() {
+            Ok(answer) => {
+                self.out -= 1;
+                Some(answer)
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
         }
     }
+
+    /// The next answer, however long it takes; `None` if nothing is out.
+    pub(super) fn wait(&mut self) -> Option<Answered> {
+        if self.out == 0 {
+            return None;
+        }
+        self.out -= 1;
+        self.answers.recv().ok()
+    }
+
+    /// Comes back when there may be answers.
+    pub(super) fn answered(&self) -> Arc<Notify> {
+        Arc::clone(&self.answered)
+    }
+
+    /// Takes the element back when it is done with what it is doing; what is still to be asked is not asked.
+    pub(super) fn stop(&mut self) -> Option<Element> {
+        self.questions = None;
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for ElementThread {
+    fn drop(&mut self) {
+        // It is closed before the lock of the state is let go of.
+        drop(self.stop());
+    }
+}
+
+fn serve(
+    mut element: Element,
+    layout: &Layout,
+    questions: &Receiver<(Ticket, Question)>,
+    answers: &Sender<Answered>,
+    answered: &Notify,
+) -> Element {
+    while let Ok((ticket, question)) = questions.recv() {
+        let result = question.put_to(&mut *element).unwrap_or_else(|| {
+            let integrity = layout.integrity(&element.description().identity());
+            Ok(Answer::Integrity(integrity.map_err(|error| error.to_string())))
+        });
+        if answers.send((ticket, result)).is_err() {
+            break;
+        }
+        answered.notify_one();
+    }
+    element
 }

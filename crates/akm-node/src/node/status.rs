@@ -1,17 +1,13 @@
 //! What a node says about itself to whoever asks on its own machine.
 
-use std::collections::BTreeSet;
-
 use akm_client::{ElementReport, FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};
 use akm_core::element::{Description, Protection};
 use akm_core::id::RelationshipId;
-use akm_core::management::{PAGE_MAX, RelationshipStatus};
-use akm_core::session::{FoundBack, Phase, Rejection};
+use akm_core::session::FoundBack;
 use akm_core::text::hexadecimal;
 use akm_core::tree::NO_EPOCH;
 
-use super::generations::Held;
-use super::{Node, OLD_GENERATION, Relationship};
+use super::{Node, words};
 use crate::error::NodeError;
 
 fn report_of(description: Description) -> ElementReport {
@@ -41,12 +37,12 @@ fn found_back_of(found: FoundBack) -> FoundBackReport {
 impl Node {
     /// How this node and its relationships stand.
     pub fn status(&self) -> Result<NodeStatus, NodeError> {
-        let description = self.element.description();
+        let gone = || NodeError::Failed("the element did not say what it is".to_owned());
+        let description = self.host.description().cloned().ok_or_else(gone)?;
         let mut relationships: Vec<_> = self
-            .relationships
-            .iter()
-            .filter(|(held, _)| self.in_force(held.0) == Some(**held))
-            .map(|(held, entry)| (entry.kind() as u8, entry.report(held.0, self.staged_after(*held))))
+            .host
+            .relationships()
+            .filter_map(|(id, kind, _)| Some((kind as u8, self.report(id)?)))
             .collect();
         relationships.sort_by(|(kind, one), (other_kind, other)| {
             (kind, &one.name, &one.id).cmp(&(other_kind, &other.name, &other.id))
@@ -64,6 +60,10 @@ impl Node {
             warning.push_str(separator);
             warning.push_str("no counter: an older state of this disk is recognised only by the neighbours");
         }
+        let set_aside = self.host.set_aside().iter().map(|(of, why)| {
+            let why = self.set_aside.get(of).unwrap_or(why);
+            (of.0.to_string(), why.clone())
+        });
         Ok(NodeStatus {
             name: self.identity.name.clone(),
             akm_id: self.identity.node.to_string(),
@@ -77,112 +77,52 @@ impl Node {
             ),
             element_description: report_of(description),
             element_warning: warning,
-            element_trouble: self.element_trouble.as_ref().map(|(why, _)| why.clone()),
-            unknown_frames: self.unknown_frames,
+            element_trouble: self.host.element_trouble().map(str::to_owned),
+            unknown_frames: self.host.unclaimed(),
             relationships: relationships.into_iter().map(|(_, report)| report).collect(),
-            damaged: self.damaged.iter().map(|(held, why)| (held.0.to_string(), why.clone())).collect(),
+            damaged: set_aside.collect(),
         })
     }
 
-    /// One page of the relationships as the module asks for them, and whether there are more. One that is set
-    /// aside is told as generation 0 without place.
-    pub(crate) fn page(&self, after: Option<RelationshipId>, most: usize) -> (Vec<RelationshipStatus>, bool) {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let most = most.min(PAGE_MAX);
-        let start = after.map_or(Unbounded, |after| Excluded((after, u32::MAX)));
-        let mut ids = BTreeSet::new();
-        // One more of each than the page holds shows whether there are more.
-        let in_use = self.relationships.range((start, Unbounded)).map(|((id, _), _)| *id);
-        let set_aside = self.damaged.range((start, Unbounded)).map(|((id, _), _)| *id);
-        for mut all in
-            [&mut in_use.into_iter() as &mut dyn Iterator<Item = RelationshipId>, &mut set_aside.into_iter()]
-        {
-            let mut of_each = BTreeSet::new();
-            for id in &mut all {
-                of_each.insert(id);
-                if of_each.len() > most {
-                    break;
-                }
-            }
-            ids.extend(of_each);
-        }
-        let more = ids.len() > most;
-        (ids.into_iter().take(most).map(|id| self.standing_of(id)).collect(), more)
-    }
-
-    /// How a relationship stands, as the module hears it.
-    fn standing_of(&self, id: RelationshipId) -> RelationshipStatus {
-        let all = (id, 0)..=(id, u32::MAX);
-        let is_damaged = self.damaged.range(all.clone()).next().is_some();
-        let in_force = self.in_force(id).filter(|held| !is_damaged || self.relationships[held].is_active());
-        let element_version =
-            self.relationships.range(all).map(|(_, entry)| entry.sds.element_version()).max().unwrap_or(0);
-        match in_force {
-            Some(held) => {
-                let entry = &self.relationships[&held];
-                RelationshipStatus {
-                    relationship: id,
-                    generation: entry.generation(),
-                    epoch: entry.session.epoch(),
-                    run: entry.session.run(),
-                    phase: entry.session.phase(),
-                    element_version,
-                    highest: self.highest(id),
-                    found_back: entry.found_back,
-                }
-            }
-            None => RelationshipStatus {
-                relationship: id,
-                generation: 0,
-                epoch: NO_EPOCH,
-                run: 0,
-                phase: Phase::WithoutPlace,
-                element_version,
-                highest: self.highest(id),
-                found_back: 0,
-            },
-        }
-    }
-
-    /// The highest generation that waits for its activation beside this one.
-    fn staged_after(&self, held: Held) -> Option<u32> {
-        let highest = self.generations(held.0).next_back().map(|(_, generation)| generation);
-        highest.filter(|highest| *highest > held.1)
-    }
-}
-
-impl Relationship {
-    pub(super) fn report(&self, id: RelationshipId, staged_generation: Option<u32>) -> RelationshipReport {
-        let sds = self.session.membership().sds();
-        let own = usize::from(self.session.membership().index());
+    /// How one relationship stands, in the generation in force.
+    fn report(&self, id: RelationshipId) -> Option<RelationshipReport> {
+        let lineage = self.host.lineage(id)?;
+        let (session, known) = lineage.in_force()?;
+        let sds = session.membership().sds();
+        let own = usize::from(session.membership().index());
+        let now = self.now().0;
         let members = sds.members().iter().enumerate().map(|(at, member)| MemberStatus {
             akm_id: member.to_string(),
-            name: self.member_labels.get(at).cloned().unwrap_or_default(),
-            endpoint: self.endpoints[at].map(|endpoint| endpoint.to_string()),
-            heard_seconds_ago: self.heard[at].map(|heard| heard.elapsed().as_secs()),
+            name: known.member_labels.get(at).cloned().unwrap_or_default(),
+            endpoint: known.endpoints[at].map(|endpoint| endpoint.to_string()),
+            heard_seconds_ago: known.heard[at].map(|heard| now.saturating_sub(heard.0).as_secs()),
             this: at == own,
         });
-        let rejected = Rejection::ALL
-            .into_iter()
-            .map(|reason| (reason.name().to_owned(), self.session.rejected(reason)))
-            .chain([(OLD_GENERATION.to_owned(), self.late)])
-            .filter(|(_, count)| *count > 0);
-        RelationshipReport {
+        let highest = lineage.sessions().next_back().map(|session| session.membership().sds().generation());
+        let rests = self.rests(id);
+        Some(RelationshipReport {
             id: id.to_string(),
-            name: self.label.clone(),
+            name: known.label.clone(),
             kind: format!("{:?}", sds.kind()).to_lowercase(),
             generation: sds.generation(),
-            staged_generation,
-            epoch: Some(self.session.epoch()).filter(|epoch| *epoch != NO_EPOCH),
-            run: self.session.run(),
-            phase: format!("{:?}", self.session.phase()),
-            found_back: self.found_back,
-            last_found_back: self.session.found_back().map(found_back_of),
-            trouble: self.rests.as_ref().or(self.not_recorded.as_ref()).cloned(),
-            sent: self.session.transmitted(),
-            accepted: self.session.delivered(),
-            rejected: rejected.collect(),
+            staged_generation: highest.filter(|highest| *highest > sds.generation()),
+            epoch: Some(session.epoch()).filter(|epoch| *epoch != NO_EPOCH),
+            run: session.run(),
+            phase: format!("{:?}", session.phase()),
+            found_back: known.found_back,
+            last_found_back: session.found_back().map(found_back_of),
+            trouble: rests.or_else(|| known.not_recorded.clone()),
+            sent: session.transmitted(),
+            accepted: session.delivered(),
+            rejected: self.host.dropped(id).into_iter().collect(),
             members: members.collect(),
-        }
+        })
+    }
+
+    /// Why the generation in force of a relationship has no good place, and what to do.
+    pub(super) fn rests(&self, id: RelationshipId) -> Option<String> {
+        let (session, known) = self.host.lineage(id)?.in_force()?;
+        let of = (id, session.membership().sds().generation());
+        known.rests.as_ref().map(|why| words::rests(&self.storage, &self.identity, of, why))
     }
 }

@@ -1,16 +1,74 @@
-//! What a node says: events in the log, and why a wish was refused.
+//! What a node says: events in the log, why something rests, and why a wish was refused.
 
-use akm_core::session::{Event, Phase, Rejection, SessionError};
+use akm_core::session::{self, Phase, Rejection, SessionError};
+use akm_host::{Aside, Event, GenerationId, Rest};
 use tracing::{debug, error, info, warn};
 
-use super::generations::Held;
 use crate::error::NodeError;
+use crate::storage::{Identity, Storage};
 
 /// Members that are named to somebody who named none of them.
 const NAMED_AT_MOST: usize = 20;
 
-/// Writes an event of a session into the log.
-pub(super) fn tell((id, generation): Held, label: &str, event: Event) {
+/// Writes what happened into the log.
+pub(super) fn tell(
+    storage: &Storage,
+    identity: &Identity,
+    about: Option<GenerationId>,
+    label: &str,
+    event: &Event,
+) {
+    let Some((id, generation)) = about else {
+        match event {
+            Event::ElementGone(why) => error!(
+                "{why}; nothing of a new epoch is sent or heard until it answers; it is tried again by itself"
+            ),
+            Event::ElementBack => info!("the element answers again"),
+            // All others concern a relationship.
+            _ => {}
+        }
+        return;
+    };
+    let is_own = id == identity.relationship;
+    match event {
+        Event::Session(event) => tell_of_session((id, generation), label, *event),
+        Event::OldGeneration => debug!(relationship = %id, label, reason = "old-generation", "frame dropped"),
+        Event::Installed => info!(relationship = %id, label, generation, "installed"),
+        Event::Ended => info!(relationship = %id, label, generation, "generation ended"),
+        Event::Erased => info!(relationship = %id, "erased"),
+        Event::Disowned => info!("erased by the module"),
+        Event::Rests(why) => {
+            let why = rests(storage, identity, (id, generation), why);
+            error!(relationship = %id, label, "rests: {why}");
+        }
+        Event::SetAside(why @ Aside::Missing) => {
+            let why = set_aside(why, is_own);
+            error!(relationship = %id, "the provisioning relationship is set aside: {why}");
+        }
+        Event::SetAside(why) => error!(relationship = %id, "set aside: {}", set_aside(why, is_own)),
+        Event::NotReceived(error) if is_own => warn!(%error, "cannot receive from the module"),
+        Event::NotReceived(error) => warn!(relationship = %id, %error, "cannot receive"),
+        Event::NotMovedOn(error) => warn!(relationship = %id, %error, "cannot move on"),
+        Event::NotAnswered(error) => warn!(%error, "cannot answer the module"),
+        Event::NotRecorded(why) => error!(
+            relationship = %id,
+            label,
+            "{why}; what rests on this record is not sent; it is tried again by itself"
+        ),
+        Event::RecordedAgain => info!(relationship = %id, label, "its records can be written again"),
+        Event::EndpointsNotKept(error) => {
+            warn!(relationship = %id, %error, "a member's endpoint is not remembered across a restart");
+        }
+        Event::NotTidied(error) => {
+            warn!(relationship = %id, %error, "an ended generation could not be erased; the next start does it");
+        }
+        // Of the element, told above.
+        Event::ElementGone(_) | Event::ElementBack => {}
+    }
+}
+
+fn tell_of_session((id, generation): GenerationId, label: &str, event: session::Event) {
+    use session::Event;
     match event {
         Event::Activated => info!(relationship = %id, label, generation, "active"),
         Event::EpochBegan { epoch, cause } => debug!(relationship = %id, label, epoch, ?cause, "epoch began"),
@@ -39,6 +97,50 @@ pub(super) fn tell((id, generation): Held, label: &str, event: Event) {
         Event::NeedsModule => {
             error!(relationship = %id, label, "no member that is reached has a place: needs its module");
         }
+    }
+}
+
+/// Why a generation is set aside, and what to do.
+pub(super) fn set_aside(why: &Aside, is_provisioning: bool) -> String {
+    let cure = cure(is_provisioning);
+    match why {
+        // Whoever read it has said what to do.
+        Aside::Unreadable(why) => why.clone(),
+        Aside::Missing => format!("{why}: {cure}"),
+        Aside::NotRecorded(_) | Aside::Unusable(_) => format!("{why}; {cure}"),
+    }
+}
+
+/// Why a generation has no good place, and what to do.
+pub(super) fn rests(storage: &Storage, identity: &Identity, of: GenerationId, why: &Rest) -> String {
+    let path = storage.place_path(identity.node, of.0, of.1);
+    let path = path.display();
+    let why = match why {
+        Rest::Missing => format!("{path} is missing"),
+        Rest::Damaged => format!("{path} is damaged"),
+        Rest::Unreadable(why) => why.clone(),
+        Rest::RolledBack => format!(
+            "{path} is not from the latest start: it, or the element, is from an older image of the disk"
+        ),
+    };
+    format!("{why}; {}", cure_of_place(of.0 == identity.relationship))
+}
+
+/// What is to be done about records that are of no use.
+pub(super) fn cure(is_provisioning: bool) -> &'static str {
+    if is_provisioning {
+        "the module cannot reach this node any more: provision the device again there (akm provision TARGET --again)"
+    } else {
+        "its module mends it with a new generation (akm asr renew)"
+    }
+}
+
+/// What is to be done about a place that is of no use.
+fn cure_of_place(is_provisioning: bool) -> &'static str {
+    if is_provisioning {
+        cure(true)
+    } else {
+        "the other members are asked for theirs; if that does not help, its module mends it (akm asr renew)"
     }
 }
 

@@ -6,10 +6,10 @@ use std::path::Path;
 use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write, write_sized};
 use akm_core::crypto::hash::sha256;
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::management::Install;
-use akm_core::sds::{HeaderKey, MEMBERS_MAX, SynchronizedDataSet, Tag, TreeRoot};
+use akm_core::sds::{MEMBERS_MAX, SynchronizedDataSet, Tag};
 use akm_core::secret::Secret;
 use akm_disk::durable;
+use akm_host::Installed;
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
@@ -66,134 +66,102 @@ impl Identity {
     }
 }
 
-/// One generation of a relationship, without its place.
-#[derive(Debug)]
-pub struct Installed {
-    /// The public part.
-    pub sds: SynchronizedDataSet,
-    /// The header key of run 0.
-    pub header_key: HeaderKey,
-    /// The tag of run 0.
-    pub tag: Tag,
-    /// What operators call the relationship.
-    pub label: String,
-    /// What operators call the members; empty if not known.
-    pub member_labels: Vec<String>,
-    /// Where the members are, as installed; an empty text: unknown.
-    pub endpoints: Vec<String>,
-    /// Whether the generation is active.
-    pub active: bool,
+/// What was installed of a generation as it is stored, its SHA-256 behind it. Whether the generation is active is not in it.
+pub fn emit_installed(installed: &Installed) -> Zeroizing<Vec<u8>> {
+    let public_part = installed.sds.emit();
+    let texts = std::iter::once(&installed.label).chain(&installed.member_labels).chain(&installed.endpoints);
+    // Never grown, not by the checksum either: a vector that moves leaves a copy of the header key behind.
+    let most = public_part.len() + texts.map(|text| text.len() + 3).sum::<usize>() + FIXED_LENGTH_MAX;
+    Zeroizing::new(checked(write_sized(most, |e| {
+        e.map(7)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&public_part)?;
+        e.u8(2)?.bytes(installed.header_key.expose())?.u8(3)?.bytes(&installed.tag.0)?;
+        e.u8(4)?.str(&installed.label)?.u8(5)?;
+        write_texts(e, &installed.member_labels)?;
+        e.u8(6)?;
+        write_texts(e, &installed.endpoints)
+    })))
 }
 
-impl Installed {
-    /// What is kept of an install request, and the tree root that goes into the first place.
-    pub fn of(install: Install, sds: SynchronizedDataSet, active: bool) -> (Self, TreeRoot) {
-        let Install { tree_root, header_key, tag, label, member_labels, endpoints, .. } = install;
-        (Self { sds, header_key, tag, label, member_labels, endpoints, active }, tree_root)
-    }
-
-    /// The record as it is stored, its SHA-256 behind it. Whether the generation is active is not in it.
-    pub fn emit(&self) -> Zeroizing<Vec<u8>> {
-        let public_part = self.sds.emit();
-        let texts = std::iter::once(&self.label).chain(&self.member_labels).chain(&self.endpoints);
-        // Never grown, not by the checksum either: a vector that moves leaves a copy of the header key behind.
-        let most = public_part.len() + texts.map(|text| text.len() + 3).sum::<usize>() + FIXED_LENGTH_MAX;
-        Zeroizing::new(checked(write_sized(most, |e| {
-            e.map(7)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&public_part)?;
-            e.u8(2)?.bytes(self.header_key.expose())?.u8(3)?.bytes(&self.tag.0)?;
-            e.u8(4)?.str(&self.label)?.u8(5)?;
-            write_texts(e, &self.member_labels)?;
-            e.u8(6)?;
-            write_texts(e, &self.endpoints)
-        })))
-    }
-
-    /// Reads what [`Installed::emit`] made, as one that is not active; `None` if it is damaged.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let (mut format, mut sds, mut header_key, mut tag) = (None, None, None, None);
-        let (mut label, mut member_labels, mut endpoints) = (None, None, None);
-        read_map(content(bytes)?, |key, d| {
-            match key {
-                0 => format = Some(d.u8()?),
-                1 => sds = SynchronizedDataSet::parse(d.bytes()?).ok(),
-                2 => header_key = Secret::copy_from(d.bytes()?),
-                3 => tag = Some(Tag(read_bytes(d)?)),
-                4 => label = Some(d.str()?.to_owned()),
-                5 => member_labels = Some(read_texts(d)?),
-                6 => endpoints = Some(read_texts(d)?),
-                _ => return Err(Malformed),
-            }
-            Ok(())
-        })
-        .ok()?;
-        (format == Some(FORMAT)).then_some(())?;
-        Some(Self {
-            sds: sds?,
-            header_key: header_key?,
-            tag: tag?,
-            label: label?,
-            member_labels: member_labels?,
-            endpoints: endpoints?,
-            active: false,
-        })
-    }
-
-    /// Reads all generations in a relationship's directory, lowest first. What an installation that was cut off left
-    /// of one does not count.
-    pub(super) fn load_all(dir: &Path, relationship: RelationshipId) -> Vec<(u32, Result<Self, NodeError>)> {
-        let reading = match std::fs::read_dir(dir) {
-            Ok(reading) => reading,
-            Err(error) => return vec![(0, Err(NodeError::file("cannot read", dir)(error)))],
-        };
-        let (mut whole, mut active) = (BTreeSet::new(), BTreeSet::new());
-        for entry in reading.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some((stem, extension)) = name.split_once('.') else { continue };
-            let Some(generation) = stem.strip_prefix('g').and_then(|number| number.parse::<u32>().ok())
-            else {
-                continue;
-            };
-            if COPIES.contains(&extension) {
-                whole.insert(generation);
-            } else if extension == "active" {
-                active.insert(generation);
-            }
+/// Reads what [`emit_installed`] made, as one that is not active; `None` if it is damaged.
+pub fn parse_installed(bytes: &[u8]) -> Option<Installed> {
+    let (mut format, mut sds, mut header_key, mut tag) = (None, None, None, None);
+    let (mut label, mut member_labels, mut endpoints) = (None, None, None);
+    read_map(content(bytes)?, |key, d| {
+        match key {
+            0 => format = Some(d.u8()?),
+            1 => sds = SynchronizedDataSet::parse(d.bytes()?).ok(),
+            2 => header_key = Secret::copy_from(d.bytes()?),
+            3 => tag = Some(Tag(read_bytes(d)?)),
+            4 => label = Some(d.str()?.to_owned()),
+            5 => member_labels = Some(read_texts(d)?),
+            6 => endpoints = Some(read_texts(d)?),
+            _ => return Err(Malformed),
         }
-        // One that was active and has lost both copies is damaged, not cut off.
-        let generations = if whole.is_empty() { BTreeSet::from([0]) } else { &whole | &active };
-        generations
-            .into_iter()
-            .map(|generation| (generation, Self::load(dir, relationship, generation)))
-            .collect()
-    }
-
-    /// Reads one generation in a relationship's directory, and puts a copy that is not whole right from the other.
-    fn load(dir: &Path, relationship: RelationshipId, generation: u32) -> Result<Self, NodeError> {
-        let damaged = |what| NodeError::Damaged { path: dir.to_owned(), what };
-        if generation == 0 {
-            return Err(damaged("both copies of what was installed are missing".to_owned()));
-        }
-        let paths = COPIES.map(|extension| dir.join(format!("g{generation}.{extension}")));
-        let [first, second] = paths.each_ref().map(|path| Copy::read(path, relationship, generation));
-        let mut installed = match (first, second) {
-            (Ok(first), second) => {
-                mend(&paths[1], second, &first.bytes);
-                first.installed
-            }
-            (first, Ok(second)) => {
-                mend(&paths[0], first, &second.bytes);
-                second.installed
-            }
-            (Err(first), Err(second)) => {
-                let [name, other] = COPIES.map(|extension| format!("g{generation}.{extension}"));
-                return Err(damaged(format!("{name} {first}, and {other} {second}")));
-            }
-        };
-        installed.active = dir.join(format!("g{generation}.active")).exists();
-        Ok(installed)
-    }
+        Ok(())
+    })
+    .ok()?;
+    (format == Some(FORMAT)).then_some(())?;
+    Some(Installed {
+        sds: sds?,
+        header_key: header_key?,
+        tag: tag?,
+        label: label?,
+        member_labels: member_labels?,
+        endpoints: endpoints?,
+        active: false,
+    })
 }
 
+/// Reads all generations in a relationship's directory, lowest first. What an installation that was cut off left
+/// of one does not count.
+pub(super) fn load_all(dir: &Path, relationship: RelationshipId) -> Vec<(u32, Result<Installed, NodeError>)> {
+    let reading = match std::fs::read_dir(dir) {
+        Ok(reading) => reading,
+        Err(error) => return vec![(0, Err(NodeError::file("cannot read", dir)(error)))],
+    };
+    let (mut whole, mut active) = (BTreeSet::new(), BTreeSet::new());
+    for entry in reading.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some((stem, extension)) = name.split_once('.') else { continue };
+        let Some(generation) = stem.strip_prefix('g').and_then(|number| number.parse::<u32>().ok()) else {
+            continue;
+        };
+        if COPIES.contains(&extension) {
+            whole.insert(generation);
+        } else if extension == "active" {
+            active.insert(generation);
+        }
+    }
+    // One that was active and has lost both copies is damaged, not cut off.
+    let generations = if whole.is_empty() { BTreeSet::from([0]) } else { &whole | &active };
+    generations.into_iter().map(|generation| (generation, load(dir, relationship, generation))).collect()
+}
+
+/// Reads one generation in a relationship's directory, and puts a copy that is not whole right from the other.
+fn load(dir: &Path, relationship: RelationshipId, generation: u32) -> Result<Installed, NodeError> {
+    let damaged = |what| NodeError::Damaged { path: dir.to_owned(), what };
+    if generation == 0 {
+        return Err(damaged("both copies of what was installed are missing".to_owned()));
+    }
+    let paths = COPIES.map(|extension| dir.join(format!("g{generation}.{extension}")));
+    let [first, second] = paths.each_ref().map(|path| Copy::read(path, relationship, generation));
+    let mut installed = match (first, second) {
+        (Ok(first), second) => {
+            mend(&paths[1], second, &first.bytes);
+            first.installed
+        }
+        (first, Ok(second)) => {
+            mend(&paths[0], first, &second.bytes);
+            second.installed
+        }
+        (Err(first), Err(second)) => {
+            let [name, other] = COPIES.map(|extension| format!("g{generation}.{extension}"));
+            return Err(damaged(format!("{name} {first}, and {other} {second}")));
+        }
+    };
+    installed.active = dir.join(format!("g{generation}.active")).exists();
+    Ok(installed)
+}
 /// The extensions of the two copies of what is installed.
 const COPIES: [&str; 2] = ["installed", "copy"];
 
@@ -211,7 +179,7 @@ impl Copy {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err("is missing".to_owned()),
             Err(error) => return Err(format!("cannot be read ({error})")),
         };
-        let installed = Installed::parse(&bytes).ok_or_else(|| "is damaged".to_owned())?;
+        let installed = parse_installed(&bytes).ok_or_else(|| "is damaged".to_owned())?;
         if installed.sds.relationship() != relationship || installed.sds.generation() != generation {
             return Err(format!("is that of relationship {}", installed.sds.relationship()));
         }

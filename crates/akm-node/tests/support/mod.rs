@@ -9,5 +9,5 @@ mod network;
 pub(crate) use device::{Device, private_modes};
 pub(crate) use module::{Link, Module, Relationship, challenge, random_id, random_relationship};
 pub(crate) use network::{
-    Recorded, Station, address, exchange, two_stations, two_stations_that_rotate_after,
+    Prompt, Recorded, Station, address, exchange, two_stations, two_stations_that_rotate_after,
 };

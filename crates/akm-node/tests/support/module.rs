@@ -22,7 +22,7 @@ use akm_core::session::{
 use akm_core::tree::Place;
 use akm_node::node::Node;
 
-use super::network::Recorded;
+use super::network::{Prompt, Recorded};
 
 pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

@@ -7,7 +7,7 @@ use akm_client::RelationshipReport;
 use akm_core::id::AkmId;
 use akm_core::management::Outcome;
 use akm_node::error::NodeError;
-use akm_node::node::{Message, Network, Node, SeenFrame};
+use akm_node::node::{Message, Network, Node, Refused, SeenFrame, Stream, Wish};
 
 use super::device::Device;
 use super::module::{Link, Module, Relationship};
@@ -19,11 +19,25 @@ pub(crate) struct Recorded {
     /// Label of the relationship, sender, bytes.
     pub(crate) messages: Vec<(String, AkmId, Vec<u8>)>,
     pub(crate) verdicts: Vec<&'static str>,
+    /// Frames that went out over streams.
+    pub(crate) replies: Vec<Vec<u8>>,
+    /// What became of wishes.
+    pub(crate) done: Vec<(Wish, Result<(), Refused>)>,
 }
 
 impl Network for Recorded {
     fn datagram(&mut self, to: SocketAddr, frame: &[u8]) {
         self.datagrams.push((to, frame.to_vec()));
+    }
+
+    fn reply(&mut self, _: Stream, frame: &[u8]) {
+        self.replies.push(frame.to_vec());
+    }
+
+    fn handled(&mut self, _: Stream) {}
+
+    fn done(&mut self, wish: Wish, result: Result<(), Refused>) {
+        self.done.push((wish, result));
     }
 
     fn deliver(&mut self, message: Message<'_>) {
@@ -32,6 +46,71 @@ impl Network for Recorded {
 
     fn seen(&mut self, frame: SeenFrame<'_>) {
         self.verdicts.push(frame.verdict);
+    }
+}
+
+/// A node whose element is waited for after each input.
+pub(crate) trait Prompt {
+    fn handle_datagram(&mut self, frame: &[u8], source: SocketAddr, network: &mut Recorded);
+
+    /// Returns what comes back over the stream.
+    fn handle_stream_frame(&mut self, frame: &[u8], network: &mut Recorded) -> Vec<Vec<u8>>;
+
+    fn send(
+        &mut self,
+        asr: &str,
+        to: Option<&str>,
+        text: &[u8],
+        network: &mut Recorded,
+    ) -> Result<(), NodeError>;
+
+    fn advance(&mut self, asr: &str, network: &mut Recorded) -> Result<(), NodeError>;
+
+    fn fire(&mut self, network: &mut Recorded);
+
+    /// What became of a wish.
+    fn came_of(&mut self, wish: Wish, asr: &str, network: &mut Recorded) -> Result<(), NodeError>;
+}
+
+impl Prompt for Node {
+    fn handle_datagram(&mut self, frame: &[u8], source: SocketAddr, network: &mut Recorded) {
+        self.take_datagram(frame, source, network);
+        self.wait_for_element(network);
+    }
+
+    fn handle_stream_frame(&mut self, frame: &[u8], network: &mut Recorded) -> Vec<Vec<u8>> {
+        self.take_stream_frame(Stream(1), frame, network);
+        self.wait_for_element(network);
+        std::mem::take(&mut network.replies)
+    }
+
+    fn send(
+        &mut self,
+        asr: &str,
+        to: Option<&str>,
+        text: &[u8],
+        network: &mut Recorded,
+    ) -> Result<(), NodeError> {
+        let wish = self.wish();
+        self.wish_to_send(wish, asr, to, text, network)?;
+        self.came_of(wish, asr, network)
+    }
+
+    fn advance(&mut self, asr: &str, network: &mut Recorded) -> Result<(), NodeError> {
+        let wish = self.wish();
+        self.wish_to_advance(wish, asr, network)?;
+        self.came_of(wish, asr, network)
+    }
+
+    fn fire(&mut self, network: &mut Recorded) {
+        self.act(network);
+        self.wait_for_element(network);
+    }
+
+    fn came_of(&mut self, wish: Wish, asr: &str, network: &mut Recorded) -> Result<(), NodeError> {
+        self.wait_for_element(network);
+        let at = network.done.iter().position(|(done, _)| *done == wish).expect("it is answered");
+        network.done.remove(at).1.map_err(|refused| self.wish_failed(asr, refused))
     }
 }
 

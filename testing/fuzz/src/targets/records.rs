@@ -8,7 +8,9 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_core::policy::Policy;
 use akm_core::sds::{Kind, SynchronizedDataSet};
 use akm_element::software::fuzzing::{Read, open_file, reread_content, reread_file, seal_file};
-use akm_node::storage::{Identity, Installed, emit_endpoints, parse_endpoints};
+use akm_node::storage::{
+    Identity, Installed, emit_endpoints, emit_installed, parse_endpoints, parse_installed,
+};
 
 use super::messages::install;
 use super::wire::some_sds;
@@ -65,13 +67,15 @@ pub fn identity_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn installed(content: &[u8]) -> bool {
-    reread(content, Installed::parse, |installed| installed.emit().to_vec()).is_some_and(|installed| {
-        assert!(!installed.active);
-        let sds = installed.sds.emit();
-        assert!(SynchronizedDataSet::parse(&sds).is_ok());
-        assert!(content.windows(sds.len()).any(|part| part == sds));
-        true
-    })
+    reread(content, parse_installed, |installed| emit_installed(installed).to_vec()).is_some_and(
+        |installed| {
+            assert!(!installed.active);
+            let sds = installed.sds.emit();
+            assert!(SynchronizedDataSet::parse(&sds).is_ok());
+            assert!(content.windows(sds.len()).any(|part| part == sds));
+            true
+        },
+    )
 }
 
 pub fn installed_seeds() -> Vec<Vec<u8>> {
@@ -79,7 +83,9 @@ pub fn installed_seeds() -> Vec<Vec<u8>> {
         some_sds(Kind::Communication, 2, Policy::default().emit()),
         some_sds(Kind::Provisioning, 2, Policy::provisioning().emit()),
     ];
-    sds.into_iter().map(|sds| without_sum(Installed::of(install(), sds, true).0.emit().to_vec())).collect()
+    sds.into_iter()
+        .map(|sds| without_sum(emit_installed(&Installed::of(install(), sds, true).0).to_vec()))
+        .collect()
 }
 
 pub fn endpoints(content: &[u8]) -> bool {
