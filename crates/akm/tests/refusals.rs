@@ -779,5 +779,5 @@ fn a_local_target_is_given_a_port_of_those_that_the_environment_names() {
     assert_eq!(plant.node("a")["listen"], format!("127.0.0.1:{port}"));
     // It is that of the first node, also while nobody listens there.
     plant.akmd("a", &["stop"]).expect(0);
-    says_what_and_what_to_do(&provision(&targets[1], &one).expect(1), &["no free port"]);
+    says_what_and_what_to_do(&provision(&targets[1], &one).expect(1), &["cannot find a free port"]);
 }
