@@ -60,6 +60,15 @@ impl Budget {
         }
     }
 
+    /// Whatever is up to this is passed: gives back the calls that were put off for it.
+    pub(super) fn pass(&mut self, what: u32) {
+        while let Some(at) = self.unanswered.iter().position(|(other, _)| *other <= what) {
+            if let Some((_, made)) = self.unanswered.remove(at) {
+                self.give_back(made);
+            }
+        }
+    }
+
     /// Calls that count, those of which the second is over included until the next is made.
     pub(super) fn spent(&self) -> usize {
         self.calls.len()
@@ -110,6 +119,19 @@ mod tests {
         assert_eq!(budget.take_for(8, after(2)), None);
         assert_eq!(budget.take_for(7, after(2)), Some(after(0)));
         assert_eq!(budget.take_for(7, after(2)), None);
+    }
+
+    #[test]
+    fn a_call_that_was_put_off_for_what_is_passed_can_be_made_again() {
+        let mut budget = Budget::default();
+        for what in [7, 9] {
+            let made = budget.take_for(what, after(0)).unwrap();
+            budget.settle::<()>(what, made, &Err(ElementError::Unanswered));
+        }
+        budget.pass(8);
+        assert_eq!(budget.spent(), 1);
+        assert_eq!((0..20).filter(|what| budget.take_for(100 + what, after(0)).is_some()).count(), 9);
+        assert_eq!(budget.take_for(9, after(0)), Some(after(0)));
     }
 
     #[test]

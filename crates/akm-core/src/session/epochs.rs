@@ -126,6 +126,7 @@ impl Epochs {
     /// Goes over to an epoch. The one before stays open for receiving for the overlap.
     pub(super) fn enter(&mut self, epoch: OpenEpoch, overlap: Duration, now: Instant) {
         self.unproven.retain(|unproven| unproven.number > epoch.number);
+        self.budget.pass(epoch.number);
         if let Some(left) = self.current.replace(Current { epoch, sending: None }) {
             if self.closed.len() == CLOSED_MAX
                 && let Some(oldest) = self.closed.pop_front()

@@ -74,6 +74,24 @@ fn an_erased_relationship_is_gone_from_disk_and_element_and_wishes_that_wait_are
 }
 
 #[test]
+fn what_waited_for_a_write_is_refused_when_the_erasure_was_written_first() {
+    let (_, [mut a, _]) = pair();
+    a.manage(Operation::Status, &StatusRequest { after: None, most: 1 }.emit());
+    a.holds_writes = true;
+    a.now = a.now + core::time::Duration::from_secs(2);
+    a.input(crate::Input::Advance { wish: Wish(9), relationship: relationship(ASR) });
+    a.request(1, 1, Operation::Erase, &EraseRequest { relationship: relationship(ASR) }.emit());
+    assert_eq!(a.writes.len(), 2);
+    let place = a.writes.pop_front();
+    a.holds_writes = false;
+    a.pump();
+    assert!(a.take_came().contains(&Came::Done(Wish(9), Err(Refused::NotHeld))));
+    a.writes.extend(place);
+    a.pump();
+    assert_eq!(a.take_came(), []);
+}
+
+#[test]
 fn a_node_that_its_module_erases_still_answers_and_is_nobodys() {
     let (_, [mut a, _]) = pair();
     let response = a.manage(Operation::Erase, &EraseRequest { relationship: relationship(0x80) }.emit());
