@@ -108,7 +108,7 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
             }
             Some(command) = waiting.recv() => match command {
                 Command::StreamFrame { stream, frame, answer } => {
-                    hub.streams.entry(stream).or_default().push_back((Vec::new(), answer));
+                    hub.streams.entry(stream).or_default().push_back(UnderWay { frames: Vec::new(), answer });
                     node.take_stream_frame(stream, &frame, &mut hub);
                 }
                 Command::StreamClosed(stream) => {
@@ -178,13 +178,21 @@ struct Hub {
     /// Frames that go before the driver waits again.
     outgoing: Batch,
     subscribers: Vec<Subscriber>,
-    /// Frames of streams that are under way, the oldest first: what comes back so far, and where it goes.
-    streams: HashMap<Stream, VecDeque<(Vec<Vec<u8>>, oneshot::Sender<Vec<Vec<u8>>>)>>,
+    /// Frames of streams that are under way, the oldest first.
+    streams: HashMap<Stream, VecDeque<UnderWay>>,
     /// Wishes that are under way: of which relationship, and where the answer goes.
     wishes: HashMap<Wish, (String, mpsc::Sender<String>)>,
     /// What became of some.
     done: Vec<(Wish, Result<(), Refused>)>,
     unsent: u64,
+}
+
+/// A frame of a stream that the node has not done with.
+struct UnderWay {
+    /// What comes back, so far.
+    frames: Vec<Vec<u8>>,
+    /// Where it goes.
+    answer: oneshot::Sender<Vec<Vec<u8>>>,
 }
 
 struct Subscriber {
@@ -324,13 +332,14 @@ impl Network for Hub {
     }
 
     fn reply(&mut self, stream: Stream, frame: &[u8]) {
-        if let Some((frames, _)) = self.streams.get_mut(&stream).and_then(VecDeque::front_mut) {
-            frames.push(frame.to_vec());
+        if let Some(under_way) = self.streams.get_mut(&stream).and_then(VecDeque::front_mut) {
+            under_way.frames.push(frame.to_vec());
         }
     }
 
     fn handled(&mut self, stream: Stream) {
-        if let Some((frames, answer)) = self.streams.get_mut(&stream).and_then(VecDeque::pop_front) {
+        if let Some(UnderWay { frames, answer }) = self.streams.get_mut(&stream).and_then(VecDeque::pop_front)
+        {
             // The connection may be gone: then nobody waits for the answer.
             let _ = answer.send(frames);
         }
