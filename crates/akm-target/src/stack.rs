@@ -359,12 +359,12 @@ mod tests {
             assert_eq!(Architecture::parse(&bytes), None, "{what}");
         }
         let place = tempfile::tempdir().unwrap();
-        let error = Stack::load(place.path()).unwrap_err().to_string();
-        assert!(error.contains("--stack must be an akmd program"), "{error}");
+        let error = Stack::load(place.path()).unwrap_err();
+        assert!(matches!(error, StackError::Unreadable { .. }), "{error}");
         let text = place.path().join("text");
         std::fs::write(&text, "hello").unwrap();
-        let error = Stack::load(&text).unwrap_err().to_string();
-        assert!(error.contains("is not a program") && error.contains("--stack must be"), "{error}");
+        let error = Stack::load(&text).unwrap_err();
+        assert!(matches!(error, StackError::NotAProgram { .. }), "{error}");
     }
 
     #[test]
