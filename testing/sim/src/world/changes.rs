@@ -255,6 +255,17 @@ impl World {
         Ok(None)
     }
 
+    /// Whether a node has the addresses of all others in the generation that it holds last.
+    pub(crate) fn knows_addresses(&self, node: usize, relationship: usize) -> bool {
+        let entry = self.nodes[node].lineage(relationship).and_then(|lineage| lineage.entries().next_back());
+        entry.is_some_and(|(session, known)| {
+            let members = session.membership().sds().members().iter().map(|id| node_of_id(*id));
+            let own = usize::from(session.membership().index());
+            let mut others = members.enumerate().filter(|(at, _)| *at != own);
+            others.all(|(at, member)| known.endpoints[at] == Some(self.address_of(member)))
+        })
+    }
+
     fn address_of(&self, identity: usize) -> Endpoint {
         self.nodes[identity].address
     }

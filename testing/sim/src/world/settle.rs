@@ -39,7 +39,7 @@ impl World {
         let began = self.now;
         self.watch.listen(began);
         let wanted = self.wanted(alone);
-        let mut speakers = self.speakers(&wanted, &paces);
+        let mut speakers = self.speakers(&wanted, &paces, alone);
         let mut bounds: Vec<(usize, Duration)> =
             (0..paces.len()).map(|at| (at, self.bound(at, paces[at], alone))).collect();
         bounds.sort_by_key(|(_, bound)| *bound);
@@ -264,7 +264,12 @@ impl World {
                 if self.nodes.iter().filter(|node| node.identity == identity).count() > 1 {
                     continue;
                 }
-                let others = live.iter().filter(|to| **to != from);
+                // With one that is there twice the module may not get through to say where the others are.
+                let is_told = |to: &usize| {
+                    let twice = self.nodes.iter().filter(|node| node.identity == self.nodes[*to].identity);
+                    twice.count() == 1 || self.knows_addresses(*to, relationship)
+                };
+                let others = live.iter().filter(|to| **to != from && is_told(to));
                 wanted.extend(others.map(|to| Wanted { relationship, from, to: *to }));
             }
         }
@@ -283,16 +288,19 @@ impl World {
         epochs.any(|epoch| epoch == LAST_EPOCH)
     }
 
-    fn speakers(&mut self, wanted: &[Wanted], paces: &[Pace]) -> Vec<Speaker> {
+    fn speakers(&mut self, wanted: &[Wanted], paces: &[Pace], alone: Option<usize>) -> Vec<Speaker> {
         let mut speakers: Vec<Speaker> = Vec::new();
-        for Wanted { relationship, from, .. } in wanted {
-            if speakers.iter().any(|speaker| (speaker.node, speaker.relationship) == (*from, *relationship)) {
+        // Whoever is there twice speaks too, though nobody has to hear it: it may be ahead.
+        let all = |wanted: &Wanted| [Some(wanted.from), Some(wanted.to).filter(|_| alone.is_none())];
+        let all = wanted.iter().flat_map(|wanted| all(wanted).map(|node| (wanted.relationship, node)));
+        for (relationship, from) in all.filter_map(|(relationship, node)| Some((relationship, node?))) {
+            if speakers.iter().any(|speaker| (speaker.node, speaker.relationship) == (from, relationship)) {
                 continue;
             }
-            let every = paces[*relationship].every;
+            let every = paces[relationship].every;
             let first = Duration::from_micros(self.settling.between(0, every.as_micros() as u64));
             let next = self.now + first;
-            speakers.push(Speaker { node: *from, relationship: *relationship, next, every });
+            speakers.push(Speaker { node: from, relationship, next, every });
         }
         speakers
     }
