@@ -18,7 +18,7 @@ pub const LINE_MAX: usize = 1 << 20;
 /// What an application asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
+pub enum LocalRequest {
     /// How the node and its relationships stand.
     Status,
     /// Seal `data` and send it to every other member of an ASR, or to one.
@@ -50,7 +50,7 @@ pub enum Request {
     Stop,
 }
 
-impl Request {
+impl LocalRequest {
     /// One line, its end included.
     pub fn line(&self) -> String {
         line_of(self)

@@ -26,7 +26,7 @@ mod listening;
 mod stack;
 mod status;
 
-pub use api::{LINE_MAX, Reply, Request, SOCKET, decode, encode};
+pub use api::{LINE_MAX, LocalRequest, Reply, SOCKET, decode, encode};
 pub use error::StackError;
 pub use listening::{Arrival, Listening, Message};
 pub use stack::Stack;

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::api::{Reply, Request, SOCKET, encode};
+use crate::api::{LocalRequest, Reply, SOCKET, encode};
 use crate::error::StackError;
 use crate::listening::Listening;
 use crate::status::NodeStatus;
@@ -41,41 +41,41 @@ impl Stack {
     /// Seals a message for every other member of an ASR, which is named by its name or its ID, and hands it to the
     /// network. Whether it arrives is for the programs to find out.
     pub fn send(&mut self, asr: &str, message: &[u8]) -> Result<(), StackError> {
-        self.order(&Request::Send { asr: asr.to_owned(), to: None, data: encode(message) })
+        self.order(&LocalRequest::Send { asr: asr.to_owned(), to: None, data: encode(message) })
     }
 
     /// The same for one other member alone, named by its name or its AKM ID. The others do not get it, but could read it.
     pub fn send_to(&mut self, asr: &str, member: &str, message: &[u8]) -> Result<(), StackError> {
         let (asr, to) = (asr.to_owned(), Some(member.to_owned()));
-        self.order(&Request::Send { asr, to, data: encode(message) })
+        self.order(&LocalRequest::Send { asr, to, data: encode(message) })
     }
 
     /// Hands over every message of an ASR that arrives from here on. The connection serves nothing else then.
     pub fn listen(mut self, asr: &str) -> Result<Listening, StackError> {
-        self.order(&Request::Listen { asr: asr.to_owned() })?;
+        self.order(&LocalRequest::Listen { asr: asr.to_owned() })?;
         Ok(Listening::new(self))
     }
 
     /// Begins the next epoch of an ASR as soon as its policy allows.
     pub fn rotate(&mut self, asr: &str) -> Result<(), StackError> {
-        self.order(&Request::Rotate { asr: asr.to_owned() })
+        self.order(&LocalRequest::Rotate { asr: asr.to_owned() })
     }
 
     /// Stops the stack. It has let go of its state when this returns.
     pub fn stop(&mut self) -> Result<(), StackError> {
-        self.order(&Request::Stop)
+        self.order(&LocalRequest::Stop)
     }
 
     /// How the node and its relationships stand.
     pub fn status(&mut self) -> Result<NodeStatus, StackError> {
-        match self.ask(&Request::Status)? {
+        match self.ask(&LocalRequest::Status)? {
             Reply::Status(status) => Ok(*status),
             other => Err(not_asked(&other)),
         }
     }
 
     /// Sends a request and returns its reply; a refusal is an error.
-    pub fn ask(&mut self, request: &Request) -> Result<Reply, StackError> {
+    pub fn ask(&mut self, request: &LocalRequest) -> Result<Reply, StackError> {
         let written = self.reader.get_mut().write_all(request.line().as_bytes());
         written.map_err(|error| self.lost(error))?;
         self.next_reply()
@@ -98,7 +98,7 @@ impl Stack {
         }
     }
 
-    fn order(&mut self, request: &Request) -> Result<(), StackError> {
+    fn order(&mut self, request: &LocalRequest) -> Result<(), StackError> {
         match self.ask(request)? {
             Reply::Done => Ok(()),
             other => Err(not_asked(&other)),

@@ -131,7 +131,7 @@ pub enum Next<'l, T = ()> {
 }
 
 #[derive(Debug)]
-struct Held<T> {
+struct HeldGeneration<T> {
     session: Session,
     /// When it is erased, as a later one is active.
     ends: Option<Instant>,
@@ -148,7 +148,7 @@ struct Gone {
 /// All generations of a relationship that a member holds, each with what the host keeps of it.
 #[derive(Debug)]
 pub struct Lineage<T = ()> {
-    held: BTreeMap<u32, Held<T>>,
+    held: BTreeMap<u32, HeldGeneration<T>>,
     /// The generation that took the last input.
     serving: Option<u32>,
     erasures: VecDeque<Erasure>,
@@ -185,7 +185,7 @@ impl<T> Lineage<T> {
     pub fn resume(sessions: Vec<(Session, T)>) -> Self {
         let mut lineage = Self::default();
         for (session, data) in sessions {
-            lineage.held.insert(generation_of(&session), Held { session, ends: None, data });
+            lineage.held.insert(generation_of(&session), HeldGeneration { session, ends: None, data });
         }
         if let Some(active) = lineage.active_generation() {
             let above = lineage.held.split_off(&active);
@@ -207,7 +207,7 @@ impl<T> Lineage<T> {
         let sds = session.membership().sds();
         let (arrival, generation) = (self.examine(sds)?, sds.generation());
         if arrival == Arrival::Above {
-            self.held.insert(generation, Held { session, ends: None, data });
+            self.held.insert(generation, HeldGeneration { session, ends: None, data });
         }
         Ok(arrival)
     }
@@ -291,7 +291,8 @@ impl<T> Lineage<T> {
             if self.held[&generation].ends.is_some() && self.held[&generation].session.is_about_to_deliver() {
                 self.tell_who_is_behind();
             }
-            let Held { session, data, .. } = self.held.get_mut(&generation).expect("it has an output");
+            let HeldGeneration { session, data, .. } =
+                self.held.get_mut(&generation).expect("it has an output");
             return Next::Session(generation, session.poll(), data);
         }
         if let Some(session) = self.serving_mut() {
@@ -341,7 +342,7 @@ impl<T> Lineage<T> {
     /// When to hand in [`Input::Timeout`].
     pub fn timeout(&self) -> Option<Instant> {
         // One that closes does not act.
-        let due = |held: &Held<T>| match held.ends {
+        let due = |held: &HeldGeneration<T>| match held.ends {
             Some(ends) => Some(held.session.expiry().map_or(ends, |expiry| expiry.min(ends))),
             None => held.session.timeout(),
         };

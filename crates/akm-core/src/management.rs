@@ -8,7 +8,7 @@ mod identify;
 mod messages;
 mod report;
 
-pub use identify::{IdentifyAnswer, IdentifyRequest, Identity, read_description, write_description};
+pub use identify::{IdentifyAnswer, IdentifyRequest, NodeIdentity, read_description, write_description};
 pub use messages::*;
 pub use report::{ReportAnswer, ReportRequest};
 

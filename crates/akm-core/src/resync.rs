@@ -96,7 +96,7 @@ impl<'a> Outside<'a> {
 
 /// What a request says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct ResyncRequest {
     /// The index of the member that is asked.
     pub asked: u16,
     /// Whether the requester has a place, at `run` and `epoch`.
@@ -109,7 +109,7 @@ pub struct Request {
     pub challenge: Option<[u8; NONCE]>,
 }
 
-impl Request {
+impl ResyncRequest {
     /// Seals this request under its key. `salt` is random.
     pub fn seal(
         &self,
@@ -161,10 +161,10 @@ impl RequestFrame<'_> {
     }
 
     /// Opens the request.
-    pub fn open(&self, key: &dyn AeadKey) -> Result<Request, InvalidResync> {
+    pub fn open(&self, key: &dyn AeadKey) -> Result<ResyncRequest, InvalidResync> {
         let plain = open_behind(key, self.0, REQUEST_HEAD)?;
         debug_assert_eq!(plain.len(), REQUEST_PLAIN);
-        Request::parse(plain.expose()).ok_or(InvalidResync::Meaningless)
+        ResyncRequest::parse(plain.expose()).ok_or(InvalidResync::Meaningless)
     }
 }
 
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn whatever_is_not_zero_behind_a_request_is_refused() {
-        let request = Request { asked: 3, has_place: false, run: 0, epoch: NO_EPOCH, challenge: None };
+        let request = ResyncRequest { asked: 3, has_place: false, run: 0, epoch: NO_EPOCH, challenge: None };
         let key = provider().aead(Suite::Aes256Gcm, &[7; 32]);
         let header_key = Secret::take(&mut [1; 16]);
         let frame = request.seal(&*key, &header_key, (Tag([2; 4]), 5, 9), &[4; NONCE]);

@@ -6,7 +6,7 @@ use akm_core::crypto::{CryptoProvider, Suite};
 use akm_core::frame::{Class, FrameKind, HEADER_LENGTH, Header, header_signature};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::{self, EpochSecret, PlaceSeal};
-use akm_core::resync::{InvalidResync, Outside, Request, Response};
+use akm_core::resync::{InvalidResync, Outside, Response, ResyncRequest};
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
 use akm_core::secret::Secret;
 use akm_core::session::{Input, Membership, Options, Output, Rejection, Session, Standing, Surroundings};
@@ -467,16 +467,16 @@ fn authentic_resync_requests_that_mean_nothing_are_refused() {
     let mut resync = Resync::new();
     let key = resync.request_key("request_no_place");
     let key = akm_core::crypto::provider().aead(resync.sds.suite(), key.expose());
-    let good = Request { asked: 1, has_place: false, run: 0, epoch: u32::MAX, challenge: None };
+    let good = ResyncRequest { asked: 1, has_place: false, run: 0, epoch: u32::MAX, challenge: None };
     let (_, head) = resync.header("request_no_place");
     let (nonce, _) = resync.nonces();
     for (meaning, request) in [
         (true, good),
-        (true, Request { run: 7, ..good }),
-        (true, Request { challenge: Some([1; 16]), ..good }),
-        (true, Request { has_place: true, epoch: 9, ..good }),
-        (false, Request { epoch: 9, ..good }),
-        (false, Request { has_place: true, epoch: 9, challenge: Some([1; 16]), ..good }),
+        (true, ResyncRequest { run: 7, ..good }),
+        (true, ResyncRequest { challenge: Some([1; 16]), ..good }),
+        (true, ResyncRequest { has_place: true, epoch: 9, ..good }),
+        (false, ResyncRequest { epoch: 9, ..good }),
+        (false, ResyncRequest { has_place: true, epoch: 9, challenge: Some([1; 16]), ..good }),
     ] {
         let frame = request.seal(&*key, &resync.header_key, head, &nonce);
         let header = Header::parse(&frame).unwrap();

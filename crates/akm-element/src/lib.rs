@@ -40,7 +40,7 @@ mod wrap;
 
 pub use akm_core::element::ProvisionableElement;
 #[cfg(feature = "software")]
-pub use list::{Identity, Listed, list};
+pub use list::{ElementIdentity, Listed, list};
 #[cfg(feature = "software")]
 pub use random::{SystemRandom, random};
 #[cfg(feature = "software")]

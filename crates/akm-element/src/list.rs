@@ -8,14 +8,14 @@ pub struct Listed {
     /// How to name it. Where a PIN is needed, the part that says where that is has to be added.
     pub spec: String,
     /// What can be told of it without a PIN; none if it does not answer.
-    pub identity: Option<Identity>,
+    pub identity: Option<ElementIdentity>,
     /// Why it cannot be used as it is, if so.
     pub obstacle: Option<String>,
 }
 
 /// Who an element is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct ElementIdentity {
     /// Who made it.
     pub manufacturer: String,
     /// Serial number, unique for this manufacturer.
@@ -24,7 +24,7 @@ pub struct Identity {
     pub protection: Protection,
 }
 
-impl From<&Description> for Identity {
+impl From<&Description> for ElementIdentity {
     fn from(description: &Description) -> Self {
         Self {
             manufacturer: description.manufacturer.clone(),
@@ -69,6 +69,6 @@ fn described(text: String) -> Listed {
     Listed {
         spec: text,
         obstacle: described.as_ref().err().cloned(),
-        identity: described.as_ref().ok().map(Identity::from),
+        identity: described.as_ref().ok().map(ElementIdentity::from),
     }
 }

@@ -44,7 +44,7 @@ use command::Duplicate;
 use counter::{intend_counter, make_counter, remove_counter, with_counter};
 use failure::Failure;
 use session::{Handle, Tpm, no_randomness};
-use state::{Held, InvalidState, State};
+use state::{HeldRoot, InvalidState, State};
 use template::{EccKey, EccRole, PcrBinding, RootRole};
 use transport::Connect;
 use wrapping::{Material, Wrapped, new_authorisation};
@@ -313,7 +313,7 @@ fn binding(tpm: &mut Tpm, state: &State) -> Result<Option<PcrBinding>, Failure> 
 }
 
 /// HMAC-SHA-256 under a root, which is loaded for this and flushed.
-fn compute(tpm: &mut Tpm, state: &State, held: &Held, message: &[u8]) -> Result<Secret<32>, Failure> {
+fn compute(tpm: &mut Tpm, state: &State, held: &HeldRoot, message: &[u8]) -> Result<Secret<32>, Failure> {
     let mut session = tpm.start_policy(STORAGE_HANDLE, &state.storage)?;
     let key = tpm.load(storage_handle(&state.storage), &mut session, &held.private, &held.public)?;
     tpm.policy_of_root(&session, state.pcrs)?;
@@ -323,7 +323,7 @@ fn compute(tpm: &mut Tpm, state: &State, held: &Held, message: &[u8]) -> Result<
 }
 
 /// Gets a wrapped root into the TPM, and out again as it is kept on the disk.
-fn import(tpm: &mut Tpm, state: &State, wrapped: Wrapped) -> Result<Held, Failure> {
+fn import(tpm: &mut Tpm, state: &State, wrapped: Wrapped) -> Result<HeldRoot, Failure> {
     let storage = storage_handle(&state.storage);
     let mut session = tpm.start_policy(STORAGE_HANDLE, &state.storage)?;
     let (number, endorsement) = tpm.create_primary(EccRole::Endorsement)?;
@@ -347,7 +347,7 @@ fn import(tpm: &mut Tpm, state: &State, wrapped: Wrapped) -> Result<Held, Failur
     let private = tpm.import(storage, &mut session, &inner_key, &object).map_err(of_wrapped)?;
     tpm.flush(session.handle)?;
     let authorisation = Secret::copy_from(&wrapped.authorisation[..]).expect("32 bytes are 32 bytes");
-    Ok(Held { public: wrapped.public, private, authorisation })
+    Ok(HeldRoot { public: wrapped.public, private, authorisation })
 }
 
 /// What the TPM says of a wrapped root that it does not take.
@@ -468,7 +468,7 @@ impl ProvisionableElement for TpmElement {
             Ok((private, public))
         })?;
         self.change(|state| {
-            state.roots.insert(Root::Device, Held { public, private, authorisation });
+            state.roots.insert(Root::Device, HeldRoot { public, private, authorisation });
         })
     }
 

@@ -36,7 +36,7 @@ impl Installed {
 
 /// A generation that can be read, with all that stands beside it.
 #[derive(Debug)]
-pub struct Held {
+pub struct StoredGeneration {
     /// What was installed.
     pub installed: Installed,
     /// The sealed place, `None` if there is none; or why it cannot be read.
@@ -55,5 +55,5 @@ pub struct Found {
     /// Its number; 0 if nothing says it.
     pub generation: u32,
     /// Its content, or why it cannot be read, in words.
-    pub content: Result<Held, String>,
+    pub content: Result<StoredGeneration, String>,
 }

@@ -67,7 +67,7 @@ pub use ask::{Answer, Question, Ticket};
 pub use door::{Input, Message, Output, Refused, Seen, Stream, Surroundings, Verdict, Wish};
 pub use event::{Aside, Event, Rest};
 pub use identity::{Identity, Level, Provisioning};
-pub use installed::{Found, Held, Installed};
+pub use installed::{Found, Installed, StoredGeneration};
 pub use node::{Counts, Node};
 pub use persist::{Write, WriteFailed};
 pub use relationship::Known;

@@ -10,7 +10,7 @@ use akm_core::id::RelationshipId;
 use akm_core::keys::{identify_proof, install_receipt};
 use akm_core::lineage::{Arrival, Lineage};
 use akm_core::management::{
-    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Install, Opaque, Operation,
+    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, NodeIdentity, Opaque, Operation,
     Outcome, PAGE_MAX, PrepareRequest, ReportRequest, Request, Response, SetEndpoints, StatusAnswer,
     StatusRequest,
 };
@@ -118,7 +118,7 @@ impl Node {
             let (relationships, more) = self.page(None, PAGE_MAX);
             let element = self.description.clone().ok_or_else(|| Stop::element(&astray()))?;
             let stack_version = self.stack_version.clone();
-            let identity = Identity {
+            let identity = NodeIdentity {
                 node,
                 relationship: through,
                 element,

@@ -15,7 +15,7 @@ use crate::Endpoint;
 use crate::ask::{Answers, Tape, Ticket};
 use crate::door::{Refused, Stream, Verdict, Wish};
 use crate::event::Rest;
-use crate::installed::Held;
+use crate::installed::StoredGeneration;
 use crate::outbox::Buffer;
 use crate::persist::WriteFailed;
 use crate::task::TaskId;
@@ -87,7 +87,7 @@ impl Known {
         }
     }
 
-    pub(crate) fn of_held(session: &Session, held: Held) -> Self {
+    pub(crate) fn of_held(session: &Session, held: StoredGeneration) -> Self {
         let installed = held.installed;
         let (member_labels, endpoints) =
             held.learnt.unwrap_or((installed.member_labels, installed.endpoints));

@@ -23,7 +23,7 @@ use crate::GenerationId;
 use crate::ask::{Answer, Answers, Question, StandIn, Ticket, astray};
 use crate::door::Surroundings;
 use crate::event::{Aside, Event, Rest};
-use crate::installed::{Found, Held};
+use crate::installed::{Found, StoredGeneration};
 use crate::management::options_of;
 use crate::node::{Asker, Node, Phase, Writer};
 use crate::outbox::Queued;
@@ -59,7 +59,7 @@ enum FoundPlace {
 /// One generation on its way to a session.
 struct Candidate {
     of: GenerationId,
-    held: Option<Held>,
+    held: Option<StoredGeneration>,
     place: FoundPlace,
     answers: Answers,
     session: Option<(Session, Known)>,

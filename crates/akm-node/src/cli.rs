@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use akm_client::{Reply, Request, Stack, decode};
+use akm_client::{LocalRequest, Reply, Stack, decode};
 use akm_core::element::ElementError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -210,10 +210,10 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
             done(json!({ "sent": sent }))
         }
         Command::Listen { asr, count, patience } => {
-            follow(&layout, &Request::Listen { asr: asr.clone() }, *count, *patience, arguments.json)
+            follow(&layout, &LocalRequest::Listen { asr: asr.clone() }, *count, *patience, arguments.json)
         }
         Command::Watch { asr, count, patience } => {
-            follow(&layout, &Request::Watch { asr: asr.clone() }, *count, *patience, arguments.json)
+            follow(&layout, &LocalRequest::Watch { asr: asr.clone() }, *count, *patience, arguments.json)
         }
         Command::Rotate { asr } => {
             Stack::connect(layout.dir())?.rotate(asr)?;
@@ -367,7 +367,7 @@ fn send(layout: &Layout, asr: &str, to: Option<&str>, text: &str, lines: bool) -
 
 fn follow(
     layout: &Layout,
-    request: &Request,
+    request: &LocalRequest,
     count: Option<u64>,
     patience: Option<u64>,
     json: bool,

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 
-use akm_client::{Reply, Request, decode, encode};
+use akm_client::{LocalRequest, Reply, decode, encode};
 use akm_core::frame::Header;
 use akm_core::id::RelationshipId;
 use akm_transport::{Batch, Carrier, Endpoint, UdpCarrier};
@@ -36,7 +36,7 @@ enum Command {
     /// A stream is closed.
     StreamClosed(Stream),
     /// A request of an application, and where its lines go.
-    Application { request: Request, lines: mpsc::Sender<String> },
+    Application { request: LocalRequest, lines: mpsc::Sender<String> },
 }
 
 /// Runs the stack until it is told to stop, or its module erases the node.
@@ -115,7 +115,7 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
                     hub.streams.remove(&stream);
                     node.close_stream(stream, &mut hub);
                 }
-                Command::Application { request: Request::Stop, lines } => break Some(lines),
+                Command::Application { request: LocalRequest::Stop, lines } => break Some(lines),
                 Command::Application { request, lines } => hub.serve(&mut node, request, lines),
             },
             _ = terminate.recv() => break None,
@@ -263,10 +263,10 @@ impl Hub {
         self.outgoing.clear();
     }
 
-    fn serve(&mut self, node: &mut Node, request: Request, lines: mpsc::Sender<String>) {
+    fn serve(&mut self, node: &mut Node, request: LocalRequest, lines: mpsc::Sender<String>) {
         let reply = match request {
-            Request::Status => node.status().map(|status| Reply::Status(Box::new(status))),
-            Request::Send { asr, to, data } => match decode(&data) {
+            LocalRequest::Status => node.status().map(|status| Reply::Status(Box::new(status))),
+            LocalRequest::Send { asr, to, data } => match decode(&data) {
                 Some(data) => {
                     let hand_in = |node: &mut Node, wish, hub: &mut Self| {
                         node.wish_to_send(wish, &asr, to.as_deref(), &data, hub)
@@ -278,19 +278,19 @@ impl Hub {
                 }
                 None => Err(NodeError::Usage("data is not Base64".to_owned())),
             },
-            Request::Rotate { asr } => {
+            LocalRequest::Rotate { asr } => {
                 let hand_in = |node: &mut Node, wish, hub: &mut Self| node.wish_to_advance(wish, &asr, hub);
                 match self.wish(node, &asr, &lines, hand_in) {
                     Some(reply) => reply,
                     None => return,
                 }
             }
-            Request::Listen { asr } => node.find(&asr).map(|id| {
+            LocalRequest::Listen { asr } => node.find(&asr).map(|id| {
                 let lines = lines.clone();
                 self.subscribers.push(Subscriber { what: Subscription::Messages(id), lines, lost: 0 });
                 Reply::Done
             }),
-            Request::Watch { asr } => {
+            LocalRequest::Watch { asr } => {
                 let wanted = asr.map(|asr| node.find(&asr).map(|id| (id, asr))).transpose();
                 wanted.map(|wanted| {
                     let lines = lines.clone();
@@ -298,7 +298,7 @@ impl Hub {
                     Reply::Done
                 })
             }
-            Request::Stop => Ok(Reply::Done),
+            LocalRequest::Stop => Ok(Reply::Done),
         };
         // The application may be gone: then nobody waits for the reply.
         let _ = lines.try_send(reply.unwrap_or_else(Reply::from).line());

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::NodeError;
 use crate::layout::Layout;
 use crate::node::description_of;
-use crate::storage::{Identity, Installed, Storage, erase_roots};
+use crate::storage::{IdentityRecord, Installed, Storage, erase_roots};
 
 /// Says what this device is and what its element needs. While a stack runs, it only says who that is, as that stack knows
 /// it: some elements can be used by one program at a time.
@@ -93,7 +93,7 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
         check_leftovers(&mut *element, &envelope, sds.relationship())?;
     }
 
-    let identity = Identity {
+    let identity = IdentityRecord {
         node: envelope.node,
         relationship: sds.relationship(),
         provisioner: sds.members()[0],
@@ -157,7 +157,7 @@ pub fn reset(layout: &Layout) -> Result<(), NodeError> {
 fn element_of(
     config: &Config,
     storage: &Storage,
-    identity: Option<&Identity>,
+    identity: Option<&IdentityRecord>,
 ) -> Result<Box<dyn ProvisionableElement + Send>, ElementError> {
     match identity {
         Some(_) => config.element.open(storage.state_dir()),
@@ -165,7 +165,7 @@ fn element_of(
     }
 }
 
-fn existing(identity: &Identity) -> ExistingNode {
+fn existing(identity: &IdentityRecord) -> ExistingNode {
     ExistingNode {
         node: identity.node,
         relationship: identity.relationship,
@@ -174,7 +174,11 @@ fn existing(identity: &Identity) -> ExistingNode {
 }
 
 /// The same relationship again must be the same down to the last byte.
-fn check_same(storage: &Storage, existing: &Identity, sds: &SynchronizedDataSet) -> Result<(), NodeError> {
+fn check_same(
+    storage: &Storage,
+    existing: &IdentityRecord,
+    sds: &SynchronizedDataSet,
+) -> Result<(), NodeError> {
     let found = storage.relationships(existing.node)?;
     let held = found.into_iter().find(|found| found.relationship == sds.relationship());
     match held.map(|found| found.installed) {

@@ -28,7 +28,7 @@ pub use akm_host::{Message, Refused, Stream, Wish};
 use crate::config::Config;
 use crate::error::NodeError;
 use crate::layout::Layout;
-use crate::storage::{Identity, Storage};
+use crate::storage::{IdentityRecord, Storage};
 use element::ElementThread;
 use start::for_each;
 use words::{no_such_member, set_aside, tell, wish_failed};
@@ -86,7 +86,7 @@ pub struct Node {
     // Closed before the lock in `storage` is let go of.
     element: ElementThread,
     storage: Storage,
-    identity: Identity,
+    identity: IdentityRecord,
     host: akm_host::Node,
     /// Why generations are set aside, in words.
     set_aside: BTreeMap<GenerationId, String>,
@@ -99,7 +99,7 @@ pub struct Node {
 
 impl Node {
     /// Who this node is.
-    pub fn identity(&self) -> &Identity {
+    pub fn identity(&self) -> &IdentityRecord {
         &self.identity
     }
 

@@ -34,7 +34,7 @@ use crate::layout::Layout;
 
 pub use akm_host::Installed;
 use records::load_all;
-pub use records::{Identity, emit_endpoints, emit_installed, parse_endpoints, parse_installed};
+pub use records::{IdentityRecord, emit_endpoints, emit_installed, parse_endpoints, parse_installed};
 
 const STAGING: &str = ".staging-";
 const ERASED: &str = ".erased-";
@@ -87,7 +87,7 @@ impl Storage {
     }
 
     /// Who this node is; `None` before enrolment and after it was erased.
-    pub fn identity(&self) -> Result<Option<Identity>, NodeError> {
+    pub fn identity(&self) -> Result<Option<IdentityRecord>, NodeError> {
         read_identity(&self.state)
     }
 
@@ -97,12 +97,12 @@ impl Storage {
     }
 
     /// Who the node is whose state another process holds; a look, nothing more.
-    pub fn identity_of_running(layout: &Layout) -> Result<Option<Identity>, NodeError> {
+    pub fn identity_of_running(layout: &Layout) -> Result<Option<IdentityRecord>, NodeError> {
         read_identity(&layout.state())
     }
 
     /// Makes this the node's identity, in one step. What belongs to another is erased by `tidy`.
-    pub fn adopt(&self, identity: &Identity) -> Result<(), NodeError> {
+    pub fn adopt(&self, identity: &IdentityRecord) -> Result<(), NodeError> {
         Ok(replace(&self.identity_path(), &identity.emit())?)
     }
 
@@ -310,7 +310,7 @@ impl Storage {
     /// ever adopted before these were there, so one of the three is another's, or gone.
     pub fn tidy(
         &self,
-        identity: Option<&Identity>,
+        identity: Option<&IdentityRecord>,
         element: &mut dyn ProvisionableElement,
     ) -> Result<(), NodeError> {
         let disowned = self.state.join("disowned");
@@ -424,10 +424,10 @@ fn endpoints_file(generation: u32) -> String {
     if generation == 1 { "endpoints".to_owned() } else { format!("g{generation}.endpoints") }
 }
 
-fn read_identity(state: &Path) -> Result<Option<Identity>, NodeError> {
+fn read_identity(state: &Path) -> Result<Option<IdentityRecord>, NodeError> {
     let path = state.join("identity");
     match fs::read(&path) {
-        Ok(bytes) => Identity::parse(&bytes).map(Some).ok_or_else(|| NodeError::Damaged {
+        Ok(bytes) => IdentityRecord::parse(&bytes).map(Some).ok_or_else(|| NodeError::Damaged {
             what: "damaged; run akmd reset --force on this device, then provision it again (akm provision TARGET \
                    --again)"
                 .to_owned(),

@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use akm_core::frame::FrameKind;
 use akm_node::error::NodeError;
 use akm_node::layout::Layout;
-use akm_node::storage::{Identity, Storage};
+use akm_node::storage::{IdentityRecord, Storage};
 
 use support::{Device, Link, Station, address, private_modes, random_id, random_relationship};
 
@@ -94,7 +94,7 @@ fn a_state_that_is_no_directory_is_refused() {
 fn an_identity_reads_back_and_any_altered_byte_is_told() {
     let device = Device::fresh();
     let storage = Storage::open(&device.layout).unwrap();
-    let identity = Identity {
+    let identity = IdentityRecord {
         node: random_id(),
         relationship: random_relationship(),
         provisioner: random_id(),

@@ -1,6 +1,6 @@
 //! Why two nodes do not reach each other: asks both, compares, and names the cause and what to do.
 
-use akm_core::management::{Identity, Outcome, RelationshipStatus, ReportAnswer};
+use akm_core::management::{NodeIdentity, Outcome, RelationshipStatus, ReportAnswer};
 use akm_core::session::{Phase, Rejection};
 
 use crate::ceremony::asks_for_element;
@@ -78,7 +78,7 @@ pub struct Finding {
 struct Side<'a> {
     node: &'a Node,
     link: Option<Link<'a>>,
-    identity: Option<Identity>,
+    identity: Option<NodeIdentity>,
     held: Vec<RelationshipStatus>,
 }
 

@@ -14,7 +14,7 @@ use akm_core::frame::FrameKind;
 use akm_core::id::RelationshipId;
 use akm_core::keys::{PlaceSeal, expected_receipt, identify_proof};
 use akm_core::management::{
-    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Opaque, Operation, Outcome,
+    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, NodeIdentity, Opaque, Operation, Outcome,
     PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer, ReportRequest, Request, Response,
     SetEndpoints, StatusAnswer, StatusRequest,
 };
@@ -175,7 +175,7 @@ impl<'a> Link<'a> {
     }
 
     /// Asks the node who it is, with a fresh challenge, and checks the proof of its element.
-    pub fn identify(&mut self) -> Result<Identity, LinkError> {
+    pub fn identify(&mut self) -> Result<NodeIdentity, LinkError> {
         let challenge: [u8; 32] = random();
         let body = self.request(Operation::Identify, "identify", &IdentifyRequest { challenge }.emit())?;
         let unproven = |reason: &str| LinkError::Silent {
@@ -196,7 +196,7 @@ impl<'a> Link<'a> {
         if !expected.equals(&answer.proof) {
             return Err(unproven("the proof of its element is wrong"));
         }
-        Identity::parse(&answer.identity).map_err(|_| unproven("its answer cannot be read"))
+        NodeIdentity::parse(&answer.identity).map_err(|_| unproven("its answer cannot be read"))
     }
 
     /// Asks what the node's element needs, so that a root can be wrapped for it.

@@ -93,7 +93,7 @@ pub struct Staged {
 
 /// What an installation did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Installed {
+pub struct InstalledRelease {
     /// The release that `current` points to.
     pub release: String,
     /// What the program says of itself: `akmd X.Y.Z`.
@@ -186,10 +186,15 @@ impl Target {
     }
 
     /// Stages a release and switches to it.
-    pub fn install(&self, release: &Release) -> Result<Installed, TargetError> {
+    pub fn install(&self, release: &Release) -> Result<InstalledRelease, TargetError> {
         let staged = self.stage(release)?;
         let previous = self.switch(&staged)?;
-        Ok(Installed { release: staged.id, version: staged.version, uploaded: staged.uploaded, previous })
+        Ok(InstalledRelease {
+            release: staged.id,
+            version: staged.version,
+            uploaded: staged.uploaded,
+            previous,
+        })
     }
 
     /// Runs the installed `akmd` with `--dir` put after the first argument, the command.

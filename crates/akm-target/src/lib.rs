@@ -32,7 +32,7 @@ mod url;
 
 #[cfg(feature = "fuzzing")]
 pub use install::fields as answer_fields;
-pub use install::{DirKind, Installed, Probe, Staged, Supervision, Target, unit_name};
+pub use install::{DirKind, InstalledRelease, Probe, Staged, Supervision, Target, unit_name};
 pub use shell::{ProcessOutput, Shell};
 pub use stack::{Architecture, Release, Stack, StackError, StackFile};
 pub use url::{DEFAULT_DIR, SshHost, TargetUrl, TargetUrlError};

@@ -7,7 +7,7 @@ use akm_core::keys::{
     EpochSecret, ResyncPair, ResyncRequestRoot, element_function, epoch_factor, resync_response_key,
     resync_tag,
 };
-use akm_core::resync::{NONCE, Outside, Request, Response};
+use akm_core::resync::{NONCE, Outside, Response, ResyncRequest};
 use akm_core::sds::ElementRoot;
 use akm_core::secret::Secret;
 use akm_core::session::RandomSource;
@@ -80,7 +80,7 @@ impl BadMember {
         let root = ResyncRequestRoot::derive(&mut keys, sds.root(), sds.digest()).ok()?;
         let key = crypto::provider().aead(sds.suite(), root.request_key(sender, &nonce).expose());
         let Stance { run, epoch } = stance;
-        let request = Request { asked, has_place: epoch != NO_EPOCH, run, epoch, challenge: None };
+        let request = ResyncRequest { asked, has_place: epoch != NO_EPOCH, run, epoch, challenge: None };
         let outside = (resync_tag(sds.digest()), sender, self.random.next());
         Some(request.seal(&*key, &issue.secrets().header_key, outside, &nonce))
     }

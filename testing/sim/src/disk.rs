@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use akm_core::sds::SynchronizedDataSet;
-use akm_host::{Endpoint, Found, GenerationId, Held, Installed, Write, WriteFailed};
+use akm_host::{Endpoint, Found, GenerationId, Installed, StoredGeneration, Write, WriteFailed};
 
 use crate::issue::is_provisioning;
 
@@ -74,7 +74,7 @@ impl Disk {
         let found = |((relationship, generation), kept): (&GenerationId, &Kept)| Found {
             relationship: *relationship,
             generation: *generation,
-            content: Ok(Held {
+            content: Ok(StoredGeneration {
                 installed: copy(&kept.installed, kept.active),
                 place: Ok(kept.place.clone()),
                 found_back: kept.found_back,

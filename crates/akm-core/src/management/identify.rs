@@ -76,7 +76,7 @@ impl IdentifyAnswer {
 
 /// Who a node is and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct NodeIdentity {
     /// Its AKM ID.
     pub node: AkmId,
     /// Its provisioning relationship.
@@ -93,7 +93,7 @@ pub struct Identity {
     pub more: bool,
 }
 
-impl Identity {
+impl NodeIdentity {
     /// Reads what a node says of itself.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         let (mut node, mut relationship, mut element, mut stack_version) = (None, None, None, None);

@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use super::event::Way;
 use super::{Event, Instant, Rejection, Session, SessionError, Surroundings};
-use crate::resync::{NONCE, Request};
+use crate::resync::{NONCE, ResyncRequest};
 use crate::secret::Secret;
 use crate::tree::Place;
 
@@ -53,7 +53,7 @@ impl Session {
     pub(super) fn initiate(
         &mut self,
         sender: u16,
-        request: &Request,
+        request: &ResyncRequest,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Option<[u8; NONCE]>, Rejection> {
         let now = surroundings.now;

@@ -12,7 +12,7 @@ use super::{Event, Instant, Record, Rejection, Session, SessionError, Surroundin
 use crate::element::ElementError;
 use crate::frame::{Header, is_signed};
 use crate::keys::{self, ResyncPair, ResyncRequestRoot};
-use crate::resync::{NONCE, Outside, Request, Response, ResponseFrame};
+use crate::resync::{NONCE, Outside, Response, ResponseFrame, ResyncRequest};
 use crate::sds::Tag;
 use crate::tree::{NO_EPOCH, Place, rank};
 
@@ -286,7 +286,7 @@ impl Session {
         for member in ask {
             let nonce = self.draw_nonce(surroundings);
             let (run, epoch) = place.unwrap_or((0, NO_EPOCH));
-            let request = Request { asked: member, has_place: place.is_some(), run, epoch, challenge };
+            let request = ResyncRequest { asked: member, has_place: place.is_some(), run, epoch, challenge };
             let salt = self.epochs.draw_salt(surroundings.random);
             let resync = self.resync.as_ref().expect("it was there");
             let requests = resync.requests.as_ref().expect("it was made above");

@@ -78,13 +78,13 @@ pub(super) struct Counter {
 
 /// A root as the TPM gave it out: only under its storage key can it be loaded.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldRoot {
     pub(super) public: Vec<u8>,
     pub(super) private: Vec<u8>,
     pub(super) authorisation: Secret<32>,
 }
 
-impl Held {
+impl HeldRoot {
     fn duplicate(&self) -> Self {
         Self {
             public: self.public.clone(),
@@ -101,7 +101,7 @@ pub(super) struct State {
     pub(super) endorsement: EccKey,
     pub(super) pcrs: Pcrs,
     pub(super) counter: Counter,
-    pub(super) roots: BTreeMap<Root, Held>,
+    pub(super) roots: BTreeMap<Root, HeldRoot>,
 }
 
 impl State {
@@ -192,7 +192,7 @@ impl State {
     }
 }
 
-fn write_held(encoder: &mut Encoder<&mut Vec<u8>>, held: &Held) -> WriteResult {
+fn write_held(encoder: &mut Encoder<&mut Vec<u8>>, held: &HeldRoot) -> WriteResult {
     encoder.array(3)?.bytes(&held.public)?.bytes(&held.private)?;
     encoder.bytes(held.authorisation.expose())?;
     Ok(())
@@ -224,7 +224,7 @@ fn read_counter(decoder: &mut Decoder<'_>) -> Result<Counter, Malformed> {
     Ok(Counter { index, authorisation: read_authorisation(decoder)?, is_made: decoder.bool()? })
 }
 
-fn read_held(decoder: &mut Decoder<'_>) -> Result<Held, Malformed> {
+fn read_held(decoder: &mut Decoder<'_>) -> Result<HeldRoot, Malformed> {
     if read_array(decoder, 3)? != 3 {
         return Err(Malformed);
     }
@@ -233,7 +233,7 @@ fn read_held(decoder: &mut Decoder<'_>) -> Result<Held, Malformed> {
         if area.len() <= AREA_LENGTH_MAX { Ok(area.to_vec()) } else { Err(Malformed) }
     };
     let (public, private) = (area()?, area()?);
-    Ok(Held { public, private, authorisation: read_authorisation(decoder)? })
+    Ok(HeldRoot { public, private, authorisation: read_authorisation(decoder)? })
 }
 
 fn read_authorisation(decoder: &mut Decoder<'_>) -> Result<Secret<32>, Malformed> {
@@ -243,12 +243,12 @@ fn read_authorisation(decoder: &mut Decoder<'_>) -> Result<Secret<32>, Malformed
 /// A content with roots whose areas are this long, and with a device key if the counter is made.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn sample(index: u32, is_made: bool, lengths: &[usize]) -> State {
-    let held = |length: usize| Held {
+    let held = |length: usize| HeldRoot {
         public: vec![1; length],
         private: vec![2; length],
         authorisation: Secret::take(&mut [3; 32]),
     };
-    let mut roots: BTreeMap<Root, Held> = lengths
+    let mut roots: BTreeMap<Root, HeldRoot> = lengths
         .iter()
         .enumerate()
         .map(|(at, length)| {

@@ -25,8 +25,8 @@ use akm_core::session::{
 use akm_core::tree::Place;
 
 use crate::{
-    Answer, Endpoint, Event, Found, Held, Identity, Input, Installed, Node, Output, Question, Refused,
-    Stream, Surroundings, Ticket, Verdict, Wish, Write, WriteFailed,
+    Answer, Endpoint, Event, Found, Identity, Input, Installed, Node, Output, Question, Refused,
+    StoredGeneration, Stream, Surroundings, Ticket, Verdict, Wish, Write, WriteFailed,
 };
 
 pub(super) const MODULE: u8 = 0xaa;
@@ -332,7 +332,7 @@ impl Plant {
                 active: stored.active,
             };
             let place = Ok(stored.place.clone());
-            let held = Held { installed, place, found_back: stored.found_back, learnt: None };
+            let held = StoredGeneration { installed, place, found_back: stored.found_back, learnt: None };
             Found { relationship: *relationship, generation: *generation, content: Ok(held) }
         });
         found.collect()

@@ -6,7 +6,7 @@ use akm_core::crypto::hash::sha256;
 use akm_core::id::AkmId;
 use akm_core::keys::expected_receipt;
 use akm_core::management::{
-    EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Opaque, Operation, Outcome, ReportAnswer,
+    EraseRequest, IdentifyAnswer, IdentifyRequest, NodeIdentity, Opaque, Operation, Outcome, ReportAnswer,
     ReportRequest, SetEndpoints, StatusAnswer, StatusRequest,
 };
 
@@ -20,7 +20,7 @@ fn a_node_says_who_it_is_with_a_proof_of_its_element() {
     let (_, [mut a, _]) = pair();
     let response = a.manage(Operation::Identify, &IdentifyRequest { challenge: [4; 32] }.emit());
     let answer = IdentifyAnswer::parse(&response.body).unwrap();
-    let identity = Identity::parse(&answer.identity).unwrap();
+    let identity = NodeIdentity::parse(&answer.identity).unwrap();
     assert_eq!((identity.node, identity.integrity), (node_id(0), [9; 32]));
     assert_eq!(identity.relationships.len(), 2);
     assert_ne!(answer.proof, [0; 32]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use akm_client::{LINE_MAX, Reply, Request};
+use akm_client::{LINE_MAX, LocalRequest, Reply};
 use akm_transport::FrameReader;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -183,7 +183,7 @@ async fn serve_application(stream: UnixStream, commands: mpsc::Sender<Command>) 
                 Ok(length) if length > 0 && line.ends_with(b"\n") => {}
                 _ => return,
             }
-            match serde_json::from_slice::<Request>(&line) {
+            match serde_json::from_slice::<LocalRequest>(&line) {
                 Ok(request) => {
                     let lines = lines.clone();
                     if commands.send(Command::Application { request, lines }).await.is_err() {

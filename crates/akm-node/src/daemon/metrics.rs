@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use akm_client::{NodeStatus, RelationshipReport, Reply, Request};
+use akm_client::{LocalRequest, NodeStatus, RelationshipReport, Reply};
 use akm_health::{Kind, Metrics, PATIENCE, Page, bind_loopback, is_whole, label, response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,7 +45,7 @@ async fn answer(mut stream: TcpStream, commands: &mpsc::Sender<Command>) -> std:
         None => None,
         Some(page) => {
             let (lines, mut replies) = mpsc::channel(1);
-            let asked = commands.send(Command::Application { request: Request::Status, lines }).await;
+            let asked = commands.send(Command::Application { request: LocalRequest::Status, lines }).await;
             let line = if asked.is_ok() { replies.recv().await } else { None };
             let status = match line.and_then(|line| serde_json::from_str(&line).ok()) {
                 Some(Reply::Status(status)) => Ok(status),

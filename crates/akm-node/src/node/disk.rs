@@ -1,10 +1,10 @@
 //! What a node wants written, on the disk.
 
-use akm_host::{Endpoint, Found, Held, Write};
+use akm_host::{Endpoint, Found, StoredGeneration, Write};
 
 use super::for_each;
 use crate::error::NodeError;
-use crate::storage::{Identity, Storage};
+use crate::storage::{IdentityRecord, Storage};
 
 /// Writes for which threads are worth their while are at least as many.
 const FEWEST_AT_ONCE: usize = 16;
@@ -12,7 +12,7 @@ const FEWEST_AT_ONCE: usize = 16;
 /// Carries out writes in their order; places of one start at the same time.
 pub(super) fn carry_out(
     storage: &Storage,
-    identity: &Identity,
+    identity: &IdentityRecord,
     writes: &[Write],
 ) -> Vec<Result<(), NodeError>> {
     let all_places = writes.iter().all(|write| matches!(write, Write::Place { .. }));
@@ -23,7 +23,7 @@ pub(super) fn carry_out(
     writes.iter().map(|write| write_one(storage, identity, write)).collect()
 }
 
-fn write_one(storage: &Storage, identity: &Identity, write: &Write) -> Result<(), NodeError> {
+fn write_one(storage: &Storage, identity: &IdentityRecord, write: &Write) -> Result<(), NodeError> {
     let node = identity.node;
     match write {
         Write::Place { of, sealed, .. } => storage.save_place(node, of.0, of.1, sealed),
@@ -53,14 +53,14 @@ fn texts_of(endpoints: &[Option<Endpoint>]) -> Vec<String> {
 /// words that end with `cure`.
 pub(super) fn read_all(
     storage: &Storage,
-    identity: &Identity,
+    identity: &IdentityRecord,
     cure: impl Fn(bool) -> &'static str,
 ) -> Result<Vec<Found>, NodeError> {
     let node = identity.node;
     let found = storage.relationships(node)?.into_iter().map(|found| {
         let (relationship, generation) = (found.relationship, found.generation);
         let content = match found.installed {
-            Ok(installed) => Ok(Held {
+            Ok(installed) => Ok(StoredGeneration {
                 installed,
                 place: storage.load_place(node, relationship, generation).map_err(|error| error.to_string()),
                 found_back: storage.found_back(node, relationship, generation),

@@ -5,7 +5,7 @@ use akm_host::{Aside, Event, GenerationId, Rest};
 use tracing::{debug, error, info, warn};
 
 use crate::error::NodeError;
-use crate::storage::{Identity, Storage};
+use crate::storage::{IdentityRecord, Storage};
 
 /// Members that are named to somebody who named none of them.
 const NAMED_AT_MOST: usize = 20;
@@ -13,7 +13,7 @@ const NAMED_AT_MOST: usize = 20;
 /// Writes what happened into the log.
 pub(super) fn tell(
     storage: &Storage,
-    identity: &Identity,
+    identity: &IdentityRecord,
     about: Option<GenerationId>,
     label: &str,
     event: &Event,
@@ -112,7 +112,7 @@ pub(super) fn set_aside(why: &Aside, is_provisioning: bool) -> String {
 }
 
 /// Why a generation has no good place, and what to do.
-pub(super) fn rests(storage: &Storage, identity: &Identity, of: GenerationId, why: &Rest) -> String {
+pub(super) fn rests(storage: &Storage, identity: &IdentityRecord, of: GenerationId, why: &Rest) -> String {
     let path = storage.place_path(identity.node, of.0, of.1);
     let path = path.display();
     let why = match why {

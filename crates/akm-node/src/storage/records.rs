@@ -23,7 +23,7 @@ const FIXED_LENGTH_MAX: usize = 128;
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct IdentityRecord {
     /// Its AKM ID.
     pub node: AkmId,
     /// Its provisioning relationship.
@@ -34,7 +34,7 @@ pub struct Identity {
     pub name: String,
 }
 
-impl Identity {
+impl IdentityRecord {
     /// The record as it is stored, its SHA-256 behind it.
     pub fn emit(&self) -> Vec<u8> {
         checked(write(|e| {

@@ -10,8 +10,8 @@ use akm_core::frame::FrameKind;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::element_function;
 use akm_core::management::{
-    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Install, Operation, Outcome,
-    Request, Response, StatusAnswer, StatusRequest,
+    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, NodeIdentity, Operation,
+    Outcome, Request, Response, StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
@@ -345,10 +345,14 @@ impl Link {
     }
 
     #[track_caller]
-    pub(crate) fn identify(&mut self, node: &mut Node, challenge: [u8; 32]) -> (IdentifyAnswer, Identity) {
+    pub(crate) fn identify(
+        &mut self,
+        node: &mut Node,
+        challenge: [u8; 32],
+    ) -> (IdentifyAnswer, NodeIdentity) {
         let body = self.done(node, Operation::Identify, &IdentifyRequest { challenge }.emit());
         let answer = IdentifyAnswer::parse(&body).expect("an answer");
-        let identity = Identity::parse(&answer.identity).expect("an identity");
+        let identity = NodeIdentity::parse(&answer.identity).expect("an identity");
         (answer, identity)
     }
 

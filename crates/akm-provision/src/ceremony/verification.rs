@@ -1,7 +1,7 @@
 //! Step 5, at any time.
 
 use akm_core::element::Description;
-use akm_core::management::Identity;
+use akm_core::management::NodeIdentity;
 
 use super::preparation::target_of;
 use crate::error::Error;
@@ -16,7 +16,7 @@ pub struct Verified {
     /// As the module knows it.
     pub node: Node,
     /// What it said.
-    pub identity: Identity,
+    pub identity: NodeIdentity,
 }
 
 /// Asks an active node who it is, and compares.
@@ -36,7 +36,7 @@ pub(crate) fn not_active(node: &Node) -> Error {
 }
 
 /// Whether what a node says of itself is what the module knows of it.
-pub(super) fn check(node: &Node, identity: &Identity) -> Result<(), Error> {
+pub(super) fn check(node: &Node, identity: &NodeIdentity) -> Result<(), Error> {
     let failed = |what: &'static str, expected: &str, found: &str| -> Result<(), Error> {
         let (name, expected, found) = (node.name.clone(), expected.to_owned(), found.to_owned());
         Err(Refusal::Differs { name, what, expected, found }.into())

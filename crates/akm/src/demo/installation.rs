@@ -24,7 +24,7 @@ pub(super) struct Installation<'a> {
 
 /// What `akmd identify --json` says, as far as it is needed here.
 #[derive(Deserialize)]
-pub(super) struct Identity {
+pub(super) struct StackIdentity {
     pub(super) akm_id: String,
     pub(super) provisioning_relationship_id: String,
 }
@@ -90,7 +90,7 @@ impl<'a> Installation<'a> {
     }
 
     /// Who it says it is.
-    pub(super) fn identity(&self) -> Result<Identity, CommandError> {
+    pub(super) fn identity(&self) -> Result<StackIdentity, CommandError> {
         self.json(&["identify", "--json"])
     }
 

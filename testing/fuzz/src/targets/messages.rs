@@ -5,8 +5,8 @@ use akm_core::element::{Description, Protection};
 use akm_core::enrolment::{Envelope, ExistingNode, LEFTOVERS_MAX, Preparation, StackFile, integrity_code};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::{
-    ActivateRequest, ENDPOINT_MAX, EraseRequest, IdentifyAnswer, IdentifyRequest, Identity, Install,
-    LABEL_MAX, Opaque, Operation, Outcome, PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer,
+    ActivateRequest, ENDPOINT_MAX, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, LABEL_MAX,
+    NodeIdentity, Opaque, Operation, Outcome, PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer,
     ReportRequest, Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
@@ -47,7 +47,7 @@ pub fn management(bytes: &[u8]) -> bool {
         1 => reread!(Response, bytes).is_some(),
         2 => reread!(IdentifyRequest, bytes).is_some(),
         3 => reread!(IdentifyAnswer, bytes).is_some(),
-        4 => reread!(Identity, bytes).is_some_and(|identity| {
+        4 => reread!(NodeIdentity, bytes).is_some_and(|identity| {
             assert!(identity.relationships.len() <= PAGE_MAX && identity.stack_version.len() <= LABEL_MAX);
             check_description(&identity.element);
             true
@@ -190,7 +190,7 @@ pub(super) fn install() -> Install {
 }
 
 pub fn management_seeds() -> Vec<Vec<u8>> {
-    let identity = Identity {
+    let identity = NodeIdentity {
         node: node(),
         relationship: relationship(),
         element: element(),

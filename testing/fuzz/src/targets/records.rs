@@ -9,7 +9,7 @@ use akm_core::policy::Policy;
 use akm_core::sds::{Kind, SynchronizedDataSet};
 use akm_element::software::fuzzing::{Read, open_file, reread_content, reread_file, seal_file};
 use akm_node::storage::{
-    Identity, Installed, emit_endpoints, emit_installed, parse_endpoints, parse_installed,
+    IdentityRecord, Installed, emit_endpoints, emit_installed, parse_endpoints, parse_installed,
 };
 
 use super::messages::install;
@@ -47,7 +47,7 @@ fn reread<T>(content: &[u8], parse: impl Fn(&[u8]) -> Option<T>, emit: impl Fn(&
 }
 
 pub fn identity(content: &[u8]) -> bool {
-    reread(content, Identity::parse, Identity::emit).is_some_and(|identity| {
+    reread(content, IdentityRecord::parse, IdentityRecord::emit).is_some_and(|identity| {
         // These become the names of directories.
         for name in [identity.node.to_string(), identity.relationship.to_string()] {
             assert!(name.len() == 36 && name.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()));
@@ -57,7 +57,7 @@ pub fn identity(content: &[u8]) -> bool {
 }
 
 pub fn identity_seeds() -> Vec<Vec<u8>> {
-    let identity = Identity {
+    let identity = IdentityRecord {
         node: AkmId::from_random([1; 16]),
         relationship: RelationshipId::from_random([2; 16]),
         provisioner: AkmId::from_random([3; 16]),

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use akm_client::{Reply, Request, decode, encode};
+use akm_client::{LocalRequest, Reply, decode, encode};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_element::ElementSpec;
 use akm_node::config::Config;
@@ -20,12 +20,12 @@ use crate::reader::Reader;
 /// One line of the local API: a request or a reply.
 pub fn local_api(bytes: &[u8]) -> bool {
     // JSON that belongs to no field is held as a tree, of which the smallest leaf takes two bytes of text.
-    let request: Option<Request> = within(256, bytes.len(), || serde_json::from_slice(bytes)).ok();
+    let request: Option<LocalRequest> = within(256, bytes.len(), || serde_json::from_slice(bytes)).ok();
     if let Some(request) = &request {
         let text = serde_json::to_string(request).expect("a request is JSON");
-        let again: Request = serde_json::from_str(&text).expect("what is emitted is read");
+        let again: LocalRequest = serde_json::from_str(&text).expect("what is emitted is read");
         assert_eq!(serde_json::to_string(&again).expect("a request is JSON"), text);
-        if let Request::Send { data, .. } = request
+        if let LocalRequest::Send { data, .. } = request
             && let Some(payload) = decode(data)
         {
             assert_eq!(encode(&payload), *data, "Base64 has one form");
