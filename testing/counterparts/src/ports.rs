@@ -75,10 +75,7 @@ impl Ports {
             let address = (Ipv4Addr::UNSPECIFIED, port);
             UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
         };
-        numbers()
-            .flat_map(|number| number + 1..number + BLOCK)
-            .all(is_free)
-            .then_some(Self { locks: locks, first })
+        numbers().flat_map(|number| number + 1..number + BLOCK).all(is_free).then_some(Self { locks, first })
     }
 }
 
