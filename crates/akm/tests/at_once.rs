@@ -125,7 +125,7 @@ fn the_same_asr_made_by_several_at_once_is_made_once() {
     let [ab, bc] = [["a", "b"], ["b", "c"]].map(|[x, y]| vec!["asr", "create", "other", x, y]);
     let done = akm_at_once(&plant, &[ab, bc]);
     assert_eq!(done.iter().filter(|done| done.code == Some(0)).count(), 1, "{done:#?}");
-    assert_eq!(done.iter().filter(|done| done.code == Some(3)).count(), 1, "{done:#?}");
+    assert_eq!(done.iter().filter(|done| done.code == Some(9)).count(), 1, "{done:#?}");
     assert_eq!(query::<i64>(&plant, "SELECT count(*) FROM relationships WHERE kind = 2"), 2);
     check_talks(&plant, "line", &["a", "b"]);
     check_nodes(&plant, &["a", "b", "c"]);

@@ -273,8 +273,8 @@ fn node_that_is_removed_is_gone_or_can_be_removed() {
         let (done, disturbed) = scene.disturbed(point, &mut remove());
         if done.code != Some(0) {
             let again = run(&mut remove());
-            // Usage: there is no such node any more.
-            assert!(matches!(again.code, Some(0 | 2)), "after {point:?}: {again:#?}");
+            // There may be no such node any more.
+            assert!(matches!(again.code, Some(0 | 10)), "after {point:?}: {again:#?}");
         }
         assert_eq!(scene.plant.nodes().as_array().map(Vec::len), Some(1), "the root");
         check_store(&scene.plant);

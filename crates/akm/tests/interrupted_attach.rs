@@ -79,7 +79,7 @@ impl Attached {
     fn check_no_other_target_gets_it(&self, own: &str, when: &dyn std::fmt::Debug) {
         let other = TARGETS.into_iter().find(|target| *target != own).unwrap();
         let refused = run(&mut self.arrive(other));
-        assert!(matches!(refused.code, Some(2 | 3)), "after {when:?}: {refused:?}");
+        assert!(matches!(refused.code, Some(3 | 9)), "after {when:?}: {refused:?}");
         assert!(!self.plant.dir(other).exists(), "after {when:?}");
     }
 
@@ -293,8 +293,8 @@ fn removal_killed(scene: &Attached, thus: impl Fn()) {
         thus();
         let carried_out = scene.disturbed(point, &mut remove(), &[0]);
         let again = run(&mut remove());
-        // Usage: there is no such node any more.
-        assert!(matches!(again.code, Some(0 | 2)), "after {point:?}: {again:?}");
+        // There may be no such node any more.
+        assert!(matches!(again.code, Some(0 | 10)), "after {point:?}: {again:?}");
         scene.check_nothing_is_left();
         carried_out
     });

@@ -45,7 +45,10 @@ pub(super) fn tell(
             let why = set_aside(why, is_own);
             error!(relationship = %id, "the provisioning relationship is set aside: {why}");
         }
-        Event::SetAside(why) => error!(relationship = %id, "set aside: {}", set_aside(why, is_own)),
+        Event::SetAside(why) => {
+            let why = set_aside(why, is_own);
+            error!(relationship = %id, "set aside: {why}");
+        }
         Event::NotReceived(error) if is_own => warn!(%error, "cannot receive from the module"),
         Event::NotReceived(error) => warn!(relationship = %id, %error, "cannot receive"),
         Event::NotMovedOn(error) => warn!(relationship = %id, %error, "cannot move on"),

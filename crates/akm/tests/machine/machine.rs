@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use akm_counterparts::ports;
@@ -20,6 +21,9 @@ const AKMD: &str = "/opt/akm/current/akmd";
 
 /// Where the kernel gives no processor to it, a machine takes most of a minute to start.
 const STARTED_WITHIN: Duration = Duration::from_secs(300);
+
+/// Where the kernel gives a processor, its first line is there within a second.
+const TRIED_FOR: Duration = Duration::from_secs(10);
 
 /// The name of the machine in `known_hosts`.
 const HOST: &str = "test-machine";
@@ -237,8 +241,14 @@ impl Machine {
         let (ssh, node) = (self.ssh_port, self.node_port);
         let said = fs::File::create(self.place.path().join("processor")).expect("a file for what qemu says");
         bound("qemu-system-x86_64")
-            // A processor of this computer, where the kernel and who runs this allow it; else one that is software.
-            .args(["-machine", "q35,accel=kvm:tcg", "-cpu", "qemu64", "-m", "512"])
+            .args([
+                "-machine",
+                &format!("q35,accel={}", accelerator(&self.image)),
+                "-cpu",
+                "qemu64",
+                "-m",
+                "512",
+            ])
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .args(["-kernel", &made("kernel"), "-initrd", &made("initrd")])
             .args(["-append", "root=/dev/vda rw console=ttyS0 panic=-1"])
@@ -284,6 +294,39 @@ impl Drop for Machine {
         }
         self.switch_off();
     }
+}
+
+/// What the processor is: one of this computer, where the kernel and who runs this allow it and a system starts on it; else
+/// software. There are computers with a `/dev/kvm` on which no kernel gets to its first line.
+fn accelerator(image: &Path) -> &'static str {
+    static CHOSEN: OnceLock<&str> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let place = tempfile::tempdir().expect("a directory for the trial");
+        let console = place.path().join("console");
+        let mut trial = bound("qemu-system-x86_64")
+            .args(["-machine", "q35,accel=kvm", "-cpu", "qemu64", "-m", "256"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .arg("-kernel")
+            .arg(image.join("kernel"))
+            .args(["-append", "console=ttyS0 panic=-1"])
+            .args(["-serial", &format!("file:{}", console.display())])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("qemu can be started");
+        let begin = Instant::now();
+        let starts = loop {
+            if fs::read(&console).is_ok_and(|said| String::from_utf8_lossy(&said).contains("Linux version")) {
+                break true;
+            }
+            let has_ended = trial.try_wait().expect("its state can be asked").is_some();
+            if has_ended || begin.elapsed() > TRIED_FOR {
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        end(&mut Some(trial));
+        if starts { "kvm" } else { "tcg" }
+    })
 }
 
 /// Where the disk and what belongs to it are.

@@ -393,11 +393,15 @@ pub(crate) fn processes_naming(path: &Path) -> Vec<u32> {
         .collect()
 }
 
-/// Whether a process may still hold sockets and locks: its arguments are gone before they are.
+/// Whether a process may still hold sockets and locks: its arguments are gone before they are, and its first thread before
+/// the others.
 fn holds_files(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        !matches!(state, None | Some('Z' | 'X'))
+    })
 }
 
 /// Sends a signal by its name.
