@@ -379,8 +379,8 @@ fn a_message_to_one_member_goes_to_that_member_alone() {
         let went: Vec<_> = station.network.datagrams.drain(..).map(|(to, _)| to).collect();
         assert_eq!(went, [address(9002)], "{name}");
     }
+    let own = format!("label of {}", station.id());
     let mut refusal = |name: &str| station.send_to("line", name, b"to nobody").unwrap_err().to_string();
-    let own = format!("label of {}", asr.sds.members()[0]);
     assert!(refusal(&own).contains("is this node itself"));
     let wrong = refusal("stove");
     assert!(wrong.contains("no member stove"), "{wrong}");
