@@ -9,7 +9,13 @@ use std::process::Command;
 fn two_sessions_talk_in_a_program_without_the_standard_library() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bare/Cargo.toml");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bare");
-    let built = Command::new(env!("CARGO"))
+    // The compiler of this build, also where a dependency's own directory names another toolchain.
+    let compiler = Path::new(env!("CARGO")).with_file_name("rustc");
+    let mut build = Command::new(env!("CARGO"));
+    if compiler.is_file() {
+        build.env("RUSTC", compiler);
+    }
+    let built = build
         .args(["build", "--quiet", "--locked", "--manifest-path"])
         .arg(&manifest)
         .arg("--target-dir")
