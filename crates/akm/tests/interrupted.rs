@@ -112,8 +112,9 @@ fn check_told(plant: &Plant, point: &Point, done: &Done) {
         Some(0) => {}
         Some(1 | 4 | 6 | 7) => {
             let place = plant.place().to_str().expect("a path in UTF-8");
-            let (_, told) =
-                done.stderr.rsplit_once("error: ").unwrap_or_else(|| panic!("{point:?}: {done:#?}"));
+            // As `akm` begins its line, or the program of the stack.
+            let told = ["error: ", "akmd: "].into_iter().find_map(|begin| done.stderr.rsplit_once(begin));
+            let (_, told) = told.unwrap_or_else(|| panic!("{point:?}: {done:#?}"));
             let names = told.contains(place) || told.contains("the store");
             let hints = told.lines().skip(1).all(|line| line.starts_with("  hint: "));
             assert!(names && hints, "names no file at {point:?}: {done:#?}");
