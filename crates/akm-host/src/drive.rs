@@ -289,6 +289,9 @@ impl Node {
                     Err(_) => Verdict::NotTaken,
                     Ok(()) => serving.verdict.unwrap_or(Verdict::Accepted),
                 };
+                if verdict == Verdict::NotTaken {
+                    self.count_not_taken(id);
+                }
                 let relationship = Some(id);
                 let frame = serving.frame.take().unwrap_or_default();
                 self.outbox.push(Queued::Seen { relationship, source, frame, verdict });
@@ -394,6 +397,7 @@ impl Node {
         match origin {
             Origin::Network(source) => {
                 if let Given::Frame(frame) = given {
+                    self.count_not_taken(id);
                     let (frame, verdict) = (self.outbox.copy(frame), Verdict::NotTaken);
                     self.outbox.push(Queued::Seen { relationship: Some(id), source, frame, verdict });
                 }
@@ -402,6 +406,12 @@ impl Node {
             Origin::Local(wish) => self.outbox.push(Queued::Done(wish, Err(why))),
             Origin::Task(task) => self.task_moved_on(task, Err(why)),
             Origin::Itself => {}
+        }
+    }
+
+    fn count_not_taken(&mut self, id: RelationshipId) {
+        if let Some(relationship) = self.relationships.get_mut(&id) {
+            relationship.not_taken += 1;
         }
     }
 }

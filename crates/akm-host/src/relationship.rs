@@ -256,6 +256,8 @@ pub(crate) struct Relationship {
     pub(crate) serving: Option<(Serving, u32, Ticket)>,
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) answers: Answers,
+    /// Frames that were dropped because too many wait already, or the element did not answer.
+    pub(crate) not_taken: u64,
     /// Whether it is about to be erased.
     pub(crate) leaves: bool,
 }
@@ -270,6 +272,7 @@ impl Relationship {
             serving: None,
             waiting: VecDeque::new(),
             answers: Answers::default(),
+            not_taken: 0,
             leaves: false,
         }
     }

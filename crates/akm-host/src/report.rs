@@ -15,7 +15,7 @@ use akm_core::tree::NO_EPOCH;
 use crate::door::{Surroundings, Verdict};
 use crate::endpoints::seconds_since;
 use crate::node::Node;
-use crate::relationship::{Known, Relationship};
+use crate::relationship::Relationship;
 
 impl Node {
     /// One page of the relationships as the module asks for them, and whether there are more. One that is set
@@ -77,8 +77,8 @@ impl Node {
         member: AkmId,
         surroundings: &Surroundings<'_>,
     ) -> Option<ReportAnswer> {
-        let lineage = self.lineage(relationship)?;
-        let (session, known) = lineage.in_force()?;
+        let held = self.relationships.get(&relationship)?;
+        let (session, known) = held.lineage.in_force()?;
         let at = session.membership().sds().index_of(member).map(usize::from);
         let endpoint = at.and_then(|at| known.endpoints[at]);
         Some(ReportAnswer {
@@ -87,25 +87,27 @@ impl Node {
             heard: at.and_then(|at| known.heard[at]).map(|heard| seconds_since(heard, surroundings)),
             sent: session.transmitted(),
             accepted: session.delivered(),
-            rejected: rejections(lineage, session),
+            rejected: rejections(held, session),
             sent_ago: known.sent_at.map(|sent| seconds_since(sent, surroundings)),
             up: seconds_since(self.began, surroundings),
             rolled_back: known.rolled_back,
         })
     }
 
-    /// Frames of the generation in force that were dropped since the start, by the name of the reason; the names ascend.
+    /// Frames that were dropped since the start, by the name of the reason; the names ascend. What a session dropped
+    /// is that of the generation in force.
     pub fn dropped(&self, relationship: RelationshipId) -> Vec<(String, u64)> {
-        let lineage = self.lineage(relationship);
-        lineage.and_then(|lineage| Some(rejections(lineage, lineage.in_force()?.0))).unwrap_or_default()
+        let held = self.relationships.get(&relationship);
+        held.and_then(|held| Some(rejections(held, held.lineage.in_force()?.0))).unwrap_or_default()
     }
 }
 
-fn rejections(lineage: &Lineage<Known>, session: &Session) -> Vec<(String, u64)> {
+fn rejections(held: &Relationship, session: &Session) -> Vec<(String, u64)> {
     let reasons = Rejection::ALL.into_iter().map(|reason| (reason.name(), session.rejected(reason)));
-    let late = (Verdict::OldGeneration.name(), lineage.late_frames());
+    let late = (Verdict::OldGeneration.name(), held.lineage.late_frames());
+    let not_taken = (Verdict::NotTaken.name(), held.not_taken);
     let mut all: Vec<(String, u64)> = reasons
-        .chain([late])
+        .chain([late, not_taken])
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| (name.to_owned(), count))
         .collect();

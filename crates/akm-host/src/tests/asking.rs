@@ -102,10 +102,9 @@ fn what_waits_is_bounded_and_forged_frames_of_other_epochs_cost_ten_questions_at
         b.hears(0, frame);
     }
     let not_taken = Came::Seen(Verdict::NotTaken);
-    assert_eq!(
-        b.take_came().iter().filter(|came| **came == not_taken).count(),
-        frames.len() - FRAMES_WAITING
-    );
+    let refused = frames.len() - FRAMES_WAITING;
+    assert_eq!(b.take_came().iter().filter(|came| **came == not_taken).count(), refused);
+    assert_eq!(b.node.dropped(relationship(ASR)), [("not-taken".into(), refused as u64)]);
     assert!(b.node.bytes_waiting() <= FRAMES_WAITING * frames[0].len());
     b.holds_answers = false;
     b.pump();
