@@ -13,7 +13,8 @@
 //!   state/nodes/AKM-ID/.staging-..., .erased-... cut off or under way: finished or removed by `tidy`
 //! ```
 //!
-//! Every write is atomic and durable: a temporary file, `fsync`, `rename`, `fsync` of the directory.
+//! Every write is atomic and durable: a draft (`NAME.new`), `fsync`, `rename`, `fsync` of the directory. A draft that a
+//! crash left is overwritten by the next write of that file, or removed by `tidy`.
 //! `identity` and the installed copies end in a SHA-256, so that damage is recognised.
 
 mod records;
@@ -26,7 +27,7 @@ use std::path::{Path, PathBuf};
 use akm_core::element::{ElementError, ProvisionableElement, Root};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_disk::Lock;
-use akm_disk::durable::{self, remove_directory, rename, replace};
+use akm_disk::durable::{self, draft_of, remove_directory, rename, replace};
 use akm_disk::private::{Links, make_directory};
 
 use crate::error::NodeError;
@@ -303,7 +304,7 @@ impl Storage {
         Ok(remove_directory(&self.erased_dir(node, relationship))?)
     }
 
-    /// Finishes or undoes what a crash cut off: what was staged goes, what was being erased is
+    /// Finishes or undoes what a crash cut off: what was staged goes, drafts go, what was being erased is
     /// erased, and the element keeps no root that no relationship of this node uses.
     ///
     /// Nothing is erased for an identity of which the disk holds no relationship, or the element no root: none was
@@ -375,9 +376,13 @@ impl Storage {
             for (name, path) in entries(&path)? {
                 if name.starts_with(ERASED) && path.is_dir() {
                     remove_directory(&path)?;
+                } else if name.parse::<RelationshipId>().is_ok() {
+                    discard_drafts(&path);
                 }
             }
         }
+        // Drafts count for nothing: one that cannot be removed keeps no node from its work.
+        let _ = durable::discard(&draft_of(&self.identity_path()));
         Ok(durable::remove_file(&disowned)?)
     }
 
@@ -409,6 +414,18 @@ fn write_generation(dir: &Path, installed: &Installed, sealed_place: &[u8]) -> R
     }
     replace(&dir.join(format!("g{generation}.copy")), &bytes)?;
     Ok(replace(&dir.join(format!("g{generation}.installed")), &bytes)?)
+}
+
+/// Removes what writes that were cut off left in a relationship's directory. That counts for nothing: what cannot be
+/// removed stays.
+fn discard_drafts(dir: &Path) {
+    for (_, path) in entries(dir).unwrap_or_default() {
+        let record = path.with_extension("");
+        let is_of_record = record.file_name().and_then(|name| generation_of(name.to_str()?)).is_some();
+        if is_of_record && path == draft_of(&record) {
+            let _ = durable::discard(&path);
+        }
+    }
 }
 
 /// The generation that a file in a relationship's directory belongs to, by its name.

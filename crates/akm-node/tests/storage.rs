@@ -145,3 +145,27 @@ fn a_crash_in_the_middle_of_a_write_leaves_the_old_content() {
     station.send("asr-0", b"and on");
     assert!(!place.with_file_name("g1.place.new").exists());
 }
+
+#[test]
+fn a_start_removes_what_cut_off_writes_left_and_nothing_else() {
+    let (mut station, asrs) = Station::with_asrs(1);
+    let dir = station.device.relationship_dir(station.id(), asrs[0].id());
+    station.stop();
+    let left =
+        ["endpoints.new", "g1.place.new", "g1.found.new", "g2.endpoints.new"].map(|name| dir.join(name));
+    let identity = station.device.state().join("identity.new");
+    let foreign = [dir.join("notes.new"), station.device.state().join("notes.new")];
+    for path in left.iter().chain([&identity]).chain(&foreign) {
+        fs::write(path, b"half a rec").unwrap();
+    }
+    // Nothing of ours, and in nobody's way.
+    fs::create_dir(dir.join("g1.active.new")).unwrap();
+    station.start();
+    for path in left.iter().chain([&identity]) {
+        assert!(!path.exists(), "{}", path.display());
+    }
+    for path in foreign.iter().chain([&dir.join("g1.active.new")]) {
+        assert!(path.exists(), "{}", path.display());
+    }
+    assert_eq!(station.phase(&asrs[0]), "Established");
+}
