@@ -68,7 +68,7 @@ impl Member {
             match self.session.poll() {
                 Output::Persist(record) => {
                     if let Record::Place(place) = record {
-                        self.place = place.to_vec();
+                        self.place = place.expose().to_vec();
                     }
                     self.session.persisted();
                 }

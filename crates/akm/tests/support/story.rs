@@ -190,6 +190,11 @@ impl Redactions {
                 r#""(milliseconds|epoch|sent|accepted|heard_seconds_ago|counter|sender)":( ?)[0-9]+"#,
                 r#""$1":$2[N]"#,
             ),
+            // A member begins its first epoch by itself, soon after it became active.
+            (
+                r#""epoch": null,(\s+"generation": [0-9]+,\s+"node": "[^"]*",\s+"phase": "Established")"#,
+                r#""epoch": [N],$1"#,
+            ),
             (r#""frame":"[A-Za-z0-9+/=]+""#, r#""frame":"[FRAME]""#),
             (
                 r"epoch ([0-9]+|-); [0-9]+ frames sent, [0-9]+ accepted",
