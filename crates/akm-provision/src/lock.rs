@@ -4,7 +4,7 @@
 //! when the process ends, however it ends. The file itself stays, since removing it would let two
 //! commands hold two files of one name.
 //!
-//! Who comes while it is held gets it in his turn ([`queue`]), and nobody is refused for being one of many: the patience
+//! Who comes while it is held gets it in his turn (`queue`), and nobody is refused for being one of many: the patience
 //! of those who wait begins anew whenever the lock passes on.
 
 mod queue;

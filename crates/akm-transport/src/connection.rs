@@ -52,7 +52,7 @@ impl FrameStream {
     /// that has passed it takes what is there.
     ///
     /// [`ErrorKind::UnexpectedEof`]: the other side has closed the connection.
-    /// [`ErrorKind::InvalidData`]: what it sends are no frames ([`StreamError`]).
+    /// [`ErrorKind::InvalidData`]: what it sends are no frames ([`StreamError`](crate::StreamError)).
     pub fn receive(&mut self, deadline: Instant) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = [0; READ_LENGTH];
         loop {

@@ -44,7 +44,7 @@ impl IdentifyRequest {
 /// What a node says of itself, with the proof by its element.
 #[derive(Debug)]
 pub struct IdentifyAnswer {
-    /// An encoded [`Identity`], taken byte for byte as sent: the proof covers these bytes.
+    /// An encoded [`NodeIdentity`], taken byte for byte as sent: the proof covers these bytes.
     pub identity: Vec<u8>,
     /// See [`crate::keys::identify_proof`].
     pub proof: [u8; 32],

@@ -20,7 +20,7 @@ pub const LABEL_MAX: usize = 64;
 /// Longest text of an endpoint, in bytes: an IPv6 socket address with a scope.
 pub const ENDPOINT_MAX: usize = 64;
 
-/// Most entries of one page of [`StatusAnswer`], and of the list in an [`Identity`](super::Identity).
+/// Most entries of one page of [`StatusAnswer`], and of the list in a [`NodeIdentity`](super::NodeIdentity).
 pub const PAGE_MAX: usize = 1000;
 
 pub(super) fn akm_id(d: &mut Decoder<'_>) -> Result<AkmId, Malformed> {

@@ -45,7 +45,7 @@ impl IdentityRecord {
         }))
     }
 
-    /// Reads what [`Identity::emit`] made; `None` if it is damaged.
+    /// Reads what [`IdentityRecord::emit`] made; `None` if it is damaged.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (mut format, mut node, mut relationship, mut provisioner, mut name) =
             (None, None, None, None, None);

@@ -21,6 +21,10 @@ use crate::print;
                   akm provision ssh://root@10.0.0.8 --resume boiler"
 )]
 pub(super) struct Arguments {
+    #[allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the help of the program shows this text as it stands"
+    )]
     /// local:DIR or ssh://[user@]host[:port][/dir]
     pub(super) target: Option<String>,
     /// What the node is called; otherwise a name is made from the target

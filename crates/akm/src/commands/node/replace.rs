@@ -19,6 +19,10 @@ use crate::print::{self, note};
 pub(crate) struct Arguments {
     /// Name of the node that is lost
     old: String,
+    #[allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the help of the program shows this text as it stands"
+    )]
     /// local:DIR or ssh://[user@]host[:port][/dir] of the new device
     target: String,
     /// What the new node is called; otherwise as the old one
