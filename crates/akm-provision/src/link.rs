@@ -45,6 +45,10 @@ const ANSWER_OF_ELEMENT: Duration = Duration::from_secs(120);
 /// How often a node is asked.
 const ATTEMPTS: u32 = 3;
 
+/// How often one is asked whose stack was started a moment ago: on a machine that starts many at once it may take a while
+/// until it has its turn, and the ceremony would end for nothing else.
+const ATTEMPTS_AFTER_START: u32 = 20;
+
 /// Entries of one `set endpoints`; with the longest labels and endpoints they still fit into a frame.
 const ENDPOINTS_AT_ONCE: usize = 500;
 
@@ -122,6 +126,7 @@ pub struct Link<'a> {
     clock: Instant,
     /// Whether the node has answered on this link.
     has_answered: bool,
+    attempts: u32,
     _lock: Lock,
 }
 
@@ -165,8 +170,24 @@ impl<'a> Link<'a> {
         let options = Options { hello_at_start: false, find_back: false };
         let standing = Standing::Active(place);
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
-        let node = node.clone();
-        Ok(Self { store, node, sds, session, element, seal, stream, clock, has_answered: false, _lock: lock })
+        Ok(Self {
+            store,
+            node: node.clone(),
+            sds,
+            session,
+            element,
+            seal,
+            stream,
+            clock,
+            has_answered: false,
+            attempts: ATTEMPTS,
+            _lock: lock,
+        })
+    }
+
+    /// The same for a node whose stack was started a moment ago: it is given a minute to answer.
+    pub fn after_start(self) -> Self {
+        Self { attempts: ATTEMPTS_AFTER_START, ..self }
     }
 
     /// The node at the other end.
@@ -306,7 +327,7 @@ impl<'a> Link<'a> {
             _ => ANSWER,
         };
         let mut lost = None;
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..self.attempts {
             if lost.take().is_some() {
                 // A node closes a stream that was silent for a while.
                 self.stream = connect(&self.node)?;

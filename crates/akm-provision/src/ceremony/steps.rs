@@ -235,7 +235,7 @@ impl<'a> Steps<'a> {
     pub(super) fn verify(&mut self) -> Result<String, Error> {
         let node = self.node()?;
         let supervision = self.target.start()?;
-        let mut link = Link::open(self.store, &node)?;
+        let mut link = Link::open(self.store, &node)?.after_start();
         let identity = link.identify()?;
         verification::check(&node, &identity)?;
         drop(link);
