@@ -3,11 +3,11 @@
 use akm_core::element::ElementError;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::session::{Instant, RandomSource, Rejection, SessionError};
+use akm_core::start::StartError;
 
 use crate::ask::{Answer, Question, Ticket};
 use crate::event::Event;
 use crate::persist::{Write, WriteFailed};
-use crate::start::StartFailed;
 use crate::{Endpoint, GenerationId};
 
 /// What a node needs from the world for one input.
@@ -230,4 +230,21 @@ pub enum Refused {
     /// The session refused.
     #[error(transparent)]
     Session(#[from] SessionError),
+}
+
+/// Why a node does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartFailed {
+    /// The element did not do its part, or something else uses it.
+    #[error(transparent)]
+    Element(#[from] StartError),
+    /// The disk takes nothing at this moment. Nothing has been counted: all of it can be done again.
+    #[error(transparent)]
+    Disk(#[from] WriteFailed),
+}
+
+impl From<ElementError> for StartFailed {
+    fn from(error: ElementError) -> Self {
+        Self::Element(error.into())
+    }
 }

@@ -42,10 +42,12 @@ extern crate alloc;
 mod ask;
 mod door;
 mod drive;
+mod due;
 mod endpoints;
 mod event;
 mod generations;
 mod identity;
+mod index;
 mod installed;
 mod lend;
 pub mod limits;
@@ -56,22 +58,22 @@ mod persist;
 mod relationship;
 mod report;
 mod route;
+mod run;
 mod start;
+mod starting;
 mod task;
 #[cfg(test)]
 mod tests;
-mod timers;
 mod trouble;
 
 pub use ask::{Answer, Question, Ticket};
-pub use door::{Input, Message, Output, Refused, Seen, Stream, Surroundings, Verdict, Wish};
+pub use door::{Input, Message, Output, Refused, Seen, StartFailed, Stream, Surroundings, Verdict, Wish};
 pub use event::{Aside, Event, Rest};
 pub use identity::{Identity, Level, Provisioning};
 pub use installed::{Found, Installed, StoredGeneration};
 pub use node::{Counts, Node};
 pub use persist::{Write, WriteFailed};
 pub use relationship::Known;
-pub use start::StartFailed;
 
 pub use akm_transport::Endpoint;
 

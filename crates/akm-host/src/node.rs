@@ -18,13 +18,12 @@ use crate::ask::{Answer, Question, Ticket};
 use crate::door::{Input, Message, Output, Refused, Seen, Surroundings};
 use crate::event::Event;
 use crate::identity::Identity;
+use crate::index::{Routes, Timers};
 use crate::outbox::{Outbox, Queued};
 use crate::persist::{Write, WriteFailed};
 use crate::relationship::{Given, Known, Origin, Relationship};
-use crate::route::Routes;
-use crate::start::Starting;
+use crate::starting::Starting;
 use crate::task::{TaskId, Tasks};
-use crate::timers::Timers;
 use crate::trouble::Trouble;
 
 /// Whether a node takes frames and wishes.

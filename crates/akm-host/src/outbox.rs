@@ -7,10 +7,9 @@ use akm_core::id::{AkmId, RelationshipId};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::ask::{Question, Ticket};
-use crate::door::{Refused, Stream, Verdict, Wish};
+use crate::door::{Refused, StartFailed, Stream, Verdict, Wish};
 use crate::event::Event;
 use crate::persist::Write;
-use crate::start::StartFailed;
 use crate::{Endpoint, GenerationId};
 
 /// Bytes of a frame or a message; wiped on drop.

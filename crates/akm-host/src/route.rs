@@ -1,6 +1,5 @@
 //! Whose a frame is.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use akm_core::frame::Header;
@@ -15,29 +14,6 @@ use crate::limits::HINTED_AT_ONCE;
 use crate::node::Node;
 use crate::outbox::Queued;
 use crate::relationship::{Given, Origin, Relationship};
-
-/// The relationships by the tags of their frames.
-#[derive(Debug, Default)]
-pub(crate) struct Routes {
-    by_tag: BTreeMap<Tag, Vec<RelationshipId>>,
-    /// The relationship that was told last of a frame that belongs to none.
-    hinted: Option<RelationshipId>,
-}
-
-impl Routes {
-    fn list(&mut self, id: RelationshipId, tag: Tag) {
-        self.by_tag.entry(tag).or_default().push(id);
-    }
-
-    fn unlist(&mut self, id: RelationshipId, tag: Tag) {
-        if let Some(others) = self.by_tag.get_mut(&tag) {
-            others.retain(|other| *other != id);
-            if others.is_empty() {
-                self.by_tag.remove(&tag);
-            }
-        }
-    }
-}
 
 impl Node {
     /// Takes note of the tags by which the frames of a relationship are found; they change with generations and runs.

@@ -17,75 +17,18 @@ use akm_core::id::RelationshipId;
 use akm_core::lineage::Lineage;
 use akm_core::session::{Membership, RandomSource, Session, Standing, Surroundings as Around};
 use akm_core::start::{SealedPlace, Start, StartError};
-use akm_core::tree::Place;
 
 use crate::GenerationId;
 use crate::ask::{Answer, Answers, Question, StandIn, Ticket, astray};
-use crate::door::Surroundings;
+use crate::door::{StartFailed, Surroundings};
 use crate::event::{Aside, Event, Rest};
-use crate::installed::{Found, StoredGeneration};
+use crate::installed::Found;
 use crate::management::options_of;
 use crate::node::{Asker, Node, Phase, Writer};
 use crate::outbox::Queued;
 use crate::persist::{Write, WriteFailed};
 use crate::relationship::{Known, Relationship};
-
-/// Why a node does not start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartFailed {
-    /// The element did not do its part, or something else uses it.
-    #[error(transparent)]
-    Element(#[from] StartError),
-    /// The disk takes nothing at this moment. Nothing has been counted: all of it can be done again.
-    #[error(transparent)]
-    Disk(#[from] WriteFailed),
-}
-
-impl From<ElementError> for StartFailed {
-    fn from(error: ElementError) -> Self {
-        Self::Element(error.into())
-    }
-}
-
-/// What the sealed place of a generation says.
-enum FoundPlace {
-    NotExamined,
-    Good(Place),
-    Rests(Rest),
-    /// Good, but it could not be written under this start: using it would break the next one.
-    NotRecorded(WriteFailed),
-}
-
-/// One generation on its way to a session.
-struct Candidate {
-    of: GenerationId,
-    held: Option<StoredGeneration>,
-    place: FoundPlace,
-    answers: Answers,
-    session: Option<(Session, Known)>,
-}
-
-enum Stage {
-    /// The element is asked who it is and how far it has counted.
-    Asking,
-    /// So many places are being written.
-    Writing(usize),
-    Counting,
-    Sessions,
-    Roots,
-}
-
-/// A start that is under way.
-pub(crate) struct Starting {
-    stage: Stage,
-    answers: Answers,
-    start: Option<Start>,
-    candidates: Vec<Candidate>,
-    /// The first write that failed because the disk takes nothing.
-    failed: Option<WriteFailed>,
-    /// Relationships of which something is to be erased.
-    unfinished: BTreeSet<RelationshipId>,
-}
+use crate::starting::{Candidate, FoundPlace, Stage, Starting};
 
 /// A start goes no further for the time being.
 enum Halt {

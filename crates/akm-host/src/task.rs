@@ -14,11 +14,9 @@ use akm_core::id::RelationshipId;
 use akm_core::management::Outcome;
 
 use crate::ask::{Answer, Answers, Question, StandIn, Tape, Ticket, astray};
-use crate::door::{Refused, Stream, Surroundings};
-use crate::node::{Asker, Node, Writer};
+use crate::door::{Refused, Stream};
 use crate::outbox::Buffer;
 use crate::persist::{Write, WriteFailed};
-use crate::relationship::{Given, Origin};
 
 /// Names a task.
 pub(crate) type TaskId = u64;
@@ -166,6 +164,18 @@ impl Hand {
         }
     }
 
+    /// What it wants from outside since it was run last.
+    pub(crate) fn take_wants(&mut self) -> Vec<Want> {
+        core::mem::take(&mut self.wants)
+    }
+
+    /// What it wanted written is under way.
+    pub(crate) fn writes(&mut self, kind: Discriminant<Write>, ticket: Ticket) {
+        if let Some(written) = self.written.iter_mut().find(|written| written.kind == kind) {
+            written.ticket = Some(ticket);
+        }
+    }
+
     pub(crate) fn take_written(&mut self, ticket: Ticket, result: Result<(), WriteFailed>) {
         if let Some(written) = self.written.iter_mut().find(|written| written.ticket == Some(ticket)) {
             written.result = Some(result);
@@ -200,92 +210,42 @@ impl Tasks {
         self.all.values().filter(|task| matches!(task.work, Work::Request { .. })).count()
     }
 
+    /// Takes a task on, unless what it would do waits to be done already.
+    pub(crate) fn begin(&mut self, work: Work, alone: bool) -> Option<TaskId> {
+        if matches!(work, Work::Tidy { relationship } if self.is_tidying(relationship)) {
+            return None;
+        }
+        self.made += 1;
+        self.all.insert(self.made, Task { work, hand: Hand::default(), alone });
+        if alone {
+            self.in_turn.push_back(self.made);
+        }
+        Some(self.made)
+    }
+
+    /// Takes out a task that is to be run, if it is its turn.
+    pub(crate) fn take(&mut self, id: TaskId) -> Option<Task> {
+        let waits = self.all.get(&id)?.alone && self.in_turn.front() != Some(&id);
+        if waits { None } else { self.all.remove(&id) }
+    }
+
+    /// Puts a task back that waits.
+    pub(crate) fn put_back(&mut self, id: TaskId, task: Task) {
+        self.all.insert(id, task);
+    }
+
+    /// A task that was taken out is done; the one whose turn it is then.
+    pub(crate) fn finish(&mut self, task: &Task) -> Option<TaskId> {
+        if !task.alone {
+            return None;
+        }
+        self.in_turn.pop_front();
+        self.in_turn.front().copied()
+    }
+
     fn is_tidying(&self, of: RelationshipId) -> bool {
         // One that has begun may have looked already at what is in use.
         let waiting = self.in_turn.iter().skip(1).filter_map(|id| self.all.get(id));
         waiting.into_iter().any(|task| matches!(task.work, Work::Tidy { relationship } if relationship == of))
-    }
-}
-
-impl Node {
-    pub(crate) fn begin_task(&mut self, work: Work) {
-        let alone = match &work {
-            Work::Tidy { relationship } if self.tasks.is_tidying(*relationship) => return,
-            Work::Tidy { .. } => true,
-            Work::Request { request, .. } => Self::changes_something(request),
-        };
-        self.tasks.made += 1;
-        let id = self.tasks.made;
-        self.tasks.all.insert(id, Task { work, hand: Hand::default(), alone });
-        if alone {
-            self.tasks.in_turn.push_back(id);
-        }
-        self.ready.push_back(id);
-    }
-
-    /// What a task handed to a session came to something.
-    pub(crate) fn task_moved_on(&mut self, id: TaskId, result: Result<(), Refused>) {
-        if let Some(task) = self.tasks.get_mut(id) {
-            task.hand.moved = Moved::Done(result);
-            self.ready.push_back(id);
-        }
-    }
-
-    /// Goes on with a task.
-    pub(crate) fn run(&mut self, id: TaskId, surroundings: &mut Surroundings<'_>) {
-        let Some(task) = self.tasks.all.get(&id) else { return };
-        if task.alone && self.tasks.in_turn.front() != Some(&id) {
-            return;
-        }
-        let Some(mut task) = self.tasks.all.remove(&id) else { return };
-        let done = match &task.work {
-            Work::Tidy { relationship } => {
-                let result = self.tidy_up(&mut task.hand, *relationship, surroundings);
-                !matches!(result, Err(Stop::Waits))
-            }
-            Work::Request { through, stream, request } => {
-                match self.answer(&mut task.hand, *through, request, surroundings) {
-                    None => false,
-                    Some(response) => {
-                        let body = Buffer::new(response.emit());
-                        let kind = akm_core::frame::FrameKind::Management;
-                        let given = Given::Send { to: None, kind, body: &body };
-                        self.give(*through, &given, Origin::Response(*stream), surroundings);
-                        true
-                    }
-                }
-            }
-        };
-        let wants = core::mem::take(&mut task.hand.wants);
-        if done {
-            if task.alone {
-                self.tasks.in_turn.pop_front();
-                self.ready.extend(self.tasks.in_turn.front());
-            }
-            return;
-        }
-        self.tasks.all.insert(id, task);
-        for want in wants {
-            match want {
-                Want::Ask(question) => {
-                    let ticket = self.ask(Asker::Task(id), question.clone());
-                    if let Some(task) = self.tasks.get_mut(id) {
-                        task.hand.answers.asked(question, ticket);
-                    }
-                }
-                Want::Write(write) => {
-                    let kind = write.kind();
-                    let ticket = self.write(Writer::Task(id), write);
-                    let task = self.tasks.get_mut(id);
-                    let written = task.and_then(|task| task.hand.written.iter_mut().find(|w| w.kind == kind));
-                    if let Some(written) = written {
-                        written.ticket = Some(ticket);
-                    }
-                }
-                Want::Activate(relationship, generation) => {
-                    self.give(relationship, &Given::Activate(generation), Origin::Task(id), surroundings);
-                }
-            }
-        }
     }
 }

@@ -1,15 +1,9 @@
 //! An element that goes while the node runs, and comes back.
 
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use core::time::Duration;
 
-use akm_core::element::ElementError;
-use akm_core::session::{Instant, SessionError};
-
-use crate::ask::{Answer, Question};
-use crate::event::Event;
-use crate::node::{Asker, Node};
-use crate::outbox::Queued;
+use akm_core::session::Instant;
 
 /// How often an element that is not there is asked again.
 const ELEMENT_RETRY: Duration = Duration::from_secs(1);
@@ -30,35 +24,18 @@ impl Trouble {
     pub(crate) fn due(&self) -> Option<Instant> {
         self.due
     }
-}
 
-impl Node {
-    /// Remembers that the element is not there. What else it says concerns one relationship only.
-    pub(crate) fn note_element(&mut self, error: Option<&SessionError>) {
-        if let Some(SessionError::Element(error @ ElementError::Unavailable(_))) = error
-            && self.trouble.is_none()
-        {
-            let why = error.to_string();
-            self.outbox.push(Queued::Event(None, Event::ElementGone(why.clone())));
-            self.trouble = Some(Trouble { why, due: Some(self.now + ELEMENT_RETRY) });
-        }
+    pub(crate) fn of(why: String, now: Instant) -> Self {
+        Self { why, due: Some(now + ELEMENT_RETRY) }
     }
 
-    /// Asks an element that was not there whether it is by now.
-    pub(crate) fn ask_element_again(&mut self, now: Instant) {
-        if let Some(trouble) =
-            self.trouble.as_mut().filter(|trouble| trouble.due.is_some_and(|due| due <= now))
-        {
-            trouble.due = None;
-            self.ask(Asker::Trouble, Question::Random(16));
-        }
+    /// Whether it is to be asked now; it is asked once.
+    pub(crate) fn take_due(&mut self, now: Instant) -> bool {
+        self.due.take_if(|due| *due <= now).is_some()
     }
 
-    pub(crate) fn trouble_was_answered(&mut self, result: &Result<Answer, ElementError>) {
-        if result.is_ok() && self.trouble.take().is_some() {
-            self.outbox.push(Queued::Event(None, Event::ElementBack));
-        } else if let Some(trouble) = &mut self.trouble {
-            trouble.due = Some(self.now + ELEMENT_RETRY);
-        }
+    /// It has said again that it is not there.
+    pub(crate) fn goes_on(&mut self, now: Instant) {
+        self.due = Some(now + ELEMENT_RETRY);
     }
 }

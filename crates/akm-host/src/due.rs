@@ -1,28 +1,24 @@
-//! When which relationship acts by itself.
+//! What the node does when the time for it has come: relationships act by themselves, and an element that is gone is asked
+//! again.
 
-use alloc::collections::BTreeSet;
+use alloc::string::ToString;
 use core::time::Duration;
 
+use akm_core::element::ElementError;
 use akm_core::id::RelationshipId;
-use akm_core::session::Instant;
+use akm_core::session::{Instant, SessionError};
 
+use crate::ask::{Answer, Question};
 use crate::door::Surroundings;
+use crate::event::Event;
 use crate::limits::DUE_AT_ONCE;
-use crate::node::Node;
+use crate::node::{Asker, Node};
+use crate::outbox::Queued;
 use crate::relationship::{Given, Order, Origin};
+use crate::trouble::Trouble;
 
 /// One whose time has not moved although it acted is asked again after this.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// The times of all relationships, the next first.
-#[derive(Debug, Default)]
-pub(crate) struct Timers(BTreeSet<(Instant, RelationshipId)>);
-
-impl Timers {
-    pub(crate) fn first(&self) -> Option<Instant> {
-        self.0.first().map(|(due, _)| *due)
-    }
-}
 
 impl Node {
     /// Takes note of when a relationship acts next.
@@ -72,6 +68,32 @@ impl Node {
             if self.timers.0.first() == Some(&(due, id)) {
                 self.schedule_at(id, Some(now + AGAIN));
             }
+        }
+    }
+
+    /// Remembers that the element is not there. What else it says concerns one relationship only.
+    pub(crate) fn note_element(&mut self, error: Option<&SessionError>) {
+        if let Some(SessionError::Element(error @ ElementError::Unavailable(_))) = error
+            && self.trouble.is_none()
+        {
+            let why = error.to_string();
+            self.outbox.push(Queued::Event(None, Event::ElementGone(why.clone())));
+            self.trouble = Some(Trouble::of(why, self.now));
+        }
+    }
+
+    /// Asks an element that was not there whether it is by now.
+    pub(crate) fn ask_element_again(&mut self, now: Instant) {
+        if self.trouble.as_mut().is_some_and(|trouble| trouble.take_due(now)) {
+            self.ask(Asker::Trouble, Question::Random(16));
+        }
+    }
+
+    pub(crate) fn trouble_was_answered(&mut self, result: &Result<Answer, ElementError>) {
+        if result.is_ok() && self.trouble.take().is_some() {
+            self.outbox.push(Queued::Event(None, Event::ElementBack));
+        } else if let Some(trouble) = &mut self.trouble {
+            trouble.goes_on(self.now);
         }
     }
 }
