@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::api::{Reply, decode};
+use crate::api::{LocalRequest, Reply, decode};
 use crate::error::StackError;
 use crate::stack::{Stack, not_asked};
 
@@ -33,6 +33,14 @@ pub struct Message {
     pub data: Vec<u8>,
 }
 
+impl Stack {
+    /// Hands over every message of an ASR that arrives from here on. The connection serves nothing else then.
+    pub fn listen(mut self, asr: &str) -> Result<Listening, StackError> {
+        self.order(&LocalRequest::Listen { asr: asr.to_owned() })?;
+        Ok(Listening { stack: self })
+    }
+}
+
 /// A connection on which the messages of one ASR arrive, until it is dropped.
 #[derive(Debug)]
 pub struct Listening {
@@ -40,10 +48,6 @@ pub struct Listening {
 }
 
 impl Listening {
-    pub(crate) fn new(stack: Stack) -> Self {
-        Self { stack }
-    }
-
     /// Waits at most this long for each further message; `None`: as long as it takes.
     pub fn set_patience(&mut self, patience: Option<Duration>) -> Result<(), StackError> {
         self.stack.set_patience(patience)

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::api::{LocalRequest, Reply, SOCKET, encode};
 use crate::error::StackError;
-use crate::listening::Listening;
 use crate::status::NodeStatus;
 
 /// A connection to the stack of an installation. Each call blocks until the stack has answered.
@@ -48,12 +47,6 @@ impl Stack {
     pub fn send_to(&mut self, asr: &str, member: &str, message: &[u8]) -> Result<(), StackError> {
         let (asr, to) = (asr.to_owned(), Some(member.to_owned()));
         self.order(&LocalRequest::Send { asr, to, data: encode(message) })
-    }
-
-    /// Hands over every message of an ASR that arrives from here on. The connection serves nothing else then.
-    pub fn listen(mut self, asr: &str) -> Result<Listening, StackError> {
-        self.order(&LocalRequest::Listen { asr: asr.to_owned() })?;
-        Ok(Listening::new(self))
     }
 
     /// Begins the next epoch of an ASR as soon as its policy allows.
@@ -98,7 +91,7 @@ impl Stack {
         }
     }
 
-    fn order(&mut self, request: &LocalRequest) -> Result<(), StackError> {
+    pub(crate) fn order(&mut self, request: &LocalRequest) -> Result<(), StackError> {
         match self.ask(request)? {
             Reply::Done => Ok(()),
             other => Err(not_asked(&other)),
