@@ -3,6 +3,7 @@
 //! ```text
 //!   durable    a file is replaced, made or removed as a whole, and that lasts
 //!   private    nobody but the owner gets at a file or a directory
+//!   directory  one that is private, made to last
 //!   lock       one process at a time
 //!   advice     what a person can do about an error of the system
 //! ```
@@ -14,6 +15,7 @@
 //! changes a file goes through the C library, where the tests make it fail.
 
 mod advice;
+pub mod directory;
 pub mod durable;
 mod error;
 mod lock;

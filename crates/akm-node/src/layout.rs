@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use akm_core::enrolment::{StackFile, integrity_code};
-use akm_disk::private::{Links, make_directory};
+use akm_disk::directory::make_directory;
+use akm_disk::private::Links;
 use sha2::{Digest, Sha256};
 
 use crate::error::NodeError;

@@ -27,8 +27,9 @@ use std::path::{Path, PathBuf};
 use akm_core::element::{ElementError, ProvisionableElement, Root};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_disk::Lock;
+use akm_disk::directory::make_directory;
 use akm_disk::durable::{self, draft_of, remove_directory, rename, replace};
-use akm_disk::private::{Links, make_directory};
+use akm_disk::private::Links;
 
 use crate::error::NodeError;
 use crate::layout::Layout;

@@ -21,7 +21,8 @@ use akm_core::crypto::hash::sha256;
 use akm_core::id::AkmId;
 use akm_core::text::hexadecimal;
 use akm_disk::DiskError;
-use akm_disk::private::{self, Links, make_directory};
+use akm_disk::directory::make_directory;
+use akm_disk::private::{self, Links};
 
 use crate::names::Name;
 use queue::{Others, Queue};

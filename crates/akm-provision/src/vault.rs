@@ -27,7 +27,7 @@ use akm_core::crypto::hash::{expand, extract};
 use akm_core::element::ElementError;
 use akm_core::secret::Secret;
 use akm_disk::private::Links;
-use akm_disk::{DiskError, durable, private};
+use akm_disk::{DiskError, directory, durable, private};
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -378,7 +378,7 @@ fn check_passphrase(passphrase: &[u8]) -> Result<(), VaultError> {
 }
 
 fn prepare_home(home: &Path) -> Result<(), VaultError> {
-    private::make_home(home)?;
+    directory::make_home(home)?;
     match Vault::custody(home)? {
         None => Ok(()),
         Some(Custody::KeyFile) => Err(VaultError::Exists { path: home.join(KEY_FILE) }),

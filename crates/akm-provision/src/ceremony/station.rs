@@ -10,7 +10,8 @@
 
 use std::path::{Path, PathBuf};
 
-use akm_disk::private::{Links, make_directory};
+use akm_disk::directory::make_directory;
+use akm_disk::private::Links;
 use akm_element::ElementSpec;
 
 use super::addresses::{addresses, choosing_addresses};

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use akm_disk::DiskError;
-use akm_disk::private::{self, Links, make_directory};
+use akm_disk::directory::make_directory;
+use akm_disk::private::{self, Links};
 use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
 

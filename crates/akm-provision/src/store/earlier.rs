@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use akm_disk::durable;
+use akm_disk::{directory, durable};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -22,7 +22,7 @@ const VAULT_KEY: [u8; 32] = [
 
 fn open(sql: &str) -> (TempDir, Store) {
     let home = tempfile::tempdir().unwrap();
-    private::make_home(home.path()).unwrap();
+    directory::make_home(home.path()).unwrap();
     durable::create(&home.path().join("vault.key"), &VAULT_KEY).unwrap();
     let path = home.path().join("store.db");
     let connection = Connection::open(&path).unwrap();

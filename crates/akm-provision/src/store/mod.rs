@@ -40,7 +40,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use akm_disk::private;
+use akm_disk::directory;
 
 use crate::lock::{Lock, LockError, LockKey};
 use crate::vault::Vault;
@@ -74,7 +74,7 @@ pub struct Store {
 impl Store {
     /// Makes the store of a module. Cut off half-way, it can be called again.
     pub fn create(home: &Path, vault: &Vault, module: &Module) -> Result<Self, StoreError> {
-        private::make_home(home)?;
+        directory::make_home(home)?;
         let vault_check = secret::seal(vault, VAULT_CHECK_CONTEXT, VAULT_CHECK)?;
         if !File::create(home, module, &vault_check)? {
             return Err(StoreError::Exists { what: format!("the module in {}", home.display()) });
@@ -220,7 +220,7 @@ mod tests {
         let vault = fixture.store.vault().clone();
         let top = tempfile::tempdir().unwrap();
         let home = top.path().join("akm");
-        private::make_home(&home).unwrap();
+        directory::make_home(&home).unwrap();
         durable::create(&home.join(FILE), &[0x5a; 4096]).unwrap();
         let opened = Store::open(&home, &vault);
         assert!(matches!(opened, Err(StoreError::Damaged { .. })), "{opened:?}");

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::CommandError;
 use akm_core::element::Description;
-use akm_disk::private::{Links, make_directory};
+use akm_disk::directory::make_directory;
+use akm_disk::private::Links;
 use akm_element::card::CardKeys;
 use akm_element::{WrapKeys, conformance, wrap};
 use akm_provision::ceremony;
