@@ -19,6 +19,7 @@ use akm_target::{StackError, TargetError};
 
 use crate::link::LinkError;
 use crate::lock::LockError;
+use crate::names::Name;
 use crate::store::StoreError;
 use crate::vault::VaultError;
 
@@ -32,6 +33,8 @@ pub enum Error {
     Ceremony(ceremony::Refusal),
     /// An ASR is not made or changed.
     Relationship(relationship::Refusal),
+    /// Something has begun, and is not at its end.
+    Unfinished(Unfinished),
     /// A node was not asked, or refused.
     Link(LinkError),
     /// The store failed.
@@ -60,6 +63,7 @@ impl Error {
         match self {
             Self::Ceremony(refusal) => refusal.kind(),
             Self::Relationship(refusal) => refusal.kind(),
+            Self::Unfinished(unfinished) => unfinished.kind(),
             Self::Link(error) => match error {
                 LinkError::Unreachable { .. } => Kind::Unreachable,
                 LinkError::Silent { .. } => Kind::NotProven,
@@ -110,6 +114,7 @@ impl Error {
         match self {
             Self::Ceremony(error) => error,
             Self::Relationship(error) => error,
+            Self::Unfinished(error) => error,
             Self::Link(error) => error,
             Self::Store(error) => error,
             Self::Lock(error) => error,
@@ -122,6 +127,90 @@ impl Error {
             Self::Serve(error) => error,
         }
     }
+}
+
+/// What has begun and is not at its end, because of other refusals: it goes on later.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// The ceremony of a node was cut off here, and goes on here.
+    #[error("{source}")]
+    CutOff {
+        /// The name of the node.
+        name: Name,
+        /// What it was cut off by.
+        source: Box<Error>,
+    },
+    /// The removal did not come to its end: the device may still hold the credentials.
+    #[error("{source}; node {name} may still hold its credentials")]
+    MayHold {
+        /// The name of the node.
+        name: Name,
+        /// What stood in the way.
+        source: Box<Error>,
+    },
+    /// Nobody begins before those that are away have the generation.
+    #[error("{} is parked until {} can be reached: {}", generation_of(.asr, *.generation), named(.away), reasons(.away))]
+    Parked {
+        /// The name of the ASR.
+        asr: String,
+        /// The generation.
+        generation: u32,
+        /// Who is away, and why.
+        away: Vec<Away>,
+    },
+    /// All have the generation, and these could not be told to begin.
+    #[error(
+        "{} is active; {} {} with the first message of another member, or when a command reaches it: {}",
+        generation_of(.asr, *.generation), named(.away),
+        if .away.len() == 1 { "has it, and begins" } else { "have it, and begin" }, reasons(.away)
+    )]
+    BeginsLater {
+        /// The name of the ASR.
+        asr: String,
+        /// The generation.
+        generation: u32,
+        /// Who is away, and why.
+        away: Vec<Away>,
+    },
+}
+
+/// Who is away, and why.
+#[derive(Debug)]
+pub struct Away {
+    /// The member.
+    pub name: Name,
+    /// Why it was not reached.
+    pub why: Error,
+}
+
+impl Unfinished {
+    fn kind(&self) -> Kind {
+        match self {
+            // What merely failed can be resumed.
+            Self::CutOff { source, .. } => match source.kind() {
+                kind if kind.is_mere_failure() => Kind::Interrupted,
+                kind => kind,
+            },
+            Self::MayHold { source, .. } => source.kind(),
+            Self::Parked { .. } => Kind::Parked,
+            Self::BeginsLater { .. } => Kind::BeginsLater,
+        }
+    }
+}
+
+fn generation_of(asr: &str, generation: u32) -> String {
+    match generation {
+        1 => format!("ASR {asr}"),
+        generation => format!("generation {generation} of ASR {asr}"),
+    }
+}
+
+fn named(away: &[Away]) -> String {
+    away.iter().map(|away| away.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn reasons(away: &[Away]) -> String {
+    away.iter().map(|away| away.why.to_string()).collect::<Vec<_>>().join("; ")
 }
 
 fn of_store(error: &StoreError) -> Kind {
@@ -177,6 +266,7 @@ macro_rules! from {
 from!(
     Ceremony(ceremony::Refusal),
     Relationship(relationship::Refusal),
+    Unfinished(Unfinished),
     Store(StoreError),
     Lock(LockError),
     Vault(VaultError),

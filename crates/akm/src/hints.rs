@@ -2,9 +2,9 @@
 
 use akm_element::WrapError;
 use akm_provision::ceremony;
-use akm_provision::error::Error;
 use akm_provision::error::ceremony::{AtElement, Device, Done, Taken, Unfit};
 use akm_provision::error::relationship::{Lacks, Members};
+use akm_provision::error::{Error, Unfinished};
 use akm_provision::link::LinkError;
 use akm_provision::relationship;
 use akm_provision::store::{NodeStatus, StoreError};
@@ -16,6 +16,7 @@ pub(crate) fn hints(error: &Error) -> Vec<String> {
     match error {
         Error::Ceremony(refusal) => of_ceremony(refusal),
         Error::Relationship(refusal) => of_relationship(refusal),
+        Error::Unfinished(unfinished) => of_unfinished(unfinished),
         Error::Link(error) => of_link(error),
         Error::Target(error) => of_target(error),
         Error::Store(StoreError::NoModule { .. }) | Error::Vault(VaultError::Missing { .. }) => {
@@ -122,18 +123,38 @@ fn of_ceremony(refusal: &ceremony::Refusal) -> Vec<String> {
         Refusal::Waits { name } => {
             one(format!("put that into the target, then run akm provision TARGET --resume {name}"))
         }
-        Refusal::CutOff { name, source } => {
+        Refusal::MadeAnew { name } => one(format!("look at it first: akm node show {name}")),
+        Refusal::Differs { .. } => Vec::new(),
+    }
+}
+
+fn of_unfinished(unfinished: &Unfinished) -> Vec<String> {
+    match unfinished {
+        Unfinished::CutOff { name, source } => {
             let mut hints = hints(source);
             hints.push(format!("when that is mended: akm provision --resume {name}"));
             hints
         }
-        Refusal::MayHold { source, .. } => {
+        Unfinished::MayHold { source, .. } => {
             let mut hints = hints(source);
             hints.push("try again when it can be reached, or forget it with --force".to_owned());
             hints
         }
-        Refusal::MadeAnew { name } => one(format!("look at it first: akm node show {name}")),
-        Refusal::Differs { .. } => Vec::new(),
+        Unfinished::Parked { generation, away, .. } => {
+            let mut ways: Vec<String> = Vec::new();
+            for hint in away.iter().flat_map(|away| hints(&away.why)) {
+                if !ways.contains(&hint) {
+                    ways.push(hint);
+                }
+            }
+            ways.push("the same command again goes on".to_owned());
+            if *generation > 1 {
+                ways.push("--without-absent begins without those that are away".to_owned());
+                ways.push("akm tasks shows what is parked".to_owned());
+            }
+            ways
+        }
+        Unfinished::BeginsLater { .. } => Vec::new(),
     }
 }
 
@@ -180,20 +201,6 @@ fn of_relationship(refusal: &relationship::Refusal) -> Vec<String> {
         Refusal::MemberGone { asr, member } => {
             one(format!("take it out first: akm asr remove {asr} {member}"))
         }
-        Refusal::Parked { generation, away, .. } => {
-            let mut ways: Vec<String> = Vec::new();
-            for hint in away.iter().flat_map(|away| hints(&away.why)) {
-                if !ways.contains(&hint) {
-                    ways.push(hint);
-                }
-            }
-            ways.push("the same command again goes on".to_owned());
-            if *generation > 1 {
-                ways.push("--without-absent begins without those that are away".to_owned());
-                ways.push("akm tasks shows what is parked".to_owned());
-            }
-            ways
-        }
         Refusal::Members(members) => match members {
             Members::TooFew { left: Some(name) } => one(format!("to end it use akm asr delete {name}")),
             Members::None { asr, .. } => one(format!("akm asr show {asr}")),
@@ -204,11 +211,9 @@ fn of_relationship(refusal: &relationship::Refusal) -> Vec<String> {
         }
         Refusal::Lacks(Lacks::Element { name }) => one(format!("verify it first: akm verify {name}")),
         Refusal::Lacks(Lacks::InStore { .. }) => one("restore the module from a backup"),
-        Refusal::Lacks(_)
-        | Refusal::AsItIs { .. }
-        | Refusal::BeginsLater { .. }
-        | Refusal::NotHeld { .. }
-        | Refusal::NotInForce { .. } => Vec::new(),
+        Refusal::Lacks(_) | Refusal::AsItIs { .. } | Refusal::NotHeld { .. } | Refusal::NotInForce { .. } => {
+            Vec::new()
+        }
     }
 }
 

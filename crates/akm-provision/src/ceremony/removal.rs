@@ -9,8 +9,8 @@ use super::cards::forget_card;
 use super::checks::check_is_free;
 use super::luggage;
 use super::preparation::{ask_whoever_is_there, target_of};
-use crate::error::Error;
 use crate::error::ceremony::{AtElement, Device, Refusal, Taken, Unfit};
+use crate::error::{Error, Unfinished};
 use crate::link::{Link, LinkError};
 use crate::names::{Name, Timestamp};
 use crate::store::{MemberState, Node, NodeStatus, Store};
@@ -101,7 +101,7 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Error>
     };
     match not_erased {
         Some(error) if !erased && !force => {
-            return Err(Refusal::MayHold { name: name.clone(), source: Box::new(error) }.into());
+            return Err(Unfinished::MayHold { name: name.clone(), source: Box::new(error) }.into());
         }
         Some(error) if erased => {
             notes.push(format!("the credentials are erased, but the stack could not be taken off: {error}"));

@@ -21,8 +21,8 @@ use super::luggage::{is_at_station, is_elsewhere, is_filled, url_of};
 use super::preparation::target_of;
 use super::steps::{Steps, run_from, timed};
 use super::{FIRST_AT_TARGET, Observer, Order, cards};
-use crate::error::Error;
 use crate::error::ceremony::{Done, Refusal, Taken, Unfit};
+use crate::error::{Error, Unfinished};
 use crate::lock::LockKey;
 use crate::mint;
 use crate::names::Name;
@@ -98,7 +98,7 @@ pub(super) fn fill(
     if let Err(error) = filled {
         // The store may be what failed: the error of the step counts.
         let _ = store.fail_step(node.id, &error.to_string());
-        return Err(Refusal::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
+        return Err(Unfinished::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
     }
     for note in steps.notes() {
         observer.note(note);

@@ -18,8 +18,8 @@ use super::checks::{check_element, text_of};
 use super::luggage::{self, NO_ADDRESS};
 use super::preparation::{element_refused, read_preparation, stack_failed, tagged_line, target_of};
 use super::{FIRST_AT_TARGET, Observer, STEP_NAMES, StepReport, verification};
-use crate::error::Error;
 use crate::error::ceremony::{AtElement, Device, Refusal};
+use crate::error::{Error, Unfinished};
 use crate::link::Link;
 use crate::names::Timestamp;
 use crate::store::{JournalEntry, MemberState, Node, STEPS, Store};
@@ -49,7 +49,7 @@ pub(super) fn run_from(
         if let Err(error) = concluded {
             // The store may be what failed: the error of the step counts.
             let _ = store.fail_step(node.id, &error.to_string());
-            return Err(Refusal::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
+            return Err(Unfinished::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
         }
     }
     for note in steps.notes() {

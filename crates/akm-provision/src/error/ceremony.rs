@@ -8,7 +8,7 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_element::InvalidElementSpec;
 use akm_target::TargetUrlError;
 
-use super::{Error, Kind};
+use super::Kind;
 use crate::names::{InvalidName, Name};
 use crate::store::NodeStatus;
 
@@ -67,22 +67,6 @@ pub enum Refusal {
     Waits {
         /// The name of the node.
         name: Name,
-    },
-    /// The ceremony was cut off here, and goes on here.
-    #[error("{source}")]
-    CutOff {
-        /// The name of the node.
-        name: Name,
-        /// What it was cut off by.
-        source: Box<Error>,
-    },
-    /// The removal did not come to its end: the device may still hold the credentials.
-    #[error("{source}; node {name} may still hold its credentials")]
-    MayHold {
-        /// The name of the node.
-        name: Name,
-        /// What stood in the way.
-        source: Box<Error>,
     },
     /// Another command has just made this node anew.
     #[error("another command has just made node {name} anew")]
@@ -494,12 +478,6 @@ impl Refusal {
             },
             Self::Differs { .. } | Self::Altered { .. } => Kind::NotAsInstalled,
             Self::Waits { .. } => Kind::Waits,
-            // What merely failed can be resumed.
-            Self::CutOff { source, .. } => match source.kind() {
-                kind if kind.is_mere_failure() => Kind::Interrupted,
-                kind => kind,
-            },
-            Self::MayHold { source, .. } => source.kind(),
             Self::MadeAnew { .. } => Kind::Held,
         }
     }

@@ -2,7 +2,7 @@
 
 use akm_core::sds::InvalidSds;
 
-use super::{Error, Kind};
+use super::Kind;
 use crate::names::Name;
 use crate::store::NodeStatus;
 
@@ -50,30 +50,6 @@ pub enum Refusal {
         /// The member.
         member: String,
     },
-    /// Nobody begins before those that are away have the generation.
-    #[error("{} is parked until {} can be reached: {}", generation_of(.asr, *.generation), named(.away), reasons(.away))]
-    Parked {
-        /// The name of the ASR.
-        asr: String,
-        /// The generation.
-        generation: u32,
-        /// Who is away, and why.
-        away: Vec<Away>,
-    },
-    /// All have the generation, and these could not be told to begin.
-    #[error(
-        "{} is active; {} {} with the first message of another member, or when a command reaches it: {}",
-        generation_of(.asr, *.generation), named(.away),
-        if .away.len() == 1 { "has it, and begins" } else { "have it, and begin" }, reasons(.away)
-    )]
-    BeginsLater {
-        /// The name of the ASR.
-        asr: String,
-        /// The generation.
-        generation: u32,
-        /// Who is away, and why.
-        away: Vec<Away>,
-    },
     /// The member does not hold the ASR.
     #[error("node {name} does not hold this relationship")]
     NotHeld {
@@ -91,15 +67,6 @@ pub enum Refusal {
     /// What the module holds is not enough to hand out a generation.
     #[error(transparent)]
     Lacks(#[from] Lacks),
-}
-
-/// Who is away, and why.
-#[derive(Debug)]
-pub struct Away {
-    /// The member.
-    pub name: Name,
-    /// Why it was not reached.
-    pub why: Error,
 }
 
 /// What is so already.
@@ -215,8 +182,6 @@ impl Refusal {
             Self::AsItIs { .. } => Kind::NothingToDo,
             Self::Members(_) => Kind::Usage,
             Self::MemberGone { .. } => Kind::MemberGone,
-            Self::Parked { .. } => Kind::Parked,
-            Self::BeginsLater { .. } => Kind::BeginsLater,
             Self::NotHeld { .. } => Kind::Resting,
             Self::NotInForce { .. } => Kind::Failed,
             Self::Lacks(Lacks::Secrets { .. }) => Kind::CredentialsGone,
@@ -224,19 +189,4 @@ impl Refusal {
             Self::Lacks(_) => Kind::Failed,
         }
     }
-}
-
-fn generation_of(asr: &str, generation: u32) -> String {
-    match generation {
-        1 => format!("ASR {asr}"),
-        generation => format!("generation {generation} of ASR {asr}"),
-    }
-}
-
-fn named(away: &[Away]) -> String {
-    away.iter().map(|away| away.name.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-fn reasons(away: &[Away]) -> String {
-    away.iter().map(|away| away.why.to_string()).collect::<Vec<_>>().join("; ")
 }

@@ -7,8 +7,8 @@ use akm_element::wrap;
 
 use super::{MemberReport, find_status, for_each, not_in_store};
 use crate::ceremony::wrap_keys;
-use crate::error::Error;
-use crate::error::relationship::{Away, Lacks, Members, Refusal};
+use crate::error::relationship::{Lacks, Members, Refusal};
+use crate::error::{Away, Error, Unfinished};
 use crate::link::{Link, LinkError};
 use crate::mint::{self, Minted};
 use crate::names::Timestamp;
@@ -130,7 +130,7 @@ pub(super) fn make_next(
 /// Installs at every member that was reached and lacks it; once all have acknowledged, or the operator's word is given,
 /// activates at every member that was reached.
 ///
-/// Returns how each member in `nodes` stands. [`Refusal::Parked`] if it is, [`Refusal::BeginsLater`] if one that has it was
+/// Returns how each member in `nodes` stands. [`Unfinished::Parked`] if it is, [`Unfinished::BeginsLater`] if one that has it was
 /// not told.
 pub(super) fn bring_forward(
     store: &Store,
@@ -174,7 +174,7 @@ pub(super) fn bring_forward(
     let pending = now.members.iter().filter(|member| member.state == MemberState::Pending).count();
     let may_begin = pending == 0 || now.released || without_absent && pending < now.members.len();
     if !may_begin {
-        return Err(Refusal::Parked {
+        return Err(Unfinished::Parked {
             asr: name_of(&now),
             generation: now.sds.generation(),
             away: by_name(nodes, reached.away),
@@ -203,7 +203,7 @@ pub(super) fn bring_forward(
         store.activate_relationship(id)?;
     }
     if pending == 0 && !reached.away.is_empty() {
-        return Err(Refusal::BeginsLater {
+        return Err(Unfinished::BeginsLater {
             asr: name_of(&now),
             generation: now.sds.generation(),
             away: by_name(nodes, reached.away),
