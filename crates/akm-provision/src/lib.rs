@@ -27,3 +27,4 @@ pub mod relationship;
 pub mod serve;
 pub mod store;
 pub mod vault;
+pub mod view;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Serialize, Serializer};
+
 /// Most characters of a [`Name`].
 pub const NAME_LENGTH_MAX: usize = 63;
 
@@ -53,6 +55,12 @@ impl fmt::Display for Name {
     }
 }
 
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
 /// A point in time: milliseconds since 1970-01-01 00:00 UTC, as the store keeps it.
 ///
 /// Its text form is RFC 3339 in UTC with milliseconds.
@@ -88,6 +96,12 @@ impl fmt::Display for Timestamp {
         let (second, millis) = (of_day / 1_000 % 60, of_day % 1_000);
         let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z");
         f.pad(&text)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

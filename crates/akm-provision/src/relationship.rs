@@ -17,7 +17,7 @@ mod change;
 mod issue;
 mod tasks;
 
-pub use change::{Change, Wish, change, delete, take_places};
+pub use change::{Change, Changed, Wish, change, delete, take_places};
 pub use tasks::{BACK_OFF_MAX, Renewals, Task, Work, carry_on, next_try, renew_found_back, tasks};
 
 use std::thread;

@@ -11,22 +11,20 @@ use akm_provision::error::{Error, Kind};
 use akm_provision::relationship;
 use akm_provision::store::StoreError;
 use akm_provision::vault::VaultError;
-use serde_json::{Value, json};
+use akm_provision::view::Refusal;
+use serde::Serialize;
 
 use crate::hints::hints;
 
 /// Why a command did not do what was asked.
-#[derive(Debug)]
-pub(crate) struct CommandError {
-    kind: Kind,
-    error: String,
-    hints: Vec<String>,
-}
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct CommandError(Refusal);
 
 impl CommandError {
     /// An error of this kind, without a way out that could be named.
     pub(crate) fn new(kind: Kind, error: impl Into<String>) -> Self {
-        Self { kind, error: error.into(), hints: Vec::new() }
+        Self(Refusal { kind, error: error.into(), hints: Vec::new() })
     }
 
     /// Something failed.
@@ -41,23 +39,18 @@ impl CommandError {
 
     /// The same with one more way out.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.0.hints.push(hint.into());
         self
     }
 
     /// The ways out, first the likeliest.
     pub(crate) fn hints(&self) -> &[String] {
-        &self.hints
+        &self.0.hints
     }
 
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
-        exit_code(self.kind)
-    }
-
-    /// As JSON says it, alone or as a part of an answer.
-    pub(crate) fn value(&self) -> Value {
-        json!({ "kind": self.kind.as_str(), "error": self.error, "hints": self.hints })
+        exit_code(self.0.kind)
     }
 }
 
@@ -93,7 +86,7 @@ pub(crate) fn exit_code(kind: Kind) -> u8 {
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.error)
+        f.write_str(&self.0.error)
     }
 }
 
@@ -107,7 +100,7 @@ impl From<Error> for CommandError {
 
 impl From<&Error> for CommandError {
     fn from(error: &Error) -> Self {
-        Self { kind: error.kind(), error: error.to_string(), hints: hints(error) }
+        Self(Refusal { kind: error.kind(), error: error.to_string(), hints: hints(error) })
     }
 }
 

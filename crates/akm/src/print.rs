@@ -1,14 +1,15 @@
-//! What the commands print: text for people, JSON for programs.
+//! What the commands print, all of it out of the same answers: text for people, JSON for programs.
 
 mod asr;
 mod diagnosis;
-pub(crate) mod element;
+mod element;
 mod module;
 mod node;
 mod task;
 
 pub(crate) use asr::{asrs, deleted, member_exit_code, members};
 pub(crate) use diagnosis::diagnosis;
+pub(crate) use element::{check, element, element_test, elements};
 pub(crate) use module::module;
 pub(crate) use node::{node, nodes, provisioned, removal, replaced, step, verified};
 pub(crate) use task::tasks;
@@ -17,7 +18,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::error::CommandError;
-use serde_json::Value;
+use serde::Serialize;
 
 /// Prints a line; an error if nobody reads it.
 pub(crate) fn say(line: &str) -> Result<(), CommandError> {
@@ -27,7 +28,10 @@ pub(crate) fn say(line: &str) -> Result<(), CommandError> {
         .map_err(|error| CommandError::failed(format!("cannot write to standard output: {error}")))
 }
 
-pub(crate) fn say_json(value: &Value) -> Result<(), CommandError> {
+/// Prints an answer as JSON; the names in an object are sorted.
+pub(crate) fn say_json(answer: &impl Serialize) -> Result<(), CommandError> {
+    let value = serde_json::to_value(answer)
+        .map_err(|error| CommandError::failed(format!("cannot say it as JSON: {error}")))?;
     say(&format!("{value:#}"))
 }
 
@@ -40,7 +44,7 @@ pub(crate) fn note(text: &str) {
 /// A refusal as JSON.
 pub(crate) fn refusal(error: &CommandError) {
     // If nobody reads the JSON, the exit code still tells.
-    let _ = say_json(&error.value());
+    let _ = say_json(error);
 }
 
 /// A refusal as text on standard error: what happened, then each way out.

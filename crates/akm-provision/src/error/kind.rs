@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])* $name:ident = $word:literal,)*) => {
         /// What kind of refusal something is. Its word never changes; the text beside it may.
@@ -118,6 +120,12 @@ impl Kind {
                 | Self::NodeRefused
                 | Self::CredentialsGone
         )
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

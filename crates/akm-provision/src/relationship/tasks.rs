@@ -34,6 +34,28 @@ pub enum Work {
     Erase,
 }
 
+impl Work {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Install(_) => "install",
+            // Who waits has the same to do, after others.
+            Self::Activate(_) | Self::Wait(_) => "activate",
+            Self::Erase => "erase",
+        }
+    }
+
+    /// The generation that it is about.
+    pub fn generation(self) -> Option<u32> {
+        match self {
+            Self::Install(generation) | Self::Activate(generation) | Self::Wait(generation) => {
+                Some(generation)
+            }
+            Self::Erase => None,
+        }
+    }
+}
+
 /// Something parked.
 #[derive(Clone, Debug)]
 pub struct Task {

@@ -11,6 +11,7 @@ mod show;
 
 use crate::error::CommandError;
 use akm_provision::relationship::{self, Change, Wish};
+use akm_provision::view::Members;
 
 use super::name;
 use crate::home::Options;
@@ -59,5 +60,6 @@ fn change(options: &Options, asr: &str, wish: Wish, absent: &Absent) -> Result<u
     let store = options.open_store()?;
     let change = Change { wish, without_absent: absent.without_absent };
     let reports = relationship::change(&store, &asr, &change, &mut note)?;
-    print::members(&store, &asr, &reports, options.json).map(|()| 0)
+    let members = Members::of(&store, &asr, reports)?.refused_as(CommandError::from);
+    print::members(&members, options.json).map(|()| 0)
 }

@@ -8,6 +8,7 @@ use akm_provision::mint;
 use akm_provision::names::{Name, Timestamp};
 use akm_provision::store::{Module, Store, StoreError};
 use akm_provision::vault::{Vault, VaultError};
+use akm_provision::view::{self, Element};
 
 use super::{element, name};
 use crate::home::{self, Options};
@@ -60,8 +61,8 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
         Ok(None) | Err(VaultError::Missing { .. }) => {
             let vault = if let Some(element) = &element {
                 let (vault, description) = Vault::create_in_element(&home, element)?;
-                if let Some(warning) = print::element::warning(&description) {
-                    eprintln!("akm: the vault key is in a {} element: {warning}", description.kind);
+                if let Some(warning) = Element::from(&description).warning() {
+                    print::note(&format!("the vault key is in a {} element: {warning}", description.kind));
                 }
                 vault
             } else if arguments.passphrase || options.passphrase_file.is_some() {
@@ -79,7 +80,7 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
 fn finish_init(home: &Path, vault: &Vault, name: Name, json: bool) -> Result<(), CommandError> {
     let module = Module { name, root: mint::akm_id(), created_at: Timestamp::now() };
     let store = Store::create(home, vault, &module)?;
-    print::module(&store, json)
+    print::module(&view::Module::of(&store), json)
 }
 
 /// The host name, where it is a name that we allow.

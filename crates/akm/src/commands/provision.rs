@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::error::CommandError;
 use akm_provision::ceremony::{self, AttachOrder, Observer, Order, StepReport};
 use akm_provision::store::{Node, NodeStatus};
+use akm_provision::view::{Provisioned, Step};
 use akm_target::TargetUrl;
 
 use super::{element, name};
@@ -85,7 +86,8 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     if let Some(text) = ceremony::left_behind(&options.open_store()?, &node)? {
         printer.note(&text);
     }
-    print::provisioned(&node, &printer.steps, &printer.notes, options.json).map(|()| 0)
+    let Printer { steps, notes, .. } = printer;
+    print::provisioned(&Provisioned { node: (&node).into(), steps, notes }, options.json).map(|()| 0)
 }
 
 fn resume(
@@ -171,7 +173,7 @@ pub(super) fn order(arguments: &Arguments) -> Result<Order, CommandError> {
 /// Prints steps as they end, or gathers them for JSON.
 pub(super) struct Printer {
     json: bool,
-    pub(super) steps: Vec<StepReport>,
+    pub(super) steps: Vec<Step>,
     notes: Vec<String>,
 }
 
@@ -186,7 +188,7 @@ impl Observer for Printer {
         if !self.json {
             print::step(report);
         }
-        self.steps.push(report.clone());
+        self.steps.push(report.into());
     }
 
     fn note(&mut self, text: &str) {

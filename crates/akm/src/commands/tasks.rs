@@ -2,6 +2,7 @@
 
 use crate::error::CommandError;
 use akm_provision::relationship;
+use akm_provision::view::Task;
 
 use crate::home::Options;
 use crate::print;
@@ -12,5 +13,6 @@ use crate::print;
 pub(super) struct Arguments {}
 
 pub(super) fn carry_out(options: &Options, _: &Arguments) -> Result<u8, CommandError> {
-    print::tasks(&relationship::tasks(&options.open_store()?)?, options.json).map(|()| 0)
+    let tasks: Vec<_> = relationship::tasks(&options.open_store()?)?.into_iter().map(Task::from).collect();
+    print::tasks(&tasks, options.json).map(|()| 0)
 }

@@ -1,9 +1,12 @@
 //! `akm verify`: asks nodes who they are.
 
+use std::collections::BTreeSet;
+
 use crate::error::CommandError;
 use akm_provision::ceremony;
 use akm_provision::error::Kind;
 use akm_provision::store::NodeStatus;
+use akm_provision::view::Verification;
 
 use super::{carry_on, name, node_named, worst};
 use crate::home::Options;
@@ -32,17 +35,19 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     if nodes.is_empty() {
         return Err(CommandError::new(Kind::NothingToDo, "there is no active node: nothing to verify"));
     }
-    let results: Vec<_> = nodes
-        .into_iter()
-        .map(|node| (node.clone(), ceremony::verify(&store, &node).map_err(CommandError::from)))
-        .collect();
-    print::verified(&store, &results, options.json)?;
-    let reached = results.iter().filter(|(_, result)| result.is_ok()).map(|(node, _)| node.id);
-    let heard: Vec<_> = results
-        .iter()
-        .filter_map(|(_, result)| result.as_ref().ok())
-        .flat_map(|verified| verified.identity.relationships.iter().copied())
-        .collect();
-    carry_on(&store, reached.collect(), &heard)?;
-    Ok(worst(results.iter().map(|(_, result)| result.as_ref().err().map_or(0, CommandError::exit_code))))
+    let results: Vec<_> = nodes.into_iter().map(|node| (ceremony::verify(&store, &node), node)).collect();
+    let mut shown = Vec::new();
+    let mut reached = BTreeSet::new();
+    let mut heard = Vec::new();
+    for (result, node) in results {
+        if let Ok(verified) = &result {
+            reached.insert(node.id);
+            heard.extend_from_slice(&verified.identity.relationships);
+        }
+        let result = result.as_ref().map_err(CommandError::from);
+        shown.push(Verification::of(&store, &node, result)?);
+    }
+    print::verified(&shown, options.json)?;
+    carry_on(&store, reached, &heard)?;
+    Ok(worst(shown.iter().map(|shown| shown.result.as_ref().err().map_or(0, CommandError::exit_code))))
 }

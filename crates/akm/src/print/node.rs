@@ -1,19 +1,16 @@
 //! Nodes, and what becomes of them.
 
-use crate::error::CommandError;
-use akm_core::id::RelationshipId;
-use akm_core::management::RelationshipStatus;
 use akm_core::text::hexadecimal;
-use akm_provision::ceremony::{Removal, StepReport, Verified, is_filled};
-use akm_provision::error::Error;
+use akm_provision::ceremony::StepReport;
 use akm_provision::names::Name;
-use akm_provision::relationship::rests;
-use akm_provision::store::{Node, NodeStatus, Store};
-use serde_json::{Value, json};
+use akm_provision::store::NodeStatus;
+use akm_provision::view::{Node, NodeShown, Nodes, Provisioned, Removal, Replaced, Root, Verification};
 
-use super::asr::{status_cells, status_json};
-use super::{element, milliseconds, row, say, say_json, table, trouble};
+use super::asr::standing_cells;
+use super::{milliseconds, note, row, say, say_json, table, trouble};
+use crate::error::CommandError;
 
+/// One step of a ceremony, while it goes on.
 pub(crate) fn step(report: &StepReport) {
     // The steps are told while they happen; if nobody reads them, the ceremony goes on.
     let _ = say(&format!(
@@ -25,66 +22,29 @@ pub(crate) fn step(report: &StepReport) {
     ));
 }
 
-pub(crate) fn provisioned(
-    node: &Node,
-    steps: &[StepReport],
-    notes: &[String],
-    as_json: bool,
-) -> Result<(), CommandError> {
+/// A new node.
+pub(crate) fn provisioned(provisioned: &Provisioned, as_json: bool) -> Result<(), CommandError> {
     if as_json {
-        let steps: Vec<Value> = steps.iter().map(step_json).collect();
-        return say_json(&json!({ "node": node_json(node), "steps": steps, "notes": notes }));
+        return say_json(provisioned);
     }
-    say(&format!("node {} is active: AKM ID {}", node.name, node.id))
-}
-
-fn step_json(step: &StepReport) -> Value {
-    json!({
-        "number": step.number,
-        "name": step.name,
-        "milliseconds": step.duration.as_millis() as u64,
-        "outcome": step.outcome,
-    })
+    let Node { name, akm_id, .. } = &provisioned.node;
+    say(&format!("node {name} is active: AKM ID {akm_id}"))
 }
 
 /// A new node, and what became of the ASRs of the one whose place it takes.
-pub(crate) fn replaced(
-    old: &Name,
-    node: &Node,
-    steps: &[StepReport],
-    asrs: &[(Name, Result<(), Error>)],
-    as_json: bool,
-) -> Result<(), CommandError> {
+pub(crate) fn replaced(replaced: &Replaced<CommandError>, as_json: bool) -> Result<(), CommandError> {
     if as_json {
-        let steps: Vec<Value> = steps.iter().map(step_json).collect();
-        let asrs: Vec<Value> = asrs
-            .iter()
-            .map(|(asr, result)| match result {
-                Ok(()) => json!({ "asr": asr.as_str(), "replaced": true }),
-                Err(error) => {
-                    let mut value = CommandError::from(error).value();
-                    value["asr"] = json!(asr.as_str());
-                    value["replaced"] = json!(false);
-                    value
-                }
-            })
-            .collect();
-        return say_json(
-            &json!({ "old": old.as_str(), "node": node_json(node), "steps": steps, "asrs": asrs }),
-        );
+        return say_json(replaced);
     }
-    say(&format!("node {} is active in the place of {old}: AKM ID {}", node.name, node.id))?;
-    for (asr, result) in asrs {
-        match result {
-            Ok(()) => say(&format!("ASR {asr} has it, and has shut the old one out"))?,
-            Err(error) => trouble(&error.into()),
+    let Replaced { old, node, asrs, .. } = replaced;
+    say(&format!("node {} is active in the place of {old}: AKM ID {}", node.name, node.akm_id))?;
+    for place in asrs {
+        match &place.result {
+            Ok(()) => say(&format!("ASR {} has it, and has shut the old one out", place.asr))?,
+            Err(error) => trouble(error),
         }
     }
     Ok(())
-}
-
-fn element_text(node: &Node) -> String {
-    node.element.as_ref().map_or_else(|| node.element_spec.to_string(), element::text)
 }
 
 /// A dash for what is not known.
@@ -92,123 +52,58 @@ fn or_dash(value: Option<&impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
-fn node_json(node: &Node) -> Value {
-    json!({
-        "name": node.name.as_str(),
-        "akm_id": node.id.to_string(),
-        "provisioning_relationship_id": node.relationship.to_string(),
-        "status": node.status.as_str(),
-        "target": node.target.to_string(),
-        "endpoint": node.endpoint.as_ref().map(ToString::to_string),
-        "listen": node.listen.map(|listen| listen.to_string()),
-        "element": element_text(node),
-        "element_description": node.element.as_ref().map(element::value),
-        "element_spec": node.element_spec.to_string(),
-        "stack_version": node.stack_version,
-        "integrity_code": node.integrity_code.as_ref().map(|code| hexadecimal(code)),
-        "created_at": node.created_at.to_string(),
-        "verified_at": node.verified_at.map(|at| at.to_string()),
-    })
-}
-
-pub(crate) fn nodes(store: &Store, as_json: bool) -> Result<(), CommandError> {
-    let module = store.module();
-    let nodes = store.nodes()?;
+/// All nodes, the root first.
+pub(crate) fn nodes(nodes: &Nodes, as_json: bool) -> Result<(), CommandError> {
     if as_json {
-        let mut list = vec![json!({
-            "name": module.name.as_str(),
-            "akm_id": module.root.to_string(),
-            "provisioning_relationship_id": null,
-            "status": "root",
-            "target": null,
-            "endpoint": null,
-            "created_at": module.created_at.to_string(),
-        })];
-        list.extend(nodes.iter().map(node_json));
-        return say_json(&Value::Array(list));
+        return say_json(nodes);
     }
     let mut rows =
         vec![row(&["NAME", "AKM ID", "STATUS", "TARGET", "ENDPOINT", "PROVISIONING RELATIONSHIP"])];
-    rows.push(row(&[module.name.as_str(), &module.root.to_string(), "root", "-", "-", "none"]));
-    for node in &nodes {
+    let Root { name, akm_id, .. } = &nodes.root;
+    rows.push(row(&[name.as_str(), &akm_id.to_string(), Root::STATUS, "-", "-", "none"]));
+    for node in &nodes.nodes {
         rows.push(row(&[
             node.name.as_str(),
-            &node.id.to_string(),
+            &node.akm_id.to_string(),
             node.status.as_str(),
             &node.target.to_string(),
             &or_dash(node.endpoint.as_ref()),
-            &node.relationship.to_string(),
+            &node.provisioning_relationship_id.to_string(),
         ]));
     }
     table(&rows)
 }
 
 /// What the module knows of a node, and what the node says of its relationships, where it was asked.
-pub(crate) fn node(
-    store: &Store,
-    node: &Node,
-    at_node: Option<&Result<Vec<RelationshipStatus>, Error>>,
-    as_json: bool,
-) -> Result<(), CommandError> {
-    let journal = store.journal_of(node.id)?;
-    let asrs = store.asr_names_of_node(node.id)?;
+pub(crate) fn node(shown: &NodeShown<CommandError>, as_json: bool) -> Result<(), CommandError> {
     if as_json {
-        let mut value = node_json(node);
-        value["asrs"] = json!(asrs);
-        value["at_node"] = match at_node {
-            None => Value::Null,
-            Some(Err(error)) => CommandError::from(error).value(),
-            Some(Ok(held)) => {
-                let list = held.iter().map(|status| {
-                    let mut value = status_json(status);
-                    value["relationship_id"] = json!(status.relationship.to_string());
-                    value["name"] = json!(name_of(store, status.relationship)?);
-                    Ok(value)
-                });
-                json!({ "relationships": list.collect::<Result<Vec<_>, CommandError>>()? })
-            }
-        };
-        value["journal"] = journal
-            .iter()
-            .map(|entry| {
-                json!({
-                    "step": entry.step,
-                    "name": entry.name,
-                    "started_at": entry.started_at.to_string(),
-                    "milliseconds": entry.duration.as_millis() as u64,
-                    "outcome": entry.outcome,
-                })
-            })
-            .collect();
-        return say_json(&value);
+        return say_json(shown);
     }
-    let unknown = || "-".to_owned();
+    let NodeShown { node, asrs, at_node, journal, is_filled } = shown;
+    let integrity_code = node.integrity_code.as_ref().map(|code| hexadecimal(code));
     let mut rows = vec![
         row(&["name", node.name.as_str()]),
         row(&["status", node.status.as_str()]),
-        row(&["AKM ID", &node.id.to_string()]),
-        row(&["provisioning relationship", &node.relationship.to_string()]),
+        row(&["AKM ID", &node.akm_id.to_string()]),
+        row(&["provisioning relationship", &node.provisioning_relationship_id.to_string()]),
         row(&["target", &node.target.to_string()]),
         row(&["endpoint", &or_dash(node.endpoint.as_ref())]),
         row(&["listens on", &or_dash(node.listen.as_ref())]),
-        row(&["element", &element_text(node)]),
-        row(&["stack", node.stack_version.as_deref().unwrap_or("-")]),
-        row(&[
-            "integrity code",
-            &node.integrity_code.as_ref().map_or_else(unknown, |code| hexadecimal(code)),
-        ]),
+        row(&["element", &node.element]),
+        row(&["stack", &or_dash(node.stack_version.as_ref())]),
+        row(&["integrity code", &or_dash(integrity_code.as_ref())]),
         row(&["created", &node.created_at.to_string()]),
-        row(&["verified", &node.verified_at.map_or_else(unknown, |at| at.to_string())]),
-        row(&["ASRs", &if asrs.is_empty() { unknown() } else { asrs.join(", ") }]),
+        row(&["verified", &or_dash(node.verified_at.as_ref())]),
+        row(&["ASRs", &or_dash((!asrs.is_empty()).then(|| asrs.join(", ")).as_ref())]),
     ];
     if node.status == NodeStatus::Provisioning {
-        let target = if is_filled(store, node)? { "TARGET " } else { "" };
+        let target = if *is_filled { "TARGET " } else { "" };
         rows.push(row(&["to go on", &format!("akm provision {target}--resume {}", node.name)]));
     }
     table(&rows)?;
     say("")?;
     let mut rows = vec![row(&["STEP", "", "AT", "TOOK", "OUTCOME"])];
-    for entry in &journal {
+    for entry in journal {
         rows.push(row(&[
             &entry.step.to_string(),
             &entry.name,
@@ -224,101 +119,68 @@ pub(crate) fn node(
         Some(Ok(held)) => {
             say("")?;
             let mut rows = vec![row(&["HELD BY THE NODE", "GENERATION", "EPOCH", "PHASE"])];
-            for status in held {
-                let name = name_of(store, status.relationship)?;
-                let [generation, epoch, phase] = status_cells(status);
-                rows.push(vec![name, generation, epoch, phase]);
+            for held in &held.relationships {
+                let [generation, epoch, phase] = standing_cells(&held.standing);
+                rows.push(vec![held.name.clone(), generation, epoch, phase]);
             }
             table(&rows)?;
-            tell_of_rest(store, node, held)
+            for held in &held.relationships {
+                if let Some(how) = held.standing.rests {
+                    rests(&node.name, &held.name, how);
+                }
+            }
+            Ok(())
         }
     }
 }
 
-/// What operators call a relationship: the name of an ASR, else its ID.
-fn name_of(store: &Store, id: RelationshipId) -> Result<String, CommandError> {
-    let name = store.relationship(id)?.and_then(|relationship| relationship.name);
-    Ok(name.map_or_else(|| id.to_string(), |name| name.to_string()))
+/// A node has no good place in a relationship any more.
+fn rests(node: &Name, relationship: &str, how: &str) {
+    note(&format!(
+        "node {node} rests in {relationship}: {how}; akmd status on the device says why and what to do"
+    ));
 }
 
-/// Says of which relationships a node has no good place any more.
-fn tell_of_rest(store: &Store, node: &Node, held: &[RelationshipStatus]) -> Result<(), CommandError> {
-    for status in held {
-        if let Some(how) = rests(status) {
-            let name = name_of(store, status.relationship)?;
-            eprintln!(
-                "akm: node {} rests in {name}: {how}; akmd status on the device says why and what to do",
-                node.name
-            );
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn removal(name: &Name, removal: &Removal, as_json: bool) -> Result<(), CommandError> {
+/// A node that is gone.
+pub(crate) fn removal(removal: &Removal, as_json: bool) -> Result<(), CommandError> {
     if as_json {
-        return say_json(
-            &json!({ "removed": name.as_str(), "erased": removal.erased, "notes": removal.notes }),
-        );
+        return say_json(removal);
     }
-    for note in &removal.notes {
-        eprintln!("akm: {note}");
+    for text in &removal.notes {
+        note(text);
     }
     let erased = if removal.erased { "its credentials are erased" } else { "its credentials are NOT erased" };
-    say(&format!("node {name} is removed; {erased}"))
+    say(&format!("node {} is removed; {erased}", removal.removed))
 }
 
-pub(crate) fn verified(
-    store: &Store,
-    results: &[(Node, Result<Verified, CommandError>)],
-    as_json: bool,
-) -> Result<(), CommandError> {
+/// Nodes that were asked who they are.
+pub(crate) fn verified(results: &[Verification<CommandError>], as_json: bool) -> Result<(), CommandError> {
     if as_json {
-        let list = results.iter().map(|(node, result)| match result {
-            Ok(verified) => json!({
-                "node": node.name.as_str(),
-                "akm_id": verified.identity.node.to_string(),
-                "provisioning_relationship_id": verified.identity.relationship.to_string(),
-                "stack_version": verified.identity.stack_version,
-                "integrity_code": hexadecimal(&verified.identity.integrity),
-                "element": element_text(node),
-        "element_description": node.element.as_ref().map(element::value),
-                "relationships": verified.identity.relationships.len(),
-                "resting": verified.identity.relationships.iter().filter(|status| rests(status).is_some()).count(),
-                "verified": true,
-            }),
-            Err(error) => {
-                let mut value = error.value();
-                value["node"] = json!(node.name.as_str());
-                value["verified"] = json!(false);
-                value
-            }
-        });
-        return say_json(&list.collect());
+        return say_json(&results);
     }
     let mut rows =
         vec![row(&["NODE", "AKM ID", "PROVISIONING RELATIONSHIP", "STACK", "RELATIONSHIPS", "RESULT"])];
-    for (node, result) in results {
+    for Verification { node, result, .. } in results {
         rows.push(match result {
-            Ok(verified) => row(&[
-                node.name.as_str(),
-                &verified.identity.node.to_string(),
-                &verified.identity.relationship.to_string(),
-                &verified.identity.stack_version,
-                &format!(
-                    "{}{}",
-                    verified.identity.relationships.len(),
-                    if verified.identity.more { "+" } else { "" }
-                ),
+            Ok(proof) => row(&[
+                node.as_str(),
+                &proof.akm_id.to_string(),
+                &proof.provisioning_relationship_id.to_string(),
+                &proof.stack_version,
+                &format!("{}{}", proof.relationships, if proof.has_more { "+" } else { "" }),
                 "verified",
             ]),
-            Err(_) => row(&[node.name.as_str(), "-", "-", "-", "-", "NOT VERIFIED"]),
+            Err(_) => row(&[node.as_str(), "-", "-", "-", "-", "NOT VERIFIED"]),
         });
     }
     table(&rows)?;
-    for (node, result) in results {
+    for Verification { node, result, .. } in results {
         match result {
-            Ok(verified) => tell_of_rest(store, node, &verified.identity.relationships)?,
+            Ok(proof) => {
+                for resting in &proof.resting {
+                    rests(node, &resting.name, resting.how);
+                }
+            }
             Err(error) => trouble(error),
         }
     }

@@ -3,6 +3,7 @@
 use crate::error::CommandError;
 use akm_core::policy::Policy;
 use akm_provision::relationship;
+use akm_provision::view::Members;
 
 use crate::commands::{duration, name, names};
 use crate::home::Options;
@@ -45,5 +46,6 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let policy = arguments.policy()?;
     let store = options.open_store()?;
     let reports = relationship::create(&store, &asr, &members, policy, &mut note)?;
-    print::members(&store, &asr, &reports, options.json).map(|()| 0)
+    let members = Members::of(&store, &asr, reports)?.refused_as(CommandError::from);
+    print::members(&members, options.json).map(|()| 0)
 }

@@ -2,6 +2,7 @@
 
 use crate::error::CommandError;
 use akm_provision::relationship;
+use akm_provision::view::Ended;
 
 use crate::commands::name;
 use crate::home::Options;
@@ -18,5 +19,5 @@ pub(crate) struct Arguments {
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let asr = name(&arguments.name)?;
     relationship::delete(&options.open_store()?, &asr, &mut note)?;
-    print::deleted(&asr, options.json).map(|()| 0)
+    print::deleted(&Ended::new(asr), options.json).map(|()| 0)
 }

@@ -2,6 +2,7 @@
 
 use crate::error::CommandError;
 use akm_provision::relationship;
+use akm_provision::view::Members;
 
 use crate::commands::{asr_named, carry_on, name, worst};
 use crate::home::Options;
@@ -30,7 +31,8 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     {
         reports = relationship::show(&store, &now)?;
     }
-    print::members(&store, &asr, &reports, options.json)?;
+    let shown = Members::of(&store, &asr, reports)?.refused_as(CommandError::from);
+    print::members(&shown, options.json)?;
     carried_on?;
-    Ok(worst(reports.iter().map(print::member_exit_code)))
+    Ok(worst(shown.members.iter().map(print::member_exit_code)))
 }

@@ -11,7 +11,7 @@ use akm_element::{WrapKeys, conformance, wrap};
 use akm_provision::ceremony;
 use akm_provision::error::Kind;
 use akm_provision::error::ceremony::AtElement;
-use serde_json::{Value, json};
+use akm_provision::view::{Check, ElementTest};
 
 use super::spec;
 use crate::home::Options;
@@ -43,7 +43,7 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let description = element.description();
     // Only one at a time may use it.
     drop(element);
-    let mut checks: Vec<Value> = Vec::new();
+    let mut checks: Vec<Check> = Vec::new();
     let passed = {
         let keys = wrap_keys(&description, arguments.card_keys.as_deref())?;
         conformance::check_aloud(
@@ -56,17 +56,17 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
                     .to_vec()
             },
             |name, outcome| {
-                if as_json {
-                    checks.push(json!({ "check": name, "error": outcome.err() }));
-                } else {
-                    let _ = print::say(&format!("{name:<42} {}", outcome.err().unwrap_or("ok")));
+                let check = Check { check: name.to_owned(), error: outcome.err().map(str::to_owned) };
+                if !as_json {
+                    print::check(&check);
                 }
+                checks.push(check);
             },
         )
     };
     let discarded = spec.discard(&place.0);
     if as_json {
-        print::say_json(&json!({ "element": spec.to_string(), "passed": passed, "checks": checks }))?;
+        print::element_test(&ElementTest { element: spec.clone(), passed, checks })?;
     }
     if !passed {
         return Err(CommandError::new(Kind::ElementRefused, "the element does not do what AKM asks of it"));

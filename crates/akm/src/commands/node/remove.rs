@@ -2,6 +2,7 @@
 
 use crate::error::CommandError;
 use akm_provision::ceremony;
+use akm_provision::view::Removal;
 
 use crate::commands::name;
 use crate::home::Options;
@@ -22,5 +23,5 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let store = options.open_store()?;
     let name = name(&arguments.node)?;
     let removal = ceremony::remove(&store, &name, arguments.force)?;
-    print::removal(&name, &removal, options.json).map(|()| 0)
+    print::removal(&Removal::new(name, removal), options.json).map(|()| 0)
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::error::{CommandError, exit_code};
+use crate::error::CommandError;
 use akm_provision::ceremony;
 use akm_provision::relationship;
+use akm_provision::view::{Node, PlaceTaken, Replaced};
 
 use crate::commands::provision::{self, Printer};
 use crate::commands::{name, worst};
@@ -77,8 +78,15 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
         return Err(CommandError::failed(format!("node {} replaces nobody", node.name)));
     };
     let results = relationship::take_places(&store, former, &node, &mut note)?;
-    print::replaced(&old, &node, &printer.steps, &results, options.json)?;
+    let replaced = Replaced {
+        old,
+        node: Node::from(&node),
+        steps: printer.steps,
+        asrs: results.into_iter().map(PlaceTaken::from).collect(),
+    };
+    let replaced = replaced.refused_as(CommandError::from);
+    print::replaced(&replaced, options.json)?;
     Ok(worst(
-        results.iter().map(|(_, result)| result.as_ref().err().map_or(0, |error| exit_code(error.kind()))),
+        replaced.asrs.iter().map(|place| place.result.as_ref().err().map_or(0, CommandError::exit_code)),
     ))
 }

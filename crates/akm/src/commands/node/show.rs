@@ -3,6 +3,7 @@
 use crate::error::CommandError;
 use akm_provision::relationship;
 use akm_provision::store::NodeStatus;
+use akm_provision::view::NodeShown;
 
 use crate::commands::{carry_on, name, node_named};
 use crate::home::Options;
@@ -19,9 +20,16 @@ pub(crate) struct Arguments {
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let store = options.open_store()?;
     let node = node_named(&store, &name(&arguments.node)?)?;
-    let at_node = (node.status == NodeStatus::Active).then(|| relationship::held_by(&store, &node));
-    print::node(&store, &node, at_node.as_ref(), options.json)?;
-    let reached = at_node.as_ref().is_some_and(Result::is_ok).then_some(node.id);
-    let heard = at_node.and_then(Result::ok).unwrap_or_default();
+    let (asked, heard) = match node.status {
+        NodeStatus::Active => match relationship::held_by(&store, &node) {
+            Ok(held) => (Some(Ok(())), held),
+            Err(error) => (Some(Err(error)), Vec::new()),
+        },
+        _ => (None, Vec::new()),
+    };
+    let reached = matches!(asked, Some(Ok(()))).then_some(node.id);
+    let held = asked.map(|asked| asked.map(|()| heard.as_slice()));
+    let shown = NodeShown::of(&store, &node, held)?.refused_as(CommandError::from);
+    print::node(&shown, options.json)?;
     carry_on(&store, reached.into_iter().collect(), &heard).map(|()| 0)
 }
