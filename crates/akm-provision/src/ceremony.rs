@@ -36,7 +36,6 @@ pub use verification::{Verified, verify};
 pub(crate) use verification::{asks_for_element, not_active};
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use akm_core::id::AkmId;
 use akm_element::ElementSpec;
@@ -48,6 +47,7 @@ pub use crate::error::ceremony::Refusal;
 use crate::error::ceremony::{Device, Done, Taken, Unfit};
 use crate::lock::{Lock, LockKey};
 use crate::names::Name;
+use crate::progress::{OfCeremony, Progress};
 use crate::store::{Node, NodeStatus, Store};
 use addresses::{check_endpoint_is_free, endpoint_of};
 use luggage::is_at_station;
@@ -86,38 +86,26 @@ pub struct Order {
     pub again: bool,
 }
 
-/// Whoever watches a ceremony.
-pub trait Observer {
-    /// A step has come to its end.
-    fn step(&mut self, report: &StepReport);
-
-    /// Something that the operator should know.
-    fn note(&mut self, text: &str);
-}
-
-/// How one step went.
-#[derive(Clone, Debug)]
-pub struct StepReport {
-    /// From 1 to 5.
-    pub number: u8,
-    /// One of [`STEP_NAMES`].
-    pub name: &'static str,
-    /// How long it took.
-    pub duration: Duration,
-    /// What came out of it, in one line.
-    pub outcome: String,
+/// The word that a step begins.
+fn begins(number: u8) -> Progress {
+    Progress::Begins { number, name: STEP_NAMES[usize::from(number) - 1] }
 }
 
 /// Makes a target into a node, or goes on with a ceremony that was cut off there.
-pub fn provision(store: &Store, order: &Order, observer: &mut dyn Observer) -> Result<Node, Error> {
-    provision_as(store, order, None, observer)
+pub fn provision(store: &Store, order: &Order, tell: &mut dyn FnMut(Progress)) -> Result<Node, Error> {
+    provision_as(store, order, None, tell)
 }
 
 /// Makes a target into a node in the place of another, whose name passes over unless the order gives one. The other one
 /// is over then; what it was a member of is for the caller.
 ///
 /// Repeating it, also after it was cut off, ends with the same node.
-pub fn replace(store: &Store, old: &Name, order: &Order, observer: &mut dyn Observer) -> Result<Node, Error> {
+pub fn replace(
+    store: &Store,
+    old: &Name,
+    order: &Order,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Node, Error> {
     for new in store.nodes_by_target(&order.target)? {
         let former = new.replaces.map(|former| store.node(former)).transpose()?;
         if new.status == NodeStatus::Active && former.is_some_and(|former| former.name == *old) {
@@ -125,32 +113,28 @@ pub fn replace(store: &Store, old: &Name, order: &Order, observer: &mut dyn Obse
         }
     }
     match store.node_by_name(old)? {
-        Some(node) if node.status == NodeStatus::Active => provision_as(store, order, Some(&node), observer),
+        Some(node) if node.status == NodeStatus::Active => provision_as(store, order, Some(&node), tell),
         Some(node) => Err(not_active(&node)),
         None => Err(Refusal::Unknown { name: old.clone() }.into()),
     }
 }
 
 /// What an operator should know of the ASRs of a node whose device was made into this one: `None` if it had none.
-pub fn left_behind(store: &Store, node: &Node) -> Result<Option<String>, Error> {
+pub fn left_behind(store: &Store, node: &Node) -> Result<Option<Progress>, Error> {
     let Some(old) = node.replaces else { return Ok(None) };
     let asrs = store.asr_names_of_node(old)?;
-    Ok((!asrs.is_empty()).then(|| {
-        format!(
-            "the old node was a member of {}: it is gone from there, and the new one is no member; to have it in the \
-             old one's place: akm node replace {} {}",
-            asrs.join(", "),
-            node.name,
-            node.target
-        )
-    }))
+    if asrs.is_empty() {
+        return Ok(None);
+    }
+    let (node, target) = (node.name.clone(), node.target.to_string());
+    Ok(Some(OfCeremony::LeftBehind { node, target, asrs }.into()))
 }
 
 fn provision_as(
     store: &Store,
     order: &Order,
     in_place_of: Option<&Node>,
-    observer: &mut dyn Observer,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Node, Error> {
     let _held = store.lock(LockKey::Target(order.target.to_string()))?;
     let here = store.nodes_by_target(&order.target)?;
@@ -162,9 +146,9 @@ fn provision_as(
             let taken = Taken::ByCeremony { name: unfinished.name.clone(), old: Some(old.name.clone()) };
             return Err(Refusal::from(taken).into());
         }
-        observer.note(&format!("going on with the ceremony of node {}", unfinished.name));
+        tell(OfCeremony::GoesOn { node: unfinished.name.clone() }.into());
         let revised = revise(store, unfinished, order)?;
-        return run_from(store, &revised, order.card_keys.as_deref(), observer);
+        return run_from(store, &revised, order.card_keys.as_deref(), tell);
     }
     if let Some(removing) = here.iter().find(|node| node.status == NodeStatus::Removing) {
         return Err(Refusal::from(Taken::ByRemoval { name: removing.name.clone() }).into());
@@ -180,8 +164,8 @@ fn provision_as(
             Refusal::from(Done::IsNode { name }).into()
         });
     }
-    let node = begin::accept(store, order, active, active.or(in_place_of), observer)?;
-    run_from(store, &node, order.card_keys.as_deref(), observer)
+    let node = begin::accept(store, order, active, active.or(in_place_of), tell)?;
+    run_from(store, &node, order.card_keys.as_deref(), tell)
 }
 
 /// Goes on with a ceremony that was cut off; without a name, with the only one.
@@ -191,7 +175,7 @@ pub fn resume(
     store: &Store,
     name: Option<&Name>,
     card_keys: Option<&Path>,
-    observer: &mut dyn Observer,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Node, Error> {
     let unfinished = store.unfinished_ceremonies()?;
     let wanted: Vec<&Node> = unfinished
@@ -206,9 +190,9 @@ pub fn resume(
             if node.status != NodeStatus::Provisioning {
                 Err(Refusal::from(Done::Over { name: node.name }).into())
             } else if is_at_station(&node) {
-                station::fill(store, &node, card_keys, observer)
+                station::fill(store, &node, card_keys, tell)
             } else {
-                run_from(store, &node, card_keys, observer)
+                run_from(store, &node, card_keys, tell)
             }
         }
         ([], None) => Err(Refusal::from(Done::NothingCutOff).into()),

@@ -23,6 +23,7 @@ pub mod link;
 pub mod lock;
 pub mod mint;
 pub mod names;
+pub mod progress;
 pub mod relationship;
 pub mod serve;
 pub mod store;

@@ -37,6 +37,7 @@ use crate::link::Link;
 use crate::lock::LockKey;
 use crate::mint::{self, Minted};
 use crate::names::{Name, Timestamp};
+use crate::progress::{OfAsr, Progress};
 use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
 use issue::{bring_forward, erase_leftovers, reach};
 
@@ -73,11 +74,11 @@ pub fn create(
     name: &Name,
     members: &[Name],
     policy: Policy,
-    note: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Vec<MemberReport>, Error> {
     let nodes = members_named(store, members)?;
     let _held = store.lock(LockKey::Asr(name.clone()))?;
-    let earlier = give_up_if_members_are_gone(store, name, note)?;
+    let earlier = give_up_if_members_are_gone(store, name, tell)?;
     let asr = match earlier {
         Some(asr) => {
             let mut wanted: Vec<AkmId> = nodes.iter().map(|node| node.id).collect();
@@ -90,7 +91,7 @@ pub fn create(
             if !parked {
                 return Err(Refusal::Exists { name: name.clone() }.into());
             }
-            note(&format!("going on with ASR {name}, which was parked"));
+            tell(OfAsr::GoesOn { asr: name.clone() }.into());
             asr
         }
         None => {
@@ -102,7 +103,7 @@ pub fn create(
         }
     };
     let nodes = in_order(&asr, nodes);
-    warn_of_loopback(&nodes, note);
+    warn_of_loopback(&nodes, tell);
     let reached = reach(store, &nodes)?;
     bring_forward(store, &asr, &nodes, reached, false)
 }
@@ -113,7 +114,7 @@ pub fn create(
 fn give_up_if_members_are_gone(
     store: &Store,
     name: &Name,
-    note: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Option<Relationship>, Error> {
     let Some(asr) = store.asr_by_name(name)? else { return Ok(None) };
     let mut present = Vec::new();
@@ -126,18 +127,12 @@ fn give_up_if_members_are_gone(
     if present.len() >= needed {
         return Ok(Some(asr));
     }
-    note(&format!(
-        "an earlier ASR {name} has lost members and is of no use any more: it is given up and made anew"
-    ));
+    tell(OfAsr::GivenUp { asr: name.clone() }.into());
     store.end_relationship(asr.id())?;
     for node in present {
         let erased = Link::open(store, &node).map_err(Error::from);
-        if let Err(error) = erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
-            note(&format!(
-                "{error}; what {} holds of the ASR that was given up is of no use to anybody, and is erased before it \
-                 takes in another",
-                node.name
-            ));
+        if let Err(why) = erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
+            tell(OfAsr::GivenUpLeft { node: node.name, why }.into());
         }
     }
     Ok(None)
@@ -206,7 +201,7 @@ fn in_order(asr: &Relationship, mut nodes: Vec<Node>) -> Vec<Node> {
     nodes
 }
 
-fn warn_of_loopback(nodes: &[Node], note: &mut dyn FnMut(&str)) {
+fn warn_of_loopback(nodes: &[Node], tell: &mut dyn FnMut(Progress)) {
     let is_loopback = |node: &&Node| {
         node.endpoint
             .as_ref()
@@ -216,10 +211,7 @@ fn warn_of_loopback(nodes: &[Node], note: &mut dyn FnMut(&str)) {
     };
     let (near, far): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(is_loopback);
     if let (Some(near), Some(far)) = (near.first(), far.first()) {
-        note(&format!(
-            "{} is known at a loopback address, which {} cannot reach unless it is on the same machine",
-            near.name, far.name
-        ));
+        tell(OfAsr::Loopback { near: near.name.clone(), far: far.name.clone() }.into());
     }
 }
 

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::error::{Error, Kind as Refused, ServeError};
 use crate::names::Timestamp;
+use crate::progress::Progress;
 use crate::relationship::{
     Renewals, Task, Work, carry_on, held_by, next_try, renew_found_back, rests, tasks,
 };
@@ -38,7 +39,12 @@ struct Picture {
 }
 
 /// Runs until it is told to end. `every` is the time between two rounds.
-pub fn serve(store: &Store, listen: Option<SocketAddr>, every: Duration) -> Result<(), Error> {
+pub fn serve(
+    store: &Store,
+    listen: Option<SocketAddr>,
+    every: Duration,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
     let ends = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&ends)).map_err(ServeError::Signals)?;
@@ -61,7 +67,7 @@ pub fn serve(store: &Store, listen: Option<SocketAddr>, every: Duration) -> Resu
             next_round = Instant::now() + every;
             failed = false;
         }
-        if !failed && let Err(error) = step(store, is_round, &picture, &ends) {
+        if !failed && let Err(error) = step(store, is_round, &picture, &ends, tell) {
             // The disk may be full, or another command be at work: the next round tries again.
             warn!(%error, "a round failed");
             change(&picture, |picture| picture.trouble.push(error.to_string()));
@@ -79,8 +85,13 @@ fn change(picture: &Mutex<Picture>, what: impl FnOnce(&mut Picture)) {
 
 /// Does what is parked for nodes whose time has come; in a round it asks all nodes how they stand. Told to end it ends
 /// after the node that it asks.
-fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>, ends: &AtomicBool) -> Result<(), Error> {
-    let mut note = |text: &str| info!("{text}");
+fn step(
+    store: &Store,
+    is_round: bool,
+    picture: &Mutex<Picture>,
+    ends: &AtomicBool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
     let now = Timestamp::now();
     let parked = tasks(store)?;
     let is_due = |node: AkmId| {
@@ -129,7 +140,7 @@ fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>, ends: &AtomicBo
         for (name, (_, resting, _)) in nodes.iter().filter(|(_, (_, resting, _))| *resting > 0) {
             trouble.push(format!("{resting} relationships rest at {name}"));
         }
-        let Renewals { renewed, failed } = renew_found_back(store, &heard, &mut note)?;
+        let Renewals { renewed, failed } = renew_found_back(store, &heard, tell)?;
         // What is parked is another matter, and goes on.
         if let Some(error) = failed {
             warn!(%error, "an ASR could not be renewed");
@@ -143,7 +154,7 @@ fn step(store: &Store, is_round: bool, picture: &Mutex<Picture>, ends: &AtomicBo
         });
     }
     if !due.is_empty() {
-        carry_on(store, &due, &mut note)?;
+        carry_on(store, &due, tell)?;
     }
     let parked = tasks(store)?.len();
     change(picture, |picture| picture.parked = parked);

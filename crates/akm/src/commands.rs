@@ -26,7 +26,7 @@ use akm_provision::store::{Node, Relationship, Store};
 use clap::{Parser, Subcommand};
 
 use crate::home::Options;
-use crate::print::{self, note};
+use crate::print::{self, tell};
 
 #[derive(Parser)]
 #[command(
@@ -147,8 +147,8 @@ fn carry_on(
     heard: &[RelationshipStatus],
 ) -> Result<(), CommandError> {
     // One does not wait for the other.
-    let carried_on = relationship::carry_on(store, &reached, &mut note);
-    let renewed = relationship::renew_found_back(store, heard, &mut note)?.failed.map_or(Ok(()), Err);
+    let carried_on = relationship::carry_on(store, &reached, &mut tell);
+    let renewed = relationship::renew_found_back(store, heard, &mut tell)?.failed.map_or(Ok(()), Err);
     Ok(carried_on.and(renewed)?)
 }
 

@@ -12,7 +12,7 @@ use akm_core::keys::{EpochSecret, element_function};
 use akm_core::policy::Policy;
 use akm_core::secret::Secret;
 use akm_core::tree::Place;
-use akm_provision::ceremony::{self, Observer, Order, StepReport};
+use akm_provision::ceremony::{self, Order};
 use akm_provision::names::Name;
 use akm_provision::relationship;
 use akm_provision::store::Store;
@@ -24,14 +24,6 @@ use support::plant::{Plant, akmd_program};
 static ALLOCATOR: freed::Keeping = freed::Keeping;
 
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
-
-struct Silent;
-
-impl Observer for Silent {
-    fn step(&mut self, _: &StepReport) {}
-
-    fn note(&mut self, _: &str) {}
-}
 
 fn order(plant: &Plant, name: &str, is_again: bool) -> Order {
     Order {
@@ -119,7 +111,7 @@ fn ceremonies_and_asrs_leave_no_secret_in_freed_memory() {
     for name in ["a", "b"] {
         let (node, freed) = record(|| {
             let store = open_store(&plant);
-            ceremony::provision(&store, &order(&plant, name, false), &mut Silent).expect("a node")
+            ceremony::provision(&store, &order(&plant, name, false), &mut |_| {}).expect("a node")
         });
         let secrets = secrets_of(&store, node.relationship);
         assert_eq!(secrets.len(), 2, "what the module keeps: a root and a header key");
@@ -148,8 +140,8 @@ fn ceremonies_and_asrs_leave_no_secret_in_freed_memory() {
     let (_, freed) = record(|| {
         let node = store.node_by_name(&members[0]).expect("the store").expect("a node");
         ceremony::verify(&store, &node).expect("it is who it should be");
-        ceremony::provision(&store, &order(&plant, "b", true), &mut Silent).expect("a new node");
-        ceremony::remove(&store, &members[0], true).expect("removed")
+        ceremony::provision(&store, &order(&plant, "b", true), &mut |_| {}).expect("a new node");
+        ceremony::remove(&store, &members[0], true, &mut |_| {}).expect("removed")
     });
     check_wiped(&freed, &secrets);
 }

@@ -11,11 +11,12 @@ use akm_transport::{Endpoint, NamedEndpoint};
 use super::addresses::{addresses, choosing_addresses};
 use super::checks::{check_element, check_name_is_free, check_owner, check_target};
 use super::preparation::ask_whoever_is_there;
-use super::{Observer, Order, STEP_NAMES, StepReport};
+use super::{Order, STEP_NAMES, begins};
 use crate::error::Error;
 use crate::error::ceremony::{Device, Refusal, Taken, Unfit};
 use crate::mint::{self, Minted};
 use crate::names::{Name, Timestamp};
+use crate::progress::{OfCeremony, Progress, StepReport};
 use crate::store::{JournalEntry, NewNode, Node, Store};
 
 /// Refuses what can be refused, then does steps 1 and 2. `active` is the node that is at the target, `replaced` the one
@@ -25,7 +26,7 @@ pub(super) fn accept(
     order: &Order,
     active: Option<&Node>,
     replaced: Option<&Node>,
-    observer: &mut dyn Observer,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Node, Error> {
     let name = match (&order.name, replaced) {
         (Some(name), _) => name.clone(),
@@ -44,7 +45,7 @@ pub(super) fn accept(
             Ok(None) => {}
             // A node of ours at this very target: step 3 mends its stack, and step 4 asks again.
             Err(why) if active.is_some() && why.kind().is_mere_failure() => {
-                observer.note(&format!("{why}; its stack is installed anew"));
+                tell(OfCeremony::StackAnew { why }.into());
             }
             Err(error) => return Err(error),
         }
@@ -65,7 +66,7 @@ pub(super) fn accept(
         station: None,
         replaces: replaced.map(|replaced| replaced.id),
     };
-    begin(store, mint::akm_id(), beginning, observer)
+    begin(store, mint::akm_id(), beginning, tell)
 }
 
 /// What is known of a node before it exists.
@@ -86,8 +87,9 @@ pub(super) fn begin(
     store: &Store,
     id: AkmId,
     beginning: Beginning,
-    observer: &mut dyn Observer,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Node, Error> {
+    tell(begins(1));
     let started_at = Timestamp::now();
     let started = Instant::now();
     let Minted { sds, secrets } = mint::provisioning(store.module().root, id).map_err(|error| {
@@ -130,7 +132,7 @@ pub(super) fn begin(
             duration,
             outcome: outcome.clone(),
         })?;
-        observer.step(&StepReport { number: step as u8, name, duration, outcome });
+        tell(StepReport { number: step as u8, name, duration, outcome }.into());
     }
     Ok(store.node(id)?)
 }

@@ -13,21 +13,25 @@ use crate::error::ceremony::{AtElement, Device, Refusal, Taken, Unfit};
 use crate::error::{Error, Unfinished};
 use crate::link::{Link, LinkError};
 use crate::names::{Name, Timestamp};
+use crate::progress::{OfRemoval, Progress};
 use crate::store::{MemberState, Node, NodeStatus, Store};
 
 /// What a removal did at the node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Removal {
     /// Whether the device holds nothing of this node any more, as far as the module can tell.
     pub erased: bool,
-    /// What the operator should know.
-    pub notes: Vec<String>,
 }
 
 /// Removes a node: its credentials from the device, its stack from the target, then the node from the
 /// module's set. With `force` it is forgotten although the device cannot be reached, or although it
 /// is a member of ASRs.
-pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Error> {
+pub fn remove(
+    store: &Store,
+    name: &Name,
+    force: bool,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Removal, Error> {
     let unknown = || Refusal::Unknown { name: name.clone() };
     let being_made =
         store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node).find(|node| node.name == *name);
@@ -56,11 +60,7 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Error>
         if !force {
             return Err(Refusal::from(Device::IsMember { name: name.clone(), asrs }).into());
         }
-        let names = asrs.join(", ");
-        notes.push(format!(
-            "{name} is still listed as a member of {names}: shut it out there (akm asr remove ASR {name}), above all \
-             if its credentials may have been copied"
-        ));
+        notes.push(OfRemoval::StillListed { node: name.clone(), asrs });
     }
     if node.status == NodeStatus::Active {
         store.begin_removal(node.id, force)?;
@@ -103,14 +103,13 @@ pub fn remove(store: &Store, name: &Name, force: bool) -> Result<Removal, Error>
         Some(error) if !erased && !force => {
             return Err(Unfinished::MayHold { name: name.clone(), source: Box::new(error) }.into());
         }
-        Some(error) if erased => {
-            notes.push(format!("the credentials are erased, but the stack could not be taken off: {error}"));
-        }
-        Some(error) => notes.push(format!("the device may still hold its credentials: {error}")),
+        Some(why) if erased => notes.push(OfRemoval::StackLeft { why }),
+        Some(why) => notes.push(OfRemoval::MayHold { why }),
         None => {}
     }
     forget(store, &node)?;
-    Ok(Removal { erased, notes })
+    notes.into_iter().for_each(|note| tell(note.into()));
+    Ok(Removal { erased })
 }
 
 /// Takes a node out of the module's own set, with all that is kept for it here.

@@ -20,12 +20,13 @@ use super::checks::{check_is_free, check_is_nobodys, check_name_is_free, check_t
 use super::luggage::{is_at_station, is_elsewhere, is_filled, url_of};
 use super::preparation::target_of;
 use super::steps::{Steps, run_from, timed};
-use super::{FIRST_AT_TARGET, Observer, Order, cards};
+use super::{FIRST_AT_TARGET, Order, cards};
 use crate::error::ceremony::{Done, Refusal, Taken, Unfit};
 use crate::error::{Error, Unfinished};
 use crate::lock::LockKey;
 use crate::mint;
 use crate::names::Name;
+use crate::progress::{OfCeremony, Progress};
 use crate::store::{Node, NodeStatus, Settled, Store};
 
 /// Where the stations are, in the module's home.
@@ -50,7 +51,7 @@ pub struct AttachOrder {
 /// Steps 1, 2 and 4 with the element plugged in here, or what is left of them.
 ///
 /// It returns the node once its element holds the relationship; the ceremony then waits for [`arrive`].
-pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, Error> {
+pub fn attach(store: &Store, order: &AttachOrder, tell: &mut dyn FnMut(Progress)) -> Result<Node, Error> {
     let name = &order.name;
     if matches!(order.element, ElementSpec::Software { .. }) {
         return Err(Refusal::from(Unfit::NothingToPlugIn).into());
@@ -63,16 +64,16 @@ pub fn attach(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -
                 let taken = Taken::Element { element: node.element_spec.to_string(), name: node.name };
                 return Err(Refusal::from(taken).into());
             }
-            observer.note(&format!("going on with the ceremony of node {name}"));
+            tell(OfCeremony::GoesOn { node: name.clone() }.into());
             node
         }
-        None => create(store, order, observer)?,
+        None => create(store, order, tell)?,
     };
     // As whoever goes on with it, or gives it up, by its name.
     let _here = store.lock(LockKey::Target(node.target.to_string()))?;
     let node = store.node(node.id)?;
     check_waits_here(&node)?;
-    fill(store, &node, order.card_keys.as_deref(), observer)
+    fill(store, &node, order.card_keys.as_deref(), tell)
 }
 
 /// Goes on at the station with a ceremony that was cut off there. Returns the node once its element is filled.
@@ -80,7 +81,7 @@ pub(super) fn fill(
     store: &Store,
     node: &Node,
     card_keys: Option<&Path>,
-    observer: &mut dyn Observer,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Node, Error> {
     if is_filled(store, node)? {
         return Ok(node.clone());
@@ -93,16 +94,14 @@ pub(super) fn fill(
     let mut steps = Steps::new(store, node.id, &target, card_keys);
     let filled = steps
         .install()
-        .and_then(|_| timed(store, node, STORE, || steps.store()))
-        .map(|report| observer.step(&report));
+        .and_then(|_| timed(store, node, STORE, tell, || steps.store()))
+        .map(|report| tell(report.into()));
     if let Err(error) = filled {
         // The store may be what failed: the error of the step counts.
         let _ = store.fail_step(node.id, &error.to_string());
         return Err(Unfinished::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
     }
-    for note in steps.notes() {
-        observer.note(note);
-    }
+    steps.notes.into_iter().for_each(|note| tell(note.into()));
     Ok(store.node(node.id)?)
 }
 
@@ -112,7 +111,12 @@ pub fn waits(node: &Node) -> Error {
 }
 
 /// Steps 3 and 5 at the target in which the element is by now; `order` says where that is and what is different there.
-pub fn arrive(store: &Store, name: &Name, order: &Order, observer: &mut dyn Observer) -> Result<Node, Error> {
+pub fn arrive(
+    store: &Store,
+    name: &Name,
+    order: &Order,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Node, Error> {
     let _held = store.lock(LockKey::Target(order.target.to_string()))?;
     let find = || {
         unfinished(store, name)?.ok_or_else(|| match store.node_by_name(name) {
@@ -165,10 +169,10 @@ pub fn arrive(store: &Store, name: &Name, order: &Order, observer: &mut dyn Obse
         store.settle_node(node.id, &settled)?;
     }
     let node = store.node(node.id)?;
-    run_from(store, &node, order.card_keys.as_deref(), observer)
+    run_from(store, &node, order.card_keys.as_deref(), tell)
 }
 
-fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Result<Node, Error> {
+fn create(store: &Store, order: &AttachOrder, tell: &mut dyn FnMut(Progress)) -> Result<Node, Error> {
     check_name_is_free(store, &order.name, None)?;
     let stack = match &order.stack {
         Some(path) => path.clone(),
@@ -192,7 +196,7 @@ fn create(store: &Store, order: &AttachOrder, observer: &mut dyn Observer) -> Re
         station: Some(station),
         replaces: None,
     };
-    begin(store, id, beginning, observer)
+    begin(store, id, beginning, tell)
 }
 
 /// The element by its name at the target: of the same kind, since what it holds is.

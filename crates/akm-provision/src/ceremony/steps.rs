@@ -17,11 +17,12 @@ use super::cards::{forget_card, wrap_keys};
 use super::checks::{check_element, text_of};
 use super::luggage::{self, NO_ADDRESS};
 use super::preparation::{element_refused, read_preparation, stack_failed, tagged_line, target_of};
-use super::{FIRST_AT_TARGET, Observer, STEP_NAMES, StepReport, verification};
+use super::{FIRST_AT_TARGET, STEP_NAMES, begins, verification};
 use crate::error::ceremony::{AtElement, Device, Refusal};
 use crate::error::{Error, Unfinished};
 use crate::link::Link;
 use crate::names::Timestamp;
+use crate::progress::{OfCeremony, Progress, StepReport};
 use crate::store::{JournalEntry, MemberState, Node, STEPS, Store};
 
 /// The steps at the target. They are all done again when a ceremony goes on: what is there already is
@@ -30,7 +31,7 @@ pub(super) fn run_from(
     store: &Store,
     node: &Node,
     card_keys: Option<&Path>,
-    observer: &mut dyn Observer,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Node, Error> {
     if store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
         return Err(super::not_in_store("the first two steps of this ceremony"));
@@ -39,22 +40,20 @@ pub(super) fn run_from(
     let mut steps = Steps::new(store, node.id, &target, card_keys);
     catch_up_journal(store, node)?;
     for number in FIRST_AT_TARGET..=STEPS {
-        let result = timed(store, node, number, || match number {
+        let result = timed(store, node, number, tell, || match number {
             FIRST_AT_TARGET => steps.install(),
             STEPS => steps.verify(),
             _ => steps.store(),
         });
         // In this order: a step that counts is in the journal.
-        let concluded = result.and_then(|report| steps.conclude(number).map(|()| observer.step(&report)));
+        let concluded = result.and_then(|report| steps.conclude(number).map(|()| tell(report.into())));
         if let Err(error) = concluded {
             // The store may be what failed: the error of the step counts.
             let _ = store.fail_step(node.id, &error.to_string());
             return Err(Unfinished::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
         }
     }
-    for note in steps.notes() {
-        observer.note(note);
-    }
+    steps.notes.into_iter().for_each(|note| tell(note.into()));
     Ok(store.node(node.id)?)
 }
 
@@ -63,8 +62,10 @@ pub(super) fn timed(
     store: &Store,
     node: &Node,
     number: u8,
+    tell: &mut dyn FnMut(Progress),
     step: impl FnOnce() -> Result<String, Error>,
 ) -> Result<StepReport, Error> {
+    tell(begins(number));
     let started_at = Timestamp::now();
     let started = Instant::now();
     let result = step();
@@ -115,17 +116,13 @@ pub(super) struct Steps<'a> {
     card_keys: Option<&'a Path>,
     /// What step 3 installed.
     release: Option<Release>,
-    notes: Vec<String>,
+    /// What the operator should know when it is all done.
+    pub(super) notes: Vec<OfCeremony>,
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn new(store: &'a Store, id: AkmId, target: &'a Target, card_keys: Option<&'a Path>) -> Self {
         Self { store, id, target, card_keys, release: None, notes: Vec::new() }
-    }
-
-    /// What the operator should know when it is all done.
-    pub(super) fn notes(&self) -> &[String] {
-        &self.notes
     }
 
     fn node(&self) -> Result<Node, Error> {
@@ -223,10 +220,7 @@ impl<'a> Steps<'a> {
         self.store.set_member_state(node.relationship, self.store.module().root, MemberState::Installed)?;
         self.store.set_member_state(node.relationship, self.id, MemberState::Installed)?;
         if element.protection == akm_core::element::Protection::Software {
-            self.notes.push(format!(
-                "the element of {} is software: it protects nothing from root on that machine",
-                node.name
-            ));
+            self.notes.push(OfCeremony::SoftwareElement { node: node.name.clone() });
         }
         Ok(format!("element {} {}, receipt right", element.kind, element.serial))
     }
@@ -240,12 +234,8 @@ impl<'a> Steps<'a> {
         verification::check(&node, &identity)?;
         drop(link);
         if supervision == akm_target::Supervision::Background {
-            self.notes.push(format!(
-                "nobody restarts the stack of {name} after a reboot; start it with {dir}/current/akmd run --dir \
-                 {dir} --detach",
-                name = node.name,
-                dir = self.target.dir()
-            ));
+            let (node, dir) = (node.name.clone(), self.target.dir().to_owned());
+            self.notes.push(OfCeremony::NobodyRestarts { node, dir });
         }
         Ok(format!(
             "AKM ID and provisioning relationship proved at {}",

@@ -11,6 +11,7 @@ use crate::error::relationship::{AsItIs, Members, Refusal};
 use crate::link::Link;
 use crate::lock::LockKey;
 use crate::names::Name;
+use crate::progress::{OfAsr, Progress};
 use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
 
 /// What the operator wants of an ASR.
@@ -56,7 +57,7 @@ pub fn change(
     store: &Store,
     name: &Name,
     change: &Change,
-    note: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Vec<MemberReport>, Error> {
     let _held = store.lock(LockKey::Asr(name.clone()))?;
     let asr = named(store, name)?;
@@ -78,17 +79,15 @@ pub fn change(
             make_next(store, &asr, next, heard)?
         }
         None => {
-            note(&format!(
-                "going on with generation {} of ASR {name}, which was parked",
-                asr.sds.generation()
-            ));
+            let generation = asr.sds.generation();
+            tell(OfAsr::ChangeGoesOn { asr: name.clone(), generation }.into());
             asr
         }
     };
     let nodes = in_order(&asr, nodes);
-    warn_of_loopback(&nodes, note);
+    warn_of_loopback(&nodes, tell);
     let result = bring_forward(store, &asr, &nodes, reached, change.without_absent);
-    erase_at_former(store, &asr, note)?;
+    erase_at_former(store, &asr, tell)?;
     result
 }
 
@@ -101,7 +100,7 @@ pub fn take_places(
     store: &Store,
     old: AkmId,
     new: &Node,
-    note: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Changed>, Error> {
     let mut results = Vec::new();
     let mut asrs = store.asrs_of_node(old)?;
@@ -113,18 +112,18 @@ pub fn take_places(
     for asr in asrs {
         let Some(name) = asr.name else { continue };
         let wish = Change { wish: Wish::Replace { old, new: new.id }, without_absent: false };
-        let result = change(store, &name, &wish, note).map(|_| ());
+        let result = change(store, &name, &wish, tell).map(|_| ());
         results.push((name, result));
     }
     Ok(results)
 }
 
 /// Ends an ASR; its members are told to erase it, or are when next reached.
-pub fn delete(store: &Store, name: &Name, note: &mut dyn FnMut(&str)) -> Result<(), Error> {
+pub fn delete(store: &Store, name: &Name, tell: &mut dyn FnMut(Progress)) -> Result<(), Error> {
     let _held = store.lock(LockKey::Asr(name.clone()))?;
     let asr = named(store, name)?;
     store.end_relationship(asr.id())?;
-    erase_at_former(store, &asr, note)
+    erase_at_former(store, &asr, tell)
 }
 
 pub(super) fn named(store: &Store, name: &Name) -> Result<Relationship, Error> {
@@ -213,20 +212,16 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
 }
 
 /// Tells those that are no members any more.
-fn erase_at_former(store: &Store, asr: &Relationship, note: &mut dyn FnMut(&str)) -> Result<(), Error> {
+fn erase_at_former(store: &Store, asr: &Relationship, tell: &mut dyn FnMut(Progress)) -> Result<(), Error> {
     let mut former: Vec<Node> = Vec::new();
     for leftover in store.leftovers()?.into_iter().filter(|leftover| leftover.relationship == asr.id()) {
         former.extend(store.node_by_id(leftover.node)?);
     }
     for node in former {
         let erased = Link::open(store, &node).map_err(Error::from);
-        if let Err(error) = erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
-            store.note_absence(node.id, &error.to_string(), crate::names::Timestamp::now())?;
-            note(&format!(
-                "{error}; what {} holds of ASR {} is erased when it is next reached (akm tasks)",
-                node.name,
-                asr_name(asr)
-            ));
+        if let Err(why) = erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
+            store.note_absence(node.id, &why.to_string(), crate::names::Timestamp::now())?;
+            tell(OfAsr::ErasesLater { asr: asr_name(asr), node: node.name, why }.into());
         }
     }
     Ok(())

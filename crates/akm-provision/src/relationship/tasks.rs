@@ -13,6 +13,7 @@ use crate::error::{Error, Kind};
 use crate::link::Link;
 use crate::lock::LockKey;
 use crate::names::{Name, Timestamp};
+use crate::progress::{OfWork, Progress};
 use crate::store::{Absence, MemberState, Node, NodeStatus, Relationship, Store};
 
 /// The first back-off of `akm serve`; it doubles with each try.
@@ -123,7 +124,7 @@ pub struct Renewals {
 pub fn renew_found_back(
     store: &Store,
     heard: &[RelationshipStatus],
-    note: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Renewals, Error> {
     let mut renewals = Renewals::default();
     for asr in store.asrs()? {
@@ -133,17 +134,17 @@ pub fn renew_found_back(
         };
         let (Some(name), Some(status)) = (&asr.name, heard.iter().find(is_of_it)) else { continue };
         info!(relationship = %id, label = %name, generation, found_back = status.found_back, "found back");
-        note(&format!(
-            "a member of ASR {name} found back to the others by itself: the ASR gets a new generation"
-        ));
+        tell(OfWork::FoundBack { asr: name.clone() }.into());
         let wish = Change { wish: Wish::RenewFoundBack, without_absent: false };
-        match change(store, name, &wish, note) {
+        match change(store, name, &wish, tell) {
             Ok(_) => {
                 renewals.renewed += 1;
-                note(&format!("ASR {name} is renewed"));
+                tell(OfWork::Renewed { asr: name.clone() }.into());
             }
             // It goes on by itself, or when the other command is done.
-            Err(error) if is_parked(&error) || error.kind() == Kind::Held => note(&error.to_string()),
+            Err(why) if is_parked(&why) || why.kind() == Kind::Held => {
+                tell(OfWork::RenewedLater { asr: name.clone(), why }.into());
+            }
             // The others are nothing to it.
             Err(error) => renewals.failed = renewals.failed.or(Some(error)),
         }
@@ -152,13 +153,13 @@ pub fn renew_found_back(
 }
 
 /// Does what is parked for these nodes, and for what hangs on that also at others, unless they are known to be away.
-/// Whoever is away stays parked; an ASR that another command works on is left to that. Notes what was done.
-pub fn carry_on(store: &Store, nodes: &BTreeSet<AkmId>, note: &mut dyn FnMut(&str)) -> Result<(), Error> {
+/// Whoever is away stays parked; an ASR that another command works on is left to that. Tells what was done.
+pub fn carry_on(store: &Store, nodes: &BTreeSet<AkmId>, tell: &mut dyn FnMut(Progress)) -> Result<(), Error> {
     let mut failed = None;
     for asr in store.unfinished_asrs()? {
         if lacking(&asr).any(|id| nodes.contains(&id)) {
             // The others are nothing to it.
-            failed = failed.or(carry_on_with(store, &asr, nodes, note).err());
+            failed = failed.or(carry_on_with(store, &asr, nodes, tell).err());
         }
     }
     let leftovers = store.leftovers()?.into_iter().filter(|leftover| nodes.contains(&leftover.node));
@@ -169,10 +170,7 @@ pub fn carry_on(store: &Store, nodes: &BTreeSet<AkmId>, note: &mut dyn FnMut(&st
         match erased.and_then(|mut link| erase_leftovers(store, &mut link)) {
             Ok(()) => {
                 store.forget_absence(id)?;
-                note(&format!(
-                    "{} was reached, and erased what it held of ASRs that it is no member of",
-                    node.name
-                ));
+                tell(OfWork::Erased { node: node.name }.into());
             }
             Err(error) => store.note_absence(id, &error.to_string(), Timestamp::now())?,
         }
@@ -194,7 +192,7 @@ fn carry_on_with(
     store: &Store,
     asr: &Relationship,
     reached: &BTreeSet<AkmId>,
-    note: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     let Some(name) = &asr.name else { return Ok(()) };
     let Ok(Some(_held)) = store.lock_if_free(LockKey::Asr(name.clone())) else {
@@ -223,13 +221,8 @@ fn carry_on_with(
     if let Some(after) = store.relationship(asr.id())?
         && after.members.iter().map(|member| member.state).ne(before)
     {
-        let generation = after.sds.generation();
-        note(&match lacking(&after).count() {
-            0 => format!("generation {generation} of ASR {name}, which was parked, is active at all members"),
-            left => format!(
-                "generation {generation} of ASR {name}, which was parked, went on; {left} members lack it"
-            ),
-        });
+        let (generation, lacking) = (after.sds.generation(), lacking(&after).count());
+        tell(OfWork::Generation { asr: name.clone(), generation, lacking }.into());
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::{Node, part};
-use crate::ceremony::{self, StepReport};
+use crate::ceremony;
 use crate::error::Error;
 use crate::names::Name;
+use crate::progress::StepReport;
 use crate::relationship::Changed;
 
 /// One step of a ceremony.
@@ -114,9 +115,9 @@ pub struct Removal {
 }
 
 impl Removal {
-    /// The node of this name is removed.
-    pub fn new(removed: Name, removal: ceremony::Removal) -> Self {
-        let ceremony::Removal { erased, notes } = removal;
+    /// The node of this name is removed, and this was told on the way.
+    pub fn new(removed: Name, removal: ceremony::Removal, notes: Vec<String>) -> Self {
+        let ceremony::Removal { erased } = removal;
         Self { removed, erased, notes }
     }
 }

@@ -15,7 +15,7 @@ use akm_provision::view::Members;
 
 use super::name;
 use crate::home::Options;
-use crate::print::{self, note};
+use crate::print::{self, tell};
 
 /// AKM security relationships
 #[derive(clap::Subcommand)]
@@ -59,7 +59,7 @@ fn change(options: &Options, asr: &str, wish: Wish, absent: &Absent) -> Result<u
     let asr = name(asr)?;
     let store = options.open_store()?;
     let change = Change { wish, without_absent: absent.without_absent };
-    let reports = relationship::change(&store, &asr, &change, &mut note)?;
+    let reports = relationship::change(&store, &asr, &change, &mut tell)?;
     let members = Members::of(&store, &asr, reports)?.refused_as(CommandError::from);
     print::members(&members, options.json).map(|()| 0)
 }

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::CommandError;
-use akm_provision::ceremony::{self, AttachOrder, Observer, Order, StepReport};
+use akm_provision::ceremony::{self, AttachOrder, Order};
+use akm_provision::progress::Progress;
 use akm_provision::store::{Node, NodeStatus};
-use akm_provision::view::{Provisioned, Step};
+use akm_provision::view::Provisioned;
 use akm_target::TargetUrl;
 
 use super::{element, name};
 use crate::home::Options;
-use crate::print;
+use crate::print::{self, Printer};
 
 /// Make a target into an AKM node: create, save, install, store, verify
 #[derive(clap::Args)]
@@ -69,22 +70,23 @@ pub(super) struct Arguments {
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let mut printer = Printer::new(options.json);
+    let mut tell = |progress| printer.tell(progress);
     let node = match (&arguments.attach, &arguments.resume) {
         (Some(element), _) => {
             let order = attach_order(arguments, element)?;
-            ceremony::attach(&options.open_store()?, &order, &mut printer)?
+            ceremony::attach(&options.open_store()?, &order, &mut tell)?
         }
-        (None, Some(resumed)) => resume(options, arguments, resumed.as_deref(), &mut printer)?,
+        (None, Some(resumed)) => resume(options, arguments, resumed.as_deref(), &mut tell)?,
         (None, None) => {
             let order = order(arguments)?;
-            ceremony::provision(&options.open_store()?, &order, &mut printer)?
+            ceremony::provision(&options.open_store()?, &order, &mut tell)?
         }
     };
     if node.status != NodeStatus::Active {
         return Err(ceremony::waits(&node).into());
     }
-    if let Some(text) = ceremony::left_behind(&options.open_store()?, &node)? {
-        printer.note(&text);
+    if let Some(left_behind) = ceremony::left_behind(&options.open_store()?, &node)? {
+        tell(left_behind);
     }
     let Printer { steps, notes, .. } = printer;
     print::provisioned(&Provisioned { node: (&node).into(), steps, notes }, options.json).map(|()| 0)
@@ -94,11 +96,11 @@ fn resume(
     options: &Options,
     arguments: &Arguments,
     name: Option<&str>,
-    printer: &mut Printer,
+    tell: &mut dyn FnMut(Progress),
 ) -> Result<Node, CommandError> {
     if let (Some(name), Some(_)) = (name, &arguments.target) {
         let (name, order) = (super::name(name)?, order(arguments)?);
-        return Ok(ceremony::arrive(&options.open_store()?, &name, &order, printer)?);
+        return Ok(ceremony::arrive(&options.open_store()?, &name, &order, tell)?);
     }
     let [element, stack, listen, endpoint, ssh_config] = [
         arguments.element.is_some(),
@@ -117,7 +119,7 @@ fn resume(
     }
     let name = name.or(arguments.target.as_deref()).map(super::name).transpose()?;
     let card_keys = absolute_path(arguments.card_keys.as_deref())?;
-    Ok(ceremony::resume(&options.open_store()?, name.as_ref(), card_keys.as_deref(), printer)?)
+    Ok(ceremony::resume(&options.open_store()?, name.as_ref(), card_keys.as_deref(), tell)?)
 }
 
 fn attach_order(arguments: &Arguments, element: &str) -> Result<AttachOrder, CommandError> {
@@ -168,33 +170,4 @@ pub(super) fn order(arguments: &Arguments) -> Result<Order, CommandError> {
         card_keys: absolute_path(arguments.card_keys.as_deref())?,
         again: arguments.again,
     })
-}
-
-/// Prints steps as they end, or gathers them for JSON.
-pub(super) struct Printer {
-    json: bool,
-    pub(super) steps: Vec<Step>,
-    notes: Vec<String>,
-}
-
-impl Printer {
-    pub(super) fn new(json: bool) -> Self {
-        Self { json, steps: Vec::new(), notes: Vec::new() }
-    }
-}
-
-impl Observer for Printer {
-    fn step(&mut self, report: &StepReport) {
-        if !self.json {
-            print::step(report);
-        }
-        self.steps.push(report.into());
-    }
-
-    fn note(&mut self, text: &str) {
-        if !self.json {
-            eprintln!("akm: {text}");
-        }
-        self.notes.push(text.to_owned());
-    }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::error::CommandError;
 
 use crate::home::Options;
+use crate::print::sentence;
 
 /// Stay running: carry parked work on, renew ASRs in which members found back
 #[derive(clap::Args)]
@@ -20,6 +21,7 @@ pub(super) struct Arguments {
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let every = super::duration("every", &arguments.every)?;
-    akm_provision::serve::serve(&options.open_store()?, arguments.metrics, every)?;
+    let mut log = |progress| tracing::info!("{}", sentence(&progress));
+    akm_provision::serve::serve(&options.open_store()?, arguments.metrics, every, &mut log)?;
     Ok(0)
 }

@@ -11,10 +11,11 @@ use super::report::Stage;
 use super::scratch::Scratch;
 use super::{ALL, ASRS, NODES, fast};
 use crate::error::CommandError;
-use crate::print::milliseconds;
-use akm_provision::ceremony::{self, Observer, Order, StepReport};
+use crate::print::sentence;
+use akm_provision::ceremony::{self, Order};
 use akm_provision::mint;
 use akm_provision::names::{Name, Timestamp};
+use akm_provision::progress::Progress;
 use akm_provision::relationship;
 use akm_provision::store::{Module, NodeStatus, Store};
 use akm_provision::vault::Vault;
@@ -58,9 +59,14 @@ pub(super) fn provision(
             card_keys: None,
             again: false,
         };
-        let mut printer = Printer { stage, steps: 0 };
-        let made = ceremony::provision(store, &order, &mut printer)?;
-        steps += printer.steps;
+        let made = ceremony::provision(store, &order, &mut |progress| {
+            // A step is told when it has come to its end.
+            if matches!(progress, Progress::Begins { .. }) {
+                return;
+            }
+            steps += u64::from(matches!(progress, Progress::Step(_)));
+            stage.tell(&format!("  {}", sentence(&progress)));
+        })?;
         stage.check(
             made.status == NodeStatus::Active,
             &format!("node {node} is active: AKM ID {}", made.id),
@@ -70,25 +76,6 @@ pub(super) fn provision(
     stage.check(steps == expected, &format!("{expected} steps were taken"))?;
     stage.result(steps, "steps of four ceremonies");
     Ok(())
-}
-
-/// Tells the steps of a ceremony as they end.
-struct Printer<'a> {
-    stage: &'a Stage,
-    steps: u64,
-}
-
-impl Observer for Printer<'_> {
-    fn step(&mut self, report: &StepReport) {
-        self.steps += 1;
-        let took = milliseconds(report.duration);
-        self.stage
-            .tell(&format!("  step {} {:<8} {took:>8}  {}", report.number, report.name, report.outcome));
-    }
-
-    fn note(&mut self, text: &str) {
-        self.stage.tell(&format!("  {text}"));
-    }
 }
 
 /// Step 5 again for each node, compared with what the node itself shows to its applications.
@@ -125,12 +112,9 @@ pub(super) fn create_asrs(stage: &mut Stage, scratch: &Scratch, store: &Store) -
         scratch.go_on()?;
         let policy = if asr == ALL { fast() } else { Policy::default() };
         let names: Vec<Name> = members.iter().map(|at| name(NODES[*at])).collect();
-        let mut notes = Vec::new();
-        let reports =
-            relationship::create(store, &name(asr), &names, policy, &mut |note| notes.push(note.to_owned()))?;
-        for note in notes {
-            stage.tell(&note);
-        }
+        let reports = relationship::create(store, &name(asr), &names, policy, &mut |note| {
+            stage.tell(&sentence(&note))
+        })?;
         let mut established = reports.len() == members.len();
         for report in reports {
             let status = report.status?;

@@ -1,7 +1,6 @@
 //! Nodes, and what becomes of them.
 
 use akm_core::text::hexadecimal;
-use akm_provision::ceremony::StepReport;
 use akm_provision::names::Name;
 use akm_provision::store::NodeStatus;
 use akm_provision::view::{Node, NodeShown, Nodes, Provisioned, Removal, Replaced, Root, Verification};
@@ -9,18 +8,6 @@ use akm_provision::view::{Node, NodeShown, Nodes, Provisioned, Removal, Replaced
 use super::asr::standing_cells;
 use super::{milliseconds, note, row, say, say_json, table, trouble};
 use crate::error::CommandError;
-
-/// One step of a ceremony, while it goes on.
-pub(crate) fn step(report: &StepReport) {
-    // The steps are told while they happen; if nobody reads them, the ceremony goes on.
-    let _ = say(&format!(
-        "step {} {:<8} {:>8}  {}",
-        report.number,
-        report.name,
-        milliseconds(report.duration),
-        report.outcome
-    ));
-}
 
 /// A new node.
 pub(crate) fn provisioned(provisioned: &Provisioned, as_json: bool) -> Result<(), CommandError> {
@@ -145,9 +132,6 @@ fn rests(node: &Name, relationship: &str, how: &str) {
 pub(crate) fn removal(removal: &Removal, as_json: bool) -> Result<(), CommandError> {
     if as_json {
         return say_json(removal);
-    }
-    for text in &removal.notes {
-        note(text);
     }
     let erased = if removal.erased { "its credentials are erased" } else { "its credentials are NOT erased" };
     say(&format!("node {} is removed; {erased}", removal.removed))

@@ -7,7 +7,7 @@ use akm_provision::view::Members;
 
 use crate::commands::{duration, name, names};
 use crate::home::Options;
-use crate::print::{self, note};
+use crate::print::{self, tell};
 
 /// Make an ASR between two or more active nodes; the same command again goes on with a parked one
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let members = names(&arguments.members)?;
     let policy = arguments.policy()?;
     let store = options.open_store()?;
-    let reports = relationship::create(&store, &asr, &members, policy, &mut note)?;
+    let reports = relationship::create(&store, &asr, &members, policy, &mut tell)?;
     let members = Members::of(&store, &asr, reports)?.refused_as(CommandError::from);
     print::members(&members, options.json).map(|()| 0)
 }

@@ -6,7 +6,7 @@ use akm_provision::view::Ended;
 
 use crate::commands::name;
 use crate::home::Options;
-use crate::print::{self, note};
+use crate::print::{self, tell};
 
 /// End an ASR; its members erase it
 #[derive(clap::Args)]
@@ -18,6 +18,6 @@ pub(crate) struct Arguments {
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let asr = name(&arguments.name)?;
-    relationship::delete(&options.open_store()?, &asr, &mut note)?;
+    relationship::delete(&options.open_store()?, &asr, &mut tell)?;
     print::deleted(&Ended::new(asr), options.json).map(|()| 0)
 }

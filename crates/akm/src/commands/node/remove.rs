@@ -6,7 +6,7 @@ use akm_provision::view::Removal;
 
 use crate::commands::name;
 use crate::home::Options;
-use crate::print;
+use crate::print::{self, Printer};
 
 /// Erase a node's credentials and stack, and remove it from the module
 #[derive(clap::Args)]
@@ -22,6 +22,7 @@ pub(crate) struct Arguments {
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let store = options.open_store()?;
     let name = name(&arguments.node)?;
-    let removal = ceremony::remove(&store, &name, arguments.force)?;
-    print::removal(&Removal::new(name, removal), options.json).map(|()| 0)
+    let mut printer = Printer::new(options.json);
+    let removal = ceremony::remove(&store, &name, arguments.force, &mut |progress| printer.tell(progress))?;
+    print::removal(&Removal::new(name, removal, printer.notes), options.json).map(|()| 0)
 }

@@ -7,10 +7,10 @@ use akm_provision::ceremony;
 use akm_provision::relationship;
 use akm_provision::view::{Node, PlaceTaken, Replaced};
 
-use crate::commands::provision::{self, Printer};
+use crate::commands::provision;
 use crate::commands::{name, worst};
 use crate::home::Options;
-use crate::print::{self, note};
+use crate::print::{self, Printer, tell};
 
 /// Put a new device in the place of a node that is lost, in all its ASRs; the old one is shut out
 #[derive(clap::Args)]
@@ -73,11 +73,11 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let (old, order) = (name(&arguments.old)?, provision::order(&arguments.as_provision())?);
     let store = options.open_store()?;
     let mut printer = Printer::new(options.json);
-    let node = ceremony::replace(&store, &old, &order, &mut printer)?;
+    let node = ceremony::replace(&store, &old, &order, &mut |progress| printer.tell(progress))?;
     let Some(former) = node.replaces else {
         return Err(CommandError::failed(format!("node {} replaces nobody", node.name)));
     };
-    let results = relationship::take_places(&store, former, &node, &mut note)?;
+    let results = relationship::take_places(&store, former, &node, &mut tell)?;
     let replaced = Replaced {
         old,
         node: Node::from(&node),

@@ -1,0 +1,140 @@
+//! What is told while a command goes on: the sentences, and where they go.
+
+use akm_provision::progress::{OfAsr, OfCeremony, OfRemoval, OfWork, Progress};
+use akm_provision::view::Step;
+
+use super::{milliseconds, note, say};
+
+/// Prints steps and notes as they come, or gathers them for JSON.
+pub(crate) struct Printer {
+    json: bool,
+    /// The steps that have come to their end.
+    pub(crate) steps: Vec<Step>,
+    /// All else that was told, as it is shown.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Printer {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, steps: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Takes what is told.
+    pub(crate) fn tell(&mut self, progress: Progress) {
+        let text = sentence(&progress);
+        match progress {
+            Progress::Begins { .. } => {}
+            Progress::Step(report) => {
+                if !self.json {
+                    // The steps are told while they happen; if nobody reads them, the ceremony goes on.
+                    let _ = say(&text);
+                }
+                self.steps.push((&report).into());
+            }
+            Progress::Ceremony(_) | Progress::Removal(_) | Progress::Asr(_) | Progress::CarriedOn(_) => {
+                if !self.json {
+                    note(&text);
+                }
+                self.notes.push(text);
+            }
+        }
+    }
+}
+
+/// Notes on standard error what is told.
+pub(crate) fn tell(progress: Progress) {
+    note(&sentence(&progress));
+}
+
+/// What is told, in the words of the command line.
+pub(crate) fn sentence(progress: &Progress) -> String {
+    match progress {
+        Progress::Begins { number, name } => format!("step {number} {name}"),
+        Progress::Step(report) => {
+            let took = milliseconds(report.duration);
+            format!("step {} {:<8} {took:>8}  {}", report.number, report.name, report.outcome)
+        }
+        Progress::Ceremony(of) => of_ceremony(of),
+        Progress::Removal(of) => of_removal(of),
+        Progress::Asr(of) => of_asr(of),
+        Progress::CarriedOn(of) => of_work(of),
+    }
+}
+
+fn of_ceremony(of: &OfCeremony) -> String {
+    match of {
+        OfCeremony::GoesOn { node } => format!("going on with the ceremony of node {node}"),
+        OfCeremony::StackAnew { why } => format!("{why}; its stack is installed anew"),
+        OfCeremony::SoftwareElement { node } => {
+            format!("the element of {node} is software: it protects nothing from root on that machine")
+        }
+        OfCeremony::NobodyRestarts { node, dir } => format!(
+            "nobody restarts the stack of {node} after a reboot; start it with {dir}/current/akmd run --dir {dir} \
+             --detach"
+        ),
+        OfCeremony::LeftBehind { node, target, asrs } => format!(
+            "the old node was a member of {}: it is gone from there, and the new one is no member; to have it in the \
+             old one's place: akm node replace {node} {target}",
+            asrs.join(", ")
+        ),
+    }
+}
+
+fn of_removal(of: &OfRemoval) -> String {
+    match of {
+        OfRemoval::StillListed { node, asrs } => format!(
+            "{node} is still listed as a member of {}: shut it out there (akm asr remove ASR {node}), above all if its \
+             credentials may have been copied",
+            asrs.join(", ")
+        ),
+        OfRemoval::StackLeft { why } => {
+            format!("the credentials are erased, but the stack could not be taken off: {why}")
+        }
+        OfRemoval::MayHold { why } => format!("the device may still hold its credentials: {why}"),
+    }
+}
+
+fn of_asr(of: &OfAsr) -> String {
+    match of {
+        OfAsr::GoesOn { asr } => format!("going on with ASR {asr}, which was parked"),
+        OfAsr::ChangeGoesOn { asr, generation } => {
+            format!("going on with generation {generation} of ASR {asr}, which was parked")
+        }
+        OfAsr::GivenUp { asr } => {
+            format!(
+                "an earlier ASR {asr} has lost members and is of no use any more: it is given up and made anew"
+            )
+        }
+        OfAsr::GivenUpLeft { node, why } => format!(
+            "{why}; what {node} holds of the ASR that was given up is of no use to anybody, and is erased before it \
+             takes in another"
+        ),
+        OfAsr::Loopback { near, far } => format!(
+            "{near} is known at a loopback address, which {far} cannot reach unless it is on the same machine"
+        ),
+        OfAsr::ErasesLater { asr, node, why } => {
+            format!("{why}; what {node} holds of ASR {asr} is erased when it is next reached (akm tasks)")
+        }
+    }
+}
+
+fn of_work(of: &OfWork) -> String {
+    match of {
+        OfWork::FoundBack { asr } => {
+            format!("a member of ASR {asr} found back to the others by itself: the ASR gets a new generation")
+        }
+        OfWork::Renewed { asr } => format!("ASR {asr} is renewed"),
+        OfWork::RenewedLater { why, .. } => why.to_string(),
+        OfWork::Generation { asr, generation, lacking: 0 } => {
+            format!("generation {generation} of ASR {asr}, which was parked, is active at all members")
+        }
+        OfWork::Generation { asr, generation, lacking } => {
+            format!(
+                "generation {generation} of ASR {asr}, which was parked, went on; {lacking} members lack it"
+            )
+        }
+        OfWork::Erased { node } => {
+            format!("{node} was reached, and erased what it held of ASRs that it is no member of")
+        }
+    }
+}
