@@ -1,4 +1,5 @@
-//! Why two nodes do not reach each other: asks both, compares, and names the cause and what to do.
+//! Why two nodes do not reach each other: asks both, compares, and names the causes. What to do about one is for whoever
+//! shows it, out of its fields.
 
 use akm_core::management::{NodeIdentity, Outcome, RelationshipStatus, ReportAnswer};
 use akm_core::session::{Phase, Rejection};
@@ -61,17 +62,191 @@ impl Cause {
     }
 }
 
-/// One cause, where it is, and what to do.
-#[derive(Clone, Debug)]
-pub struct Finding {
-    /// The cause.
-    pub cause: Cause,
-    /// The ASR that it is about; absent where it is about a node as a whole.
-    pub asr: Option<Name>,
-    /// What was found.
-    pub what: String,
-    /// What to do.
-    pub cure: String,
+/// One thing that stands between two nodes.
+#[derive(Debug)]
+pub enum Finding {
+    /// Of a node as a whole.
+    Node {
+        /// The node.
+        node: Name,
+        /// What is wrong with it.
+        trouble: OfNode,
+    },
+    /// Of an ASR at one node.
+    Member {
+        /// The node.
+        node: Name,
+        /// The ASR.
+        asr: Name,
+        /// What is wrong with it there.
+        trouble: OfMember,
+    },
+    /// Between the two, in no ASR or in all.
+    Pair {
+        /// Both nodes.
+        nodes: [Name; 2],
+        /// What is between them.
+        trouble: OfPair,
+    },
+    /// In an ASR, on the way from one to the other.
+    Way {
+        /// The ASR.
+        asr: Name,
+        /// Who is not heard.
+        from: Name,
+        /// Who does not hear.
+        to: Name,
+        /// For so many seconds: since it last heard, or since it started.
+        silence: u64,
+        /// What is known of the way.
+        trouble: OfWay,
+    },
+}
+
+/// What is wrong with a node as a whole.
+#[derive(Debug)]
+pub enum OfNode {
+    /// It is not active at this module.
+    NotActive {
+        /// Where it stands.
+        status: NodeStatus,
+    },
+    /// Its machine answers, and nobody listens there.
+    NobodyListens {
+        /// Where.
+        endpoint: String,
+        /// What the system said.
+        reason: String,
+        /// The target.
+        target: String,
+    },
+    /// The module cannot reach it.
+    NotReached {
+        /// Where.
+        endpoint: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// Whoever answers there does not prove to be the node.
+    NotProven {
+        /// What came instead.
+        why: LinkError,
+    },
+    /// Its element does not answer.
+    Element {
+        /// What the stack says of it.
+        why: String,
+    },
+}
+
+/// What is wrong with an ASR at a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfMember {
+    /// The node is no member.
+    NotListed,
+    /// It is a member, and does not hold the ASR.
+    NotHeld,
+    /// It has not got this generation yet.
+    Parked {
+        /// The generation.
+        generation: u32,
+    },
+    /// It holds this generation, and was not told to begin it.
+    NotActivated {
+        /// The generation.
+        generation: u32,
+    },
+    /// It has no place there.
+    WithoutPlace(WithoutPlace),
+    /// Its place is from an older image of its disk.
+    RolledBack {
+        /// Whether it has found out where the others are since its start.
+        is_back: bool,
+    },
+    /// No epoch is left.
+    UsedUp,
+    /// It hears two devices in the name of one member.
+    HearsTwo,
+}
+
+/// Why a member has no place in an ASR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutPlace {
+    /// Its record of the ASR is damaged.
+    Damaged,
+    /// It is lost, and the other members are asked.
+    Lost,
+}
+
+/// What is between two nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OfPair {
+    /// They are in no ASR together.
+    NoCommonAsr,
+    /// Their stacks are of different versions.
+    Versions([String; 2]),
+    /// They are in different generations of an ASR.
+    Generations {
+        /// The ASR.
+        asr: Name,
+        /// The generation of each.
+        generations: [u32; 2],
+    },
+}
+
+/// What is known of the way from a member to another that does not hear it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OfWay {
+    /// It has sent nothing.
+    NothingSent,
+    /// It has sent, and that did not arrive.
+    NotArrived {
+        /// Where to; empty if it does not know where the other is.
+        endpoint: String,
+        /// So many seconds ago.
+        sent: u64,
+    },
+}
+
+impl Finding {
+    /// The cause that it is a case of.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Node { trouble, .. } => match trouble {
+                OfNode::NotActive { .. } | OfNode::NobodyListens { .. } => Cause::NotRunning,
+                OfNode::NotReached { .. } => Cause::Unreachable,
+                OfNode::NotProven { .. } => Cause::NotAMember,
+                OfNode::Element { .. } => Cause::ElementGone,
+            },
+            Self::Member { trouble, .. } => match trouble {
+                OfMember::NotListed | OfMember::NotHeld => Cause::NotAMember,
+                OfMember::Parked { .. } | OfMember::NotActivated { .. } => Cause::GenerationParked,
+                OfMember::WithoutPlace(_) => Cause::WithoutPlace,
+                OfMember::RolledBack { .. } => Cause::RolledBack,
+                OfMember::UsedUp => Cause::EpochsUsedUp,
+                OfMember::HearsTwo => Cause::PossibleClone,
+            },
+            Self::Pair { trouble, .. } => match trouble {
+                OfPair::NoCommonAsr => Cause::NoCommonRelationship,
+                OfPair::Versions(_) => Cause::VersionMismatch,
+                OfPair::Generations { .. } => Cause::GenerationParked,
+            },
+            Self::Way { trouble, .. } => match trouble {
+                OfWay::NothingSent => Cause::NothingSent,
+                OfWay::NotArrived { .. } => Cause::Unreachable,
+            },
+        }
+    }
+
+    /// The ASR that it is about; `None` where it is about nodes as a whole.
+    pub fn asr(&self) -> Option<&Name> {
+        match self {
+            Self::Member { asr, .. }
+            | Self::Way { asr, .. }
+            | Self::Pair { trouble: OfPair::Generations { asr, .. }, .. } => Some(asr),
+            Self::Node { .. } | Self::Pair { .. } => None,
+        }
+    }
 }
 
 /// What was asked of one of the two.
@@ -94,38 +269,24 @@ pub fn diagnose(store: &Store, nodes: [&Node; 2], asr: Option<&Relationship>) ->
     for node in by_id {
         sides.push(ask(store, node, &mut findings)?);
     }
-    let nodes = by_id;
     let versions: Vec<_> = sides.iter().filter_map(|side| side.identity.as_ref()).collect();
     if let [one, other] = versions[..]
         && one.stack_version != other.stack_version
     {
-        findings.push(Finding {
-            cause: Cause::VersionMismatch,
-            asr: None,
-            what: format!(
-                "the stack of {} is of version {}, that of {} of version {}",
-                nodes[0].name, one.stack_version, nodes[1].name, other.stack_version
-            ),
-            cure: "install the same stack on both; CHANGELOG.md says what can talk to what".to_owned(),
-        });
+        let versions = [one, other].map(|identity| identity.stack_version.clone());
+        findings.push(Finding::Pair { nodes: names(by_id), trouble: OfPair::Versions(versions) });
     }
-    for asr in &asrs {
+    for (asr, name) in &asrs {
         let mut standings = Vec::new();
         for side in &sides {
-            standings.push(standing(asr, side, &mut findings));
+            standings.push(standing(asr, name, side, &mut findings));
         }
         if let [Some(one), Some(other)] = standings[..]
             && one.generation != other.generation
         {
-            findings.push(Finding {
-                cause: Cause::GenerationParked,
-                asr: asr.name.clone(),
-                what: format!(
-                    "{} is in generation {}, {} in generation {}",
-                    nodes[0].name, one.generation, nodes[1].name, other.generation
-                ),
-                cure: "akm tasks shows what is parked; akm verify --all carries it on".to_owned(),
-            });
+            let generations = [one.generation, other.generation];
+            let trouble = OfPair::Generations { asr: name.clone(), generations };
+            findings.push(Finding::Pair { nodes: names(by_id), trouble });
         }
         // Where one of them does not send, or not in the generation of the other, silence follows from that.
         let could_talk = match standings[..] {
@@ -136,58 +297,49 @@ pub fn diagnose(store: &Store, nodes: [&Node; 2], asr: Option<&Relationship>) ->
             _ => false,
         };
         if let [one, other] = &mut sides[..] {
-            listen(asr, one, other, could_talk, &mut findings)?;
-            listen(asr, other, one, could_talk, &mut findings)?;
+            listen((asr, name), one, other, could_talk, &mut findings)?;
+            listen((asr, name), other, one, could_talk, &mut findings)?;
         }
     }
-    findings.sort_by_key(|finding| finding.cause);
-    findings.dedup_by(|one, other| one.cause == other.cause && one.what == other.what);
+    findings.sort_by_key(Finding::cause);
     Ok(findings)
 }
 
-/// The ASRs to look at.
+fn names(nodes: [&Node; 2]) -> [Name; 2] {
+    nodes.map(|node| node.name.clone())
+}
+
+/// The ASRs to look at, with their names.
 fn common(
     store: &Store,
     nodes: [&Node; 2],
     asr: Option<&Relationship>,
     findings: &mut Vec<Finding>,
-) -> Result<Vec<Relationship>, Error> {
-    if let Some(asr) = asr {
+) -> Result<Vec<(Relationship, Name)>, Error> {
+    let named = |asr: Relationship| asr.name.clone().map(|name| (asr, name));
+    if let Some((asr, name)) = asr.cloned().and_then(named) {
+        let mut are_both = true;
         for node in nodes.iter().filter(|node| asr.sds.index_of(node.id).is_none()) {
-            let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
-            findings.push(Finding {
-                cause: Cause::NotAMember,
-                asr: asr.name.clone(),
-                what: format!("{} is no member of ASR {name}", node.name),
-                cure: format!("akm asr add {name} {}", node.name),
-            });
+            let (node, asr) = (node.name.clone(), name.clone());
+            findings.push(Finding::Member { node, asr, trouble: OfMember::NotListed });
+            are_both = false;
         }
-        let both = nodes.iter().all(|node| asr.sds.index_of(node.id).is_some());
-        return Ok(both.then(|| asr.clone()).into_iter().collect());
+        return Ok(are_both.then_some((asr, name)).into_iter().collect());
     }
-    let all = store.asrs_of_node(nodes[0].id)?;
-    let common: Vec<_> = all.into_iter().filter(|asr| asr.sds.index_of(nodes[1].id).is_some()).collect();
+    let all = store.asrs_of_node(nodes[0].id)?.into_iter();
+    let common: Vec<_> =
+        all.filter(|asr| asr.sds.index_of(nodes[1].id).is_some()).filter_map(named).collect();
     if common.is_empty() {
-        findings.push(Finding {
-            cause: Cause::NoCommonRelationship,
-            asr: None,
-            what: format!("{} and {} are in no ASR together", nodes[0].name, nodes[1].name),
-            cure: format!("akm asr create NAME {} {}, or akm asr add", nodes[0].name, nodes[1].name),
-        });
+        findings.push(Finding::Pair { nodes: names(nodes), trouble: OfPair::NoCommonAsr });
     }
     Ok(common)
 }
 
 fn ask<'a>(store: &'a Store, node: &'a Node, findings: &mut Vec<Finding>) -> Result<Side<'a>, Error> {
     let mut side = Side { node, link: None, identity: None, held: Vec::new() };
-    let mut find =
-        |cause, what: String, cure: String| findings.push(Finding { cause, asr: None, what, cure });
+    let mut find = |trouble| findings.push(Finding::Node { node: node.name.clone(), trouble });
     if node.status != NodeStatus::Active {
-        find(
-            Cause::NotRunning,
-            format!("{} is {} at this module", node.name, node.status),
-            "akm node list shows where each node stands".to_owned(),
-        );
+        find(OfNode::NotActive { status: node.status });
         return Ok(side);
     }
     let answered = Link::open(store, node).and_then(|mut link| {
@@ -202,49 +354,38 @@ fn ask<'a>(store: &'a Store, node: &'a Node, findings: &mut Vec<Finding>) -> Res
             side.held = held;
         }
         Err(LinkError::Refused { outcome: Outcome::Element, reason, .. }) => {
-            find(Cause::ElementGone, format!("{}: {reason}", node.name), cure_of_element(node));
+            find(OfNode::Element { why: reason });
         }
-        Err(LinkError::Unreachable { refused: true, reason, endpoint, .. }) => match asks_for_element(node) {
-            Some(why) => find(Cause::ElementGone, format!("{}: {why}", node.name), cure_of_element(node)),
-            None => find(
-                Cause::NotRunning,
-                format!("the stack of {} does not run: nobody listens at {endpoint} ({reason})", node.name),
-                format!(
-                    "start it on the device; what it says there tells why it ended (target {})",
-                    node.target
-                ),
-            ),
-        },
-        Err(LinkError::Unreachable { reason, endpoint, .. }) => find(
-            Cause::Unreachable,
-            format!("the module cannot reach {} at {endpoint}: {reason}", node.name),
-            "power, network, address, firewall (TCP from the module, UDP between nodes)".to_owned(),
-        ),
-        Err(error @ LinkError::Silent { .. }) => match asks_for_element(node) {
-            Some(why) => find(Cause::ElementGone, format!("{}: {why}", node.name), cure_of_element(node)),
-            None => find(
-                Cause::NotAMember,
-                error.to_string(),
-                format!(
-                    "another device may be at its address, or its state is lost: akm verify {}",
-                    node.name
-                ),
-            ),
-        },
+        Err(LinkError::Unreachable { refused: true, reason, endpoint, .. }) => {
+            find(match asks_for_element(node) {
+                Some(why) => OfNode::Element { why },
+                None => OfNode::NobodyListens { endpoint, reason, target: node.target.to_string() },
+            });
+        }
+        Err(LinkError::Unreachable { reason, endpoint, .. }) => {
+            find(OfNode::NotReached { endpoint, reason });
+        }
+        Err(why @ LinkError::Silent { .. }) => {
+            find(match asks_for_element(node) {
+                Some(why) => OfNode::Element { why },
+                None => OfNode::NotProven { why },
+            });
+        }
         Err(error) => return Err(error.into()),
     }
     Ok(side)
 }
 
-fn cure_of_element(node: &Node) -> String {
-    format!("put the element of {} back; if it is lost, akm node replace {} TARGET", node.name, node.name)
-}
-
 /// How an ASR stands at one side, with what is wrong with it there; `None` if it is not held or not known.
-fn standing(asr: &Relationship, side: &Side<'_>, findings: &mut Vec<Finding>) -> Option<RelationshipStatus> {
-    let (node, name) = (side.node, asr.name.as_ref().map(ToString::to_string).unwrap_or_default());
-    let mut find = |cause, what: String, cure: String| {
-        findings.push(Finding { cause, asr: asr.name.clone(), what, cure });
+fn standing(
+    asr: &Relationship,
+    name: &Name,
+    side: &Side<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<RelationshipStatus> {
+    let node = side.node;
+    let mut find = |trouble| {
+        findings.push(Finding::Member { node: node.name.clone(), asr: name.clone(), trouble });
     };
     let lacks = asr.members.iter().any(|member| {
         member.node == node.id && matches!(member.state, MemberState::Pending | MemberState::Installed)
@@ -252,50 +393,24 @@ fn standing(asr: &Relationship, side: &Side<'_>, findings: &mut Vec<Finding>) ->
     let held = side.held.iter().find(|status| status.relationship == asr.id()).copied();
     // Who sends and receives in an earlier generation is well with all that do.
     if lacks && held.is_none_or(|status| status.phase != Phase::Established) {
-        find(
-            Cause::GenerationParked,
-            format!("generation {} of ASR {name} is parked for {}", asr.sds.generation(), node.name),
-            format!(
-                "akm tasks shows since when; akm verify {} carries it on once it can be reached",
-                node.name
-            ),
-        );
+        find(OfMember::Parked { generation: asr.sds.generation() });
     }
     side.identity.as_ref()?;
     let Some(status) = held else {
         if !lacks {
-            find(
-                Cause::NotAMember,
-                format!("{} does not hold ASR {name}", node.name),
-                format!("akm asr remove {name} {0}, then akm asr add {name} {0}", node.name),
-            );
+            find(OfMember::NotHeld);
         }
         return None;
     };
-    let renew = format!("akm asr renew {name}");
     match status.phase {
         _ if status.generation == 0 => {
-            find(Cause::WithoutPlace, format!("the record of ASR {name} at {} is damaged", node.name), renew);
+            find(OfMember::WithoutPlace(WithoutPlace::Damaged));
             return None;
         }
-        Phase::RolledBack => find(
-            Cause::RolledBack,
-            format!("the place of ASR {name} at {} is from an older image of its disk", node.name),
-            format!("find out who put it back; it asks the other members, and else: {renew}"),
-        ),
-        Phase::WithoutPlace | Phase::Resyncing => find(
-            Cause::WithoutPlace,
-            format!("{} has no place in ASR {name}, and looks for it at the other members", node.name),
-            format!("if none of them has one: {renew}"),
-        ),
-        Phase::UsedUp => {
-            find(Cause::EpochsUsedUp, format!("no epoch of ASR {name} is left at {}", node.name), renew);
-        }
-        Phase::Staged if !lacks => find(
-            Cause::GenerationParked,
-            format!("generation {} of ASR {name} waits at {} for its activation", status.highest, node.name),
-            format!("akm verify {} carries it on", node.name),
-        ),
+        Phase::RolledBack => find(OfMember::RolledBack { is_back: false }),
+        Phase::WithoutPlace | Phase::Resyncing => find(OfMember::WithoutPlace(WithoutPlace::Lost)),
+        Phase::UsedUp => find(OfMember::UsedUp),
+        Phase::Staged if !lacks => find(OfMember::NotActivated { generation: status.highest }),
         Phase::Staged | Phase::Established | Phase::Erased => {}
     }
     Some(status)
@@ -303,7 +418,7 @@ fn standing(asr: &Relationship, side: &Side<'_>, findings: &mut Vec<Finding>) ->
 
 /// What one side hears of the other, and if it could: whether it hears it.
 fn listen(
-    asr: &Relationship,
+    (asr, name): (&Relationship, &Name),
     hearer: &mut Side<'_>,
     sender: &mut Side<'_>,
     could_talk: bool,
@@ -312,53 +427,28 @@ fn listen(
     let (to, from) = (hearer.node, sender.node);
     let Some(hears) = report(hearer, asr, from)? else { return Ok(()) };
     let says = if could_talk { report(sender, asr, to)? } else { None };
-    let name = asr.name.as_ref().map(ToString::to_string).unwrap_or_default();
-    let mut find = |cause, what: String, cure: String| {
-        findings.push(Finding { cause, asr: asr.name.clone(), what, cure });
+    let mut find = |trouble| {
+        findings.push(Finding::Member { node: to.name.clone(), asr: name.clone(), trouble });
     };
     let rejected =
         |reason: &str| hears.rejected.iter().find(|(name, _)| name == reason).map_or(0, |(_, n)| *n);
     // Frames in its own name tell nothing: anybody can send a node what it sent.
     if rejected(Rejection::PossibleClone.name()) > 0 {
-        find(
-            Cause::PossibleClone,
-            format!("{} hears two devices in the name of one member of ASR {name}", to.name),
-            format!("find the copy and switch it off, then: akm asr renew {name} --suspect"),
-        );
+        find(OfMember::HearsTwo);
     }
     if hears.rolled_back {
-        find(
-            Cause::RolledBack,
-            format!(
-                "the place of ASR {name} at {} was from an older image of its disk when it started",
-                to.name
-            ),
-            format!("find out who put it back; akm asr renew {name} if it does not find back by itself"),
-        );
+        find(OfMember::RolledBack { is_back: true });
     }
     let Some(says) = says else { return Ok(()) };
     // What was sent before the hearer started cannot have been heard.
     let heard = hears.heard.unwrap_or(hears.up);
-    match says.sent_ago {
-        Some(sent) if sent + UNDER_WAY < heard => {
-            let at =
-                if says.endpoint.is_empty() { "nowhere".to_owned() } else { format!("to {}", says.endpoint) };
-            find(
-                Cause::Unreachable,
-                format!(
-                    "{} sent on ASR {name} {at} {sent} s ago, and {} has heard nothing of it for {heard} s",
-                    from.name, to.name
-                ),
-                "UDP from node to node: address, routes, firewall".to_owned(),
-            );
-        }
-        _ if hears.heard.is_none() => find(
-            Cause::NothingSent,
-            format!("{} has sent nothing on ASR {name} since {} started, {heard} s ago", from.name, to.name),
-            format!("akmd send {name} TEXT at {}; who sends nothing is not heard", from.name),
-        ),
-        _ => {}
-    }
+    let trouble = match says.sent_ago {
+        Some(sent) if sent + UNDER_WAY < heard => OfWay::NotArrived { endpoint: says.endpoint, sent },
+        _ if hears.heard.is_none() => OfWay::NothingSent,
+        _ => return Ok(()),
+    };
+    let (asr, from, to) = (name.clone(), from.name.clone(), to.name.clone());
+    findings.push(Finding::Way { asr, from, to, silence: heard, trouble });
     Ok(())
 }
 

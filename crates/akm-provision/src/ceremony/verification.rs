@@ -77,8 +77,8 @@ pub(crate) fn asks_for_element(node: &Node) -> Option<String> {
     // A stack that runs knows whether its element answers it, and has that to itself.
     let running = target.akmd_if_installed(&["status", "--json"], &[]).ok()??;
     if running.code == Some(0) {
-        let status: serde_json::Value = serde_json::from_slice(&running.stdout).ok()?;
-        return status["element_trouble"].as_str().map(str::to_owned);
+        let status: akm_client::NodeStatus = serde_json::from_slice(&running.stdout).ok()?;
+        return status.element_trouble;
     }
     let output = target.akmd_if_installed(&["enroll", "--prepare"], &[]).ok()??;
     (output.code == Some(4)).then(|| output.last_words())

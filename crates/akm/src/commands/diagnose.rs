@@ -1,6 +1,6 @@
 //! `akm diagnose`: why two nodes do not reach each other.
 
-use akm_provision::diagnosis::{self, Cause};
+use akm_provision::diagnosis::{self, Cause, Finding};
 use akm_provision::error::Kind;
 
 use crate::error::{CommandError, exit_code};
@@ -34,7 +34,7 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let findings = diagnosis::diagnose(&store, [&one, &other], asr.as_ref())?;
     print::diagnosis([&one.name, &other.name], &findings, options.json)?;
     let [unreachable, verification] = [Kind::Unreachable, Kind::NotAsInstalled].map(exit_code);
-    Ok(match findings.first().map(|finding| finding.cause) {
+    Ok(match findings.first().map(Finding::cause) {
         None => 0,
         Some(Cause::NotRunning | Cause::Unreachable) => unreachable,
         Some(_) => verification,
