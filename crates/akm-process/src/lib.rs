@@ -11,7 +11,7 @@
 //! wipe anything: secrets wipe themselves.
 
 use std::fmt;
-use std::io::{IsTerminal, stderr};
+use std::io::stderr;
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
@@ -71,7 +71,7 @@ fn lock_memory() -> Memory {
 
 /// Begins the log on standard error: warnings for 0, and one level more for each step above. To be called once.
 ///
-/// The log may stand on a disk that is full: a line that is lost stops no program.
+/// It has no colours, on a terminal either. It may stand on a disk that is full: a line that is lost stops no program.
 pub fn start_log(verbosity: u8) {
     let level = match verbosity {
         0 => Level::WARN,
@@ -82,7 +82,6 @@ pub fn start_log(verbosity: u8) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
         .with_target(false)
         .log_internal_errors(false)
         .init();
