@@ -8,9 +8,10 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::thread;
 
-use support::plant::{Plant, run_with_input, wait_until};
+use support::plant::{Done, Plant, run, run_with_input, wait_until};
 
 #[test]
 fn from_nothing_to_messages_in_all_directions() {
@@ -41,6 +42,44 @@ fn from_nothing_to_messages_in_all_directions() {
             let lines = listener.lines();
             assert_eq!(lines[0]["from_name"], sender);
         }
+    }
+}
+
+/// What a person sees who gives this command at a terminal of this kind.
+fn at_a_terminal(command: &Command, kind: &str) -> Done {
+    let program = command.get_program();
+    let words = std::iter::once(program).chain(command.get_args()).map(|word| word.to_str().unwrap());
+    let line = shlex::try_join(words).unwrap();
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", kind);
+    run(&mut terminal)
+}
+
+#[test]
+fn on_a_terminal_the_step_that_goes_on_is_seen_and_nowhere_else() {
+    const ESCAPE: char = '\u{1b}';
+    let plant = Plant::new();
+    let provision = |name: &str, more: &[&str]| {
+        let target = plant.target(name);
+        plant.akm_command(&[&["provision", &target, "--name", name], more].concat())
+    };
+    let steps = |text: &str| text.lines().filter(|line| line.starts_with("step ")).count();
+
+    let seen = at_a_terminal(&provision("a", &[]), "xterm").expect(0).stdout;
+    assert!(seen.contains(ESCAPE), "{seen:?}");
+    for step in ["step 3 install 0s", "step 4 store 0s", "step 5 verify 0s"] {
+        assert!(seen.contains(step), "{step} is missing: {seen:?}");
+    }
+    // Where it has cleared its line, the line of the step that ended stands.
+    assert!(seen.contains("step 5 verify   "), "{seen:?}");
+
+    let plain = at_a_terminal(&provision("b", &[]), "dumb").expect(0).stdout;
+    let piped = run(&mut provision("c", &[])).expect(0);
+    let as_json = at_a_terminal(&provision("d", &["--json"]), "xterm").expect(0).stdout;
+    assert_eq!([&plain, &piped.stdout].map(|text| steps(text)), [5, 5]);
+    for text in [plain, piped.stdout, piped.stderr, as_json] {
+        assert!(!text.contains(ESCAPE), "{text:?}");
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
-    let mut printer = Printer::new(options.json);
+    let mut printer = Printer::new(options);
     let mut tell = |progress| printer.tell(progress);
     let node = match (&arguments.attach, &arguments.resume) {
         (Some(element), _) => {

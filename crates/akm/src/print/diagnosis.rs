@@ -67,7 +67,9 @@ fn what(finding: &Finding) -> String {
                 format!("the place of ASR {asr} at {node} is from an older image of its disk")
             }
             OfMember::RolledBack { is_back: true } => {
-                format!("the place of ASR {asr} at {node} was from an older image of its disk when it started")
+                format!(
+                    "the place of ASR {asr} at {node} was from an older image of its disk when it started"
+                )
             }
             OfMember::UsedUp => format!("no epoch of ASR {asr} is left at {node}"),
             OfMember::HearsTwo => format!("{node} hears two devices in the name of one member of ASR {asr}"),

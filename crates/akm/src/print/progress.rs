@@ -1,13 +1,26 @@
 //! What is told while a command goes on: the sentences, and where they go.
 
+use std::env;
+use std::io::{IsTerminal, stderr, stdout};
+use std::time::Duration;
+
 use akm_provision::progress::{OfAsr, OfCeremony, OfRemoval, OfWork, Progress};
 use akm_provision::view::Step;
 
-use super::{milliseconds, note, say};
+use indicatif::{ProgressBar, ProgressStyle};
 
-/// Prints steps and notes as they come, or gathers them for JSON.
+use super::{milliseconds, note, say};
+use crate::home::Options;
+
+/// How often what turns on a terminal moves.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Prints steps and notes as they come, or gathers them for JSON. On a terminal it shows the step that goes on.
 pub(crate) struct Printer {
     json: bool,
+    is_lively: bool,
+    /// The step that goes on; it takes itself off the terminal.
+    present: Option<Turning>,
     /// The steps that have come to their end.
     pub(crate) steps: Vec<Step>,
     /// All else that was told, as it is shown.
@@ -15,14 +28,22 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    pub(crate) fn new(json: bool) -> Self {
-        Self { json, steps: Vec::new(), notes: Vec::new() }
+    pub(crate) fn new(options: &Options) -> Self {
+        // Lines of the log would stand in between.
+        let is_lively = !options.json
+            && options.verbose == 0
+            && stdout().is_terminal()
+            && stderr().is_terminal()
+            && env::var_os("TERM").is_some_and(|term| term != "dumb");
+        Self { json: options.json, is_lively, present: None, steps: Vec::new(), notes: Vec::new() }
     }
 
     /// Takes what is told.
     pub(crate) fn tell(&mut self, progress: Progress) {
         let text = sentence(&progress);
+        self.present = None;
         match progress {
+            Progress::Begins { .. } if self.is_lively => self.present = Some(Turning::new(text)),
             Progress::Begins { .. } => {}
             Progress::Step(report) => {
                 if !self.json {
@@ -38,6 +59,26 @@ impl Printer {
                 self.notes.push(text);
             }
         }
+    }
+}
+
+/// A line on standard error that turns as long as this lives, with its seconds.
+struct Turning(ProgressBar);
+
+impl Turning {
+    fn new(text: String) -> Self {
+        let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar = ProgressBar::new_spinner().with_style(style.tick_chars("|/-\\ ")).with_message(text);
+        bar.tick();
+        bar.enable_steady_tick(TURN);
+        Self(bar)
+    }
+}
+
+impl Drop for Turning {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

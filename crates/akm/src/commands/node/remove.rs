@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let store = options.open_store()?;
     let name = name(&arguments.node)?;
-    let mut printer = Printer::new(options.json);
+    let mut printer = Printer::new(options);
     let removal = ceremony::remove(&store, &name, arguments.force, &mut |progress| printer.tell(progress))?;
     print::removal(&Removal::new(name, removal, printer.notes), options.json).map(|()| 0)
 }

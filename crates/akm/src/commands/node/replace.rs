@@ -72,7 +72,7 @@ impl Arguments {
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let (old, order) = (name(&arguments.old)?, provision::order(&arguments.as_provision())?);
     let store = options.open_store()?;
-    let mut printer = Printer::new(options.json);
+    let mut printer = Printer::new(options);
     let node = ceremony::replace(&store, &old, &order, &mut |progress| printer.tell(progress))?;
     let Some(former) = node.replaces else {
         return Err(CommandError::failed(format!("node {} replaces nobody", node.name)));
