@@ -2,6 +2,7 @@
 
 pub mod ceremony;
 mod kind;
+pub mod module;
 pub mod relationship;
 mod serve;
 
@@ -17,11 +18,11 @@ use akm_disk::DiskError;
 use akm_element::WrapError;
 use akm_target::{StackError, TargetError};
 
-use crate::link::LinkError;
-use crate::lock::LockError;
+pub use crate::link::LinkError;
+pub use crate::lock::LockError;
 use crate::names::Name;
-use crate::store::StoreError;
-use crate::vault::VaultError;
+pub use crate::store::StoreError;
+pub use crate::vault::VaultError;
 
 /// Why the module did not do what was asked: the refusal of one of its parts.
 ///
@@ -29,6 +30,8 @@ use crate::vault::VaultError;
 /// fields.
 #[derive(Debug)]
 pub enum Error {
+    /// The module is not made or opened.
+    Module(module::Refusal),
     /// A node is not made, looked at or removed.
     Ceremony(ceremony::Refusal),
     /// An ASR is not made or changed.
@@ -61,6 +64,7 @@ impl Error {
     /// What kind of refusal this is, as scripts test it.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Module(refusal) => refusal.kind(),
             Self::Ceremony(refusal) => refusal.kind(),
             Self::Relationship(refusal) => refusal.kind(),
             Self::Unfinished(unfinished) => unfinished.kind(),
@@ -112,6 +116,7 @@ impl Error {
 
     fn inner(&self) -> &(dyn StdError + 'static) {
         match self {
+            Self::Module(error) => error,
             Self::Ceremony(error) => error,
             Self::Relationship(error) => error,
             Self::Unfinished(error) => error,
@@ -264,6 +269,7 @@ macro_rules! from {
 }
 
 from!(
+    Module(module::Refusal),
     Ceremony(ceremony::Refusal),
     Relationship(relationship::Refusal),
     Unfinished(Unfinished),

@@ -1,4 +1,6 @@
-//! Doors for the fuzz targets into readers that are private otherwise.
+//! Doors into what is private otherwise: readers for the fuzz targets, and store and vault for tests that look for secrets.
 
 pub use crate::ceremony::{configuration, read_preparation};
+pub use crate::store::Store;
+pub use crate::vault::Vault;
 pub use crate::vault::reread_vault_file;

@@ -1,10 +1,12 @@
 //! The provisioning module: makes devices into AKM nodes, and relationships between nodes.
 //!
 //! ```text
-//!   akm ----> ceremony (five steps) ----> akm-target (files and commands on a device: local, ssh)
-//!        \--> relationship (ASRs)  \----> link (management frames over TCP)
-//!                      \_____________________/         |
-//!                                                    store (SQLite, sealed under the vault)
+//!   akm <--- view (answers), error (refusals), progress (what is told on the way)
+//!    \-----> module, the one door
+//!               |--> ceremony (five steps) ---> akm-target (files and commands on a device: local, ssh)
+//!               |--> relationship (ASRs) --\
+//!               \--> diagnosis, serve ------\-> link (management frames over TCP)
+//!                         all of them ---------> store (SQLite, sealed under the vault)
 //! ```
 //!
 //! What it promises: a relationship is in the module's own set before anything is written to a target;
@@ -19,13 +21,15 @@ pub mod diagnosis;
 pub mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-pub mod link;
-pub mod lock;
-pub mod mint;
+mod keyring;
+mod link;
+mod lock;
+mod mint;
+pub mod module;
 pub mod names;
 pub mod progress;
 pub mod relationship;
-pub mod serve;
-pub mod store;
-pub mod vault;
+mod serve;
+mod store;
+mod vault;
 pub mod view;

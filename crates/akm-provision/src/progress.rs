@@ -10,6 +10,13 @@ use crate::names::Name;
 /// Something that happened on the way.
 #[derive(Debug)]
 pub enum Progress {
+    /// The key of a vault that is being made is in an element about which there is something to mind.
+    VaultInElement {
+        /// The kind of the element.
+        kind: String,
+        /// What to mind.
+        warning: &'static str,
+    },
     /// A step of a ceremony begins.
     Begins {
         /// From 1 to 5.

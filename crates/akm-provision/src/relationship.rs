@@ -17,8 +17,10 @@ mod change;
 mod issue;
 mod tasks;
 
-pub use change::{Change, Changed, Wish, change, delete, take_places};
-pub use tasks::{BACK_OFF_MAX, Renewals, Task, Work, carry_on, next_try, renew_found_back, tasks};
+pub use change::{Change, PolicyChange, Wish};
+pub(crate) use change::{Changed, change, delete, take_places};
+pub use tasks::Work;
+pub(crate) use tasks::{Renewals, Task, carry_on, next_try, renew_found_back, tasks};
 
 use std::thread;
 
@@ -46,7 +48,7 @@ const AT_ONCE: usize = 8;
 
 /// How a member of an ASR stands, or why it could not be asked.
 #[derive(Debug)]
-pub struct MemberReport {
+pub(crate) struct MemberReport {
     /// The member.
     pub node: Node,
     /// What it says; an error if it could not be asked.
@@ -54,7 +56,7 @@ pub struct MemberReport {
 }
 
 /// Why a relationship does not send at a node, in a few words; `None` if it does, or will by itself.
-pub fn rests(status: &StatusAtNode) -> Option<&'static str> {
+pub(crate) fn rests(status: &StatusAtNode) -> Option<&'static str> {
     match status.phase {
         // A node cannot tell the generation of a record that it cannot read.
         _ if status.generation == 0 => Some("its record there is damaged"),
@@ -69,7 +71,7 @@ pub fn rests(status: &StatusAtNode) -> Option<&'static str> {
 /// Makes an ASR, or goes on with one of the same name and members that was parked.
 ///
 /// Returns how each member stands, in the order of the SDS.
-pub fn create(
+pub(crate) fn create(
     store: &Store,
     name: &Name,
     members: &[Name],
@@ -139,7 +141,7 @@ fn give_up_if_members_are_gone(
 }
 
 /// Asks every member of an ASR how it stands.
-pub fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, Error> {
+pub(crate) fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, Error> {
     let mut nodes = Vec::new();
     for member in &asr.members {
         nodes.extend(store.node_by_id(member.node)?);
@@ -156,7 +158,7 @@ pub fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport>, Erro
 }
 
 /// Asks a node how all its relationships stand.
-pub fn held_by(store: &Store, node: &Node) -> Result<Vec<StatusAtNode>, Error> {
+pub(crate) fn held_by(store: &Store, node: &Node) -> Result<Vec<StatusAtNode>, Error> {
     Ok(Link::open(store, node)?.status()?)
 }
 

@@ -4,7 +4,7 @@
 //!   module, element    who the module is; what elements are here
 //!   node, asr, task    what there is, and how it stands
 //!   ceremony           what was made, replaced or removed
-//!   refusal            why not, where a face shows it
+//!   refusal, diagnosis why not, in the words of the face that shows it
 //! ```
 //!
 //! The names of the fields are those of the JSON, which scripts rely on: a field may come, none goes or means another
@@ -15,6 +15,7 @@
 
 mod asr;
 mod ceremony;
+mod diagnosis;
 mod element;
 mod module;
 mod node;
@@ -23,8 +24,10 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use asr::{Asr, Ended, Member, Members, Standing, asrs};
+pub(crate) use asr::asrs;
+pub use asr::{Asr, Ended, Member, Members, Standing};
 pub use ceremony::{PlaceTaken, Provisioned, Removal, Replaced, Step};
+pub use diagnosis::{CauseShown, Diagnosis};
 pub use element::{Check, Element, ElementShown, ElementTest, ListedElement, protection_word};
 pub use module::Module;
 pub use node::{
@@ -32,6 +35,8 @@ pub use node::{
 };
 pub use refusal::Refusal;
 pub use task::Task;
+
+pub use crate::store::{NodeStatus, RelationshipStatus};
 
 use std::fmt::Display;
 

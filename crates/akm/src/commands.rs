@@ -13,20 +13,13 @@ mod serve;
 mod tasks;
 mod verify;
 
-use std::collections::BTreeSet;
-
 use crate::error::{CommandError, exit_code};
-use akm_core::id::AkmId;
-use akm_core::management::RelationshipStatus;
-use akm_provision::ceremony;
 use akm_provision::error::Kind;
 use akm_provision::names::{Name, parse_duration};
-use akm_provision::relationship;
-use akm_provision::store::{Node, Relationship, Store};
 use clap::{Parser, Subcommand};
 
 use crate::home::Options;
-use crate::print::{self, tell};
+use crate::print;
 
 #[derive(Parser)]
 #[command(
@@ -124,32 +117,6 @@ fn duration(option: &str, text: &str) -> Result<std::time::Duration, CommandErro
         return Err(CommandError::usage(format!("--{option} {text}: at least 1ms")));
     }
     Ok(duration)
-}
-
-fn node_named(store: &Store, name: &Name) -> Result<Node, CommandError> {
-    if let Some(node) = store.node_by_name(name)? {
-        return Ok(node);
-    }
-    let mut unfinished = store.unfinished_ceremonies()?.into_iter().map(|(node, _)| node);
-    unfinished
-        .find(|node| node.name == *name)
-        .ok_or_else(|| ceremony::Refusal::Unknown { name: name.clone() }.into())
-}
-
-fn asr_named(store: &Store, asr: &Name) -> Result<Relationship, CommandError> {
-    Ok(store.asr_by_name(asr)?.ok_or_else(|| relationship::Refusal::Unknown { name: asr.clone() })?)
-}
-
-/// Does the parked work of nodes that this command has reached, and renews what they have found back in.
-fn carry_on(
-    store: &Store,
-    reached: BTreeSet<AkmId>,
-    heard: &[RelationshipStatus],
-) -> Result<(), CommandError> {
-    // One does not wait for the other.
-    let carried_on = relationship::carry_on(store, &reached, &mut tell);
-    let renewed = relationship::renew_found_back(store, heard, &mut tell)?.failed.map_or(Ok(()), Err);
-    Ok(carried_on.and(renewed)?)
 }
 
 /// The exit code that tells for several nodes: who is not what it should be counts more than who cannot be

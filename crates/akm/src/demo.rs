@@ -73,19 +73,19 @@ pub fn run(keep: bool, as_json: bool) -> Result<(), CommandError> {
 }
 
 fn show_all(akmd: &Path, scratch: &Scratch, report: &mut Report) -> Result<(), CommandError> {
-    let store =
+    let module =
         report.stage("module", "a throw-away provisioning module, in a directory of its own", |stage| {
             provisioning::make_module(stage, scratch)
         })?;
     report.stage("provision", "four targets become nodes, in five steps each", |stage| {
-        provisioning::provision(stage, scratch, &store, akmd)
+        provisioning::provision(stage, scratch, &module, akmd)
     })?;
     let nodes = NODES.map(|name| Installation::new(scratch, name));
     report.stage("verify", "each node proves who it is, under a fresh challenge", |stage| {
-        provisioning::verify(stage, scratch, &store, &nodes)
+        provisioning::verify(stage, scratch, &module, &nodes)
     })?;
     report.stage("asrs", "three relationships: two pairs, and one of all four", |stage| {
-        provisioning::create_asrs(stage, scratch, &store)
+        provisioning::create_asrs(stage, scratch, &module)
     })?;
     let recorded = report.stage("messages", "in all directions of each relationship", |stage| {
         messages::in_all_directions(stage, scratch, &nodes)
@@ -100,7 +100,7 @@ fn show_all(akmd: &Path, scratch: &Scratch, report: &mut Report) -> Result<(), C
     report.stage("refusals", "what a stranger replays or forges", |stage| {
         refusals::replayed_and_forged(stage, scratch, &nodes, &recorded)
     })?;
-    drop(store);
+    drop(module);
     report.stage("end", "every stack stops, and nothing is left", |stage| end(stage, scratch, &nodes))
 }
 

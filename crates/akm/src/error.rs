@@ -8,9 +8,6 @@ use akm_disk::DiskError;
 use akm_element::{InvalidElementSpec, WrapError};
 use akm_provision::ceremony;
 use akm_provision::error::{Error, Kind};
-use akm_provision::relationship;
-use akm_provision::store::StoreError;
-use akm_provision::vault::VaultError;
 use akm_provision::view::Refusal;
 use serde::Serialize;
 
@@ -116,7 +113,7 @@ macro_rules! from {
     };
 }
 
-from!(ceremony::Refusal, relationship::Refusal, StoreError, VaultError, ElementError, WrapError, DiskError);
+from!(ceremony::Refusal, ElementError, WrapError, DiskError);
 
 impl From<InvalidElementSpec> for CommandError {
     fn from(error: InvalidElementSpec) -> Self {

@@ -4,16 +4,15 @@ use akm_element::WrapError;
 use akm_provision::ceremony;
 use akm_provision::error::ceremony::{AtElement, Device, Done, Taken, Unfit};
 use akm_provision::error::relationship::{Lacks, Members};
-use akm_provision::error::{Error, Unfinished};
-use akm_provision::link::LinkError;
+use akm_provision::error::{Error, LinkError, LockError, StoreError, Unfinished, VaultError, module};
 use akm_provision::relationship;
-use akm_provision::store::{NodeStatus, StoreError};
-use akm_provision::vault::VaultError;
+use akm_provision::view::NodeStatus;
 use akm_target::TargetError;
 
 /// The ways out of a refusal, the likeliest first. None where its text says it all.
 pub(crate) fn hints(error: &Error) -> Vec<String> {
     match error {
+        Error::Module(refusal) => of_module(refusal),
         Error::Ceremony(refusal) => of_ceremony(refusal),
         Error::Relationship(refusal) => of_relationship(refusal),
         Error::Unfinished(unfinished) => of_unfinished(unfinished),
@@ -22,7 +21,7 @@ pub(crate) fn hints(error: &Error) -> Vec<String> {
         Error::Store(StoreError::NoModule { .. }) | Error::Vault(VaultError::Missing { .. }) => {
             one("akm init makes one; --home or AKM_HOME names another place")
         }
-        Error::Lock(akm_provision::lock::LockError::Held { .. }) => one("try again when it is done"),
+        Error::Lock(LockError::Held { .. }) => one("try again when it is done"),
         Error::Stack(_) => one("--stack must be an akmd program"),
         Error::Wrap(WrapError::KeysNeeded { .. }) => one("--card-keys names the file that holds them"),
         Error::Store(_)
@@ -37,6 +36,18 @@ pub(crate) fn hints(error: &Error) -> Vec<String> {
 
 fn one(hint: impl Into<String>) -> Vec<String> {
     vec![hint.into()]
+}
+
+fn of_module(refusal: &module::Refusal) -> Vec<String> {
+    use module::Refusal;
+    match refusal {
+        Refusal::StoreGone { .. } => vec![
+            "put it back from a backup".to_owned(),
+            "only if akm init was cut off here, run it again".to_owned(),
+        ],
+        Refusal::VaultGone { .. } => one("restore vault.key, vault.json or vault.element from your backup"),
+        Refusal::Exists { .. } => Vec::new(),
+    }
 }
 
 fn of_ceremony(refusal: &ceremony::Refusal) -> Vec<String> {
@@ -100,7 +111,7 @@ fn of_ceremony(refusal: &ceremony::Refusal) -> Vec<String> {
                 vec!["use --again to make it a new node".to_owned(), format!("akm verify {name}")]
             }
             Done::IsOurs { .. } => one("use --again to make it a new node"),
-            Done::Over { .. } | Done::NothingCutOff => Vec::new(),
+            Done::Over { .. } | Done::NothingCutOff | Done::NoNodes => Vec::new(),
         },
         Refusal::Element(element) => match element {
             AtElement::ForeignRoot { .. } => one("if it may go, run akmd reset --force at the device"),

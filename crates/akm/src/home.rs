@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::error::CommandError;
 use akm_disk::private;
 use akm_provision::error::Kind;
-use akm_provision::store::{Store, StoreError};
-use akm_provision::vault::{Vault, VaultError};
+use akm_provision::module::{Module, Passphrase};
 use clap::Args;
 use zeroize::Zeroizing;
 
@@ -45,35 +44,15 @@ impl Options {
             .ok_or_else(|| CommandError::usage("there is no home directory: set AKM_HOME".to_owned()))
     }
 
-    /// The module's own set, opened with its vault.
-    pub(crate) fn open_store(&self) -> Result<Store, CommandError> {
-        let home = self.home()?;
-        let vault = self.open_vault(&home)?;
-        Store::open(&home, &vault).map_err(|error| match error {
-            StoreError::NoModule { home } => {
-                let store = home.join("store.db");
-                let why = format!("{} is missing or empty, and the vault is there", store.display());
-                CommandError::new(Kind::ModuleDamaged, why)
-                    .hint("put it back from a backup")
-                    .hint("only if akm init was cut off here, run it again")
-            }
-            error => error.into(),
-        })
-    }
-
-    /// The vault in a home.
-    pub(crate) fn open_vault(&self, home: &Path) -> Result<Vault, CommandError> {
-        match Vault::open(home, || {
-            self.read_passphrase(false).map_err(|error| std::io::Error::other(error.to_string()))
-        }) {
-            Err(VaultError::Missing { .. }) if Store::exists(home) => Err(vault_gone(home)),
-            Err(VaultError::Missing { .. }) => Err(StoreError::NoModule { home: home.to_owned() }.into()),
-            result => Ok(result?),
-        }
+    /// The module, open.
+    pub(crate) fn open_module(&self) -> Result<Module, CommandError> {
+        let passphrase =
+            || self.read_passphrase(false).map_err(|error| std::io::Error::other(error.to_string()));
+        Ok(Module::open(&self.home()?, passphrase)?)
     }
 
     /// From the file that was named, else from the terminal; never from an argument or the environment.
-    pub(crate) fn read_passphrase(&self, twice: bool) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    pub(crate) fn read_passphrase(&self, twice: bool) -> Result<Passphrase, CommandError> {
         if let Some(path) = &self.passphrase_file {
             let unreadable = |error| {
                 let advice = akm_disk::advice(&error);
@@ -113,11 +92,4 @@ impl Options {
         }
         Ok(passphrase)
     }
-}
-
-/// The store is there, and what opens it is not.
-pub(crate) fn vault_gone(home: &Path) -> CommandError {
-    let why = format!("there is a module in {}, but its vault is gone", home.display());
-    CommandError::new(Kind::ModuleDamaged, why)
-        .hint("restore vault.key, vault.json or vault.element from your backup")
 }

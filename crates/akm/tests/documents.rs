@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use akm_core::session::{Phase, Rejection};
-use akm_provision::store::{NodeStatus, RelationshipStatus};
+use akm_provision::view::{NodeStatus, RelationshipStatus};
 use regex::Regex;
 
 fn repository() -> PathBuf {
@@ -103,6 +103,23 @@ fn no_source_file_is_so_long_that_it_is_about_two_things() {
         .filter(|(_, lines)| *lines > LINES_MAX)
         .collect();
     assert!(long.is_empty(), "split by concept: {long:#?}");
+}
+
+#[test]
+fn commands_go_through_the_one_door_of_the_module() {
+    let library = repository().join("crates/akm-provision/src");
+    let lib = fs::read_to_string(library.join("lib.rs")).expect("the library");
+    let rooms = ["keyring", "link", "lock", "mint", "serve", "store", "vault"];
+    for room in rooms {
+        assert!(lib.contains(&format!("\nmod {room};")), "{room} is no room of the library's own");
+    }
+    let named = Regex::new(&format!(r"akm_provision::(?:\{{[^}}]*\b)?(?:{}|fuzzing)\b", rooms.join("|")))
+        .expect("a pattern");
+    let program = sources_with_paths(&repository().join("crates/akm/src"));
+    assert!(program.len() > 40, "only {} sources were found", program.len());
+    let around: Vec<_> =
+        program.into_iter().filter(|(_, text)| named.is_match(text)).map(|(path, _)| path).collect();
+    assert!(around.is_empty(), "they go around `Module`: {around:#?}");
 }
 
 #[test]

@@ -12,11 +12,10 @@ use akm_core::keys::{EpochSecret, element_function};
 use akm_core::policy::Policy;
 use akm_core::secret::Secret;
 use akm_core::tree::Place;
-use akm_provision::ceremony::{self, Order};
+use akm_provision::ceremony::Order;
+use akm_provision::fuzzing::{Store, Vault};
+use akm_provision::module::Module;
 use akm_provision::names::Name;
-use akm_provision::relationship;
-use akm_provision::store::Store;
-use akm_provision::vault::Vault;
 use freed::{check_wiped, record};
 use support::plant::{Plant, akmd_program};
 
@@ -27,7 +26,6 @@ const PASSPHRASE: &[u8] = b"correct horse battery staple";
 
 fn order(plant: &Plant, name: &str, is_again: bool) -> Order {
     Order {
-        card_keys: None,
         target: plant.target(name).parse().expect("a target"),
         name: Some(name.parse().expect("a name")),
         element: None,
@@ -37,6 +35,10 @@ fn order(plant: &Plant, name: &str, is_again: bool) -> Order {
         ssh_config: None,
         again: is_again,
     }
+}
+
+fn open_module(plant: &Plant) -> Module {
+    Module::open(&plant.home(), || panic!("a key file needs no passphrase")).expect("the module")
 }
 
 fn open_store(plant: &Plant) -> Store {
@@ -110,10 +112,9 @@ fn ceremonies_and_asrs_leave_no_secret_in_freed_memory() {
     let store = open_store(&plant);
     for name in ["a", "b"] {
         let (node, freed) = record(|| {
-            let store = open_store(&plant);
-            ceremony::provision(&store, &order(&plant, name, false), &mut |_| {}).expect("a node")
+            open_module(&plant).provision(&order(&plant, name, false), &mut |_| {}).expect("a node")
         });
-        let secrets = secrets_of(&store, node.relationship);
+        let secrets = secrets_of(&store, node.provisioning_relationship_id);
         assert_eq!(secrets.len(), 2, "what the module keeps: a root and a header key");
         check_wiped(&freed, &[secrets, vec![vault_key.clone()]].concat());
     }
@@ -121,7 +122,8 @@ fn ceremonies_and_asrs_leave_no_secret_in_freed_memory() {
     // Parked first: as long as it is, the module holds all secrets of the ASR.
     let name: Name = "line".parse().expect("a name");
     let members = ["a", "b"].map(|name| name.parse().expect("a name"));
-    let create = || relationship::create(&store, &name, &members, Policy::default(), &mut |_| {});
+    let module = open_module(&plant);
+    let create = || module.create_asr(&name, &members, Policy::default(), &mut |_| {});
     plant.kill("b");
     let (parked, freed) = record(create);
     parked.map(drop).expect_err("a member is away");
@@ -133,15 +135,15 @@ fn ceremonies_and_asrs_leave_no_secret_in_freed_memory() {
 
     plant.start("b");
     let (made, freed) = record(create);
-    assert_eq!(made.expect("an ASR").len(), 2);
+    assert_eq!(made.expect("an ASR").members.len(), 2);
     check_wiped(&freed, &secrets);
     drop(freed);
 
     let (_, freed) = record(|| {
-        let node = store.node_by_name(&members[0]).expect("the store").expect("a node");
-        ceremony::verify(&store, &node).expect("it is who it should be");
-        ceremony::provision(&store, &order(&plant, "b", true), &mut |_| {}).expect("a new node");
-        ceremony::remove(&store, &members[0], true, &mut |_| {}).expect("removed")
+        let verified = module.verify(&members[0]).expect("it is asked").answer.result;
+        verified.expect("it is who it should be");
+        module.provision(&order(&plant, "b", true), &mut |_| {}).expect("a new node");
+        module.remove(&members[0], true, &mut |_| {}).expect("removed")
     });
     check_wiped(&freed, &secrets);
 }

@@ -5,12 +5,12 @@ use akm_core::id::AkmId;
 use akm_element::ElementSpec;
 use akm_target::Target;
 
-use super::cards::forget_card;
 use super::checks::check_is_free;
 use super::luggage;
 use super::preparation::{ask_whoever_is_there, target_of};
 use crate::error::ceremony::{AtElement, Device, Refusal, Taken, Unfit};
 use crate::error::{Error, Unfinished};
+use crate::keyring::forget_card;
 use crate::link::{Link, LinkError};
 use crate::names::{Name, Timestamp};
 use crate::progress::{OfRemoval, Progress};

@@ -1,6 +1,5 @@
 //! Steps 3, 4 and 5.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use akm_core::element::Description;
@@ -13,48 +12,45 @@ use akm_core::secret::{Secret, SecretBytes};
 use akm_element::{ElementSpec, WrapKeys, wrap};
 use akm_target::{Release, Stack, Target};
 
-use super::cards::{forget_card, wrap_keys};
 use super::checks::{check_element, text_of};
 use super::luggage::{self, NO_ADDRESS};
 use super::preparation::{element_refused, read_preparation, stack_failed, tagged_line, target_of};
-use super::{FIRST_AT_TARGET, STEP_NAMES, begins, verification};
+use super::{FIRST_AT_TARGET, Provisioner, STEP_NAMES, begins, verification};
 use crate::error::ceremony::{AtElement, Device, Refusal};
 use crate::error::{Error, Unfinished};
+use crate::keyring::{Keyring, forget_card};
 use crate::link::Link;
 use crate::names::Timestamp;
 use crate::progress::{OfCeremony, Progress, StepReport};
 use crate::store::{JournalEntry, MemberState, Node, STEPS, Store};
 
-/// The steps at the target. They are all done again when a ceremony goes on: what is there already is
-/// found there, and what was lost meanwhile is put there again.
-pub(super) fn run_from(
-    store: &Store,
-    node: &Node,
-    card_keys: Option<&Path>,
-    tell: &mut dyn FnMut(Progress),
-) -> Result<Node, Error> {
-    if store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
-        return Err(super::not_in_store("the first two steps of this ceremony"));
-    }
-    let target = target_of(node);
-    let mut steps = Steps::new(store, node.id, &target, card_keys);
-    catch_up_journal(store, node)?;
-    for number in FIRST_AT_TARGET..=STEPS {
-        let result = timed(store, node, number, tell, || match number {
-            FIRST_AT_TARGET => steps.install(),
-            STEPS => steps.verify(),
-            _ => steps.store(),
-        });
-        // In this order: a step that counts is in the journal.
-        let concluded = result.and_then(|report| steps.conclude(number).map(|()| tell(report.into())));
-        if let Err(error) = concluded {
-            // The store may be what failed: the error of the step counts.
-            let _ = store.fail_step(node.id, &error.to_string());
-            return Err(Unfinished::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
+impl Provisioner<'_> {
+    /// The steps at the target. They are all done again when a ceremony goes on: what is there already is
+    /// found there, and what was lost meanwhile is put there again.
+    pub(super) fn run_from(&self, node: &Node, tell: &mut dyn FnMut(Progress)) -> Result<Node, Error> {
+        if self.store.ceremony(node.id)?.is_none_or(|ceremony| ceremony.completed < FIRST_AT_TARGET - 1) {
+            return Err(super::not_in_store("the first two steps of this ceremony"));
         }
+        let target = target_of(node);
+        let mut steps = Steps::new(*self, node.id, &target);
+        catch_up_journal(self.store, node)?;
+        for number in FIRST_AT_TARGET..=STEPS {
+            let result = timed(self.store, node, number, tell, || match number {
+                FIRST_AT_TARGET => steps.install(),
+                STEPS => steps.verify(),
+                _ => steps.store(),
+            });
+            // In this order: a step that counts is in the journal.
+            let concluded = result.and_then(|report| steps.conclude(number).map(|()| tell(report.into())));
+            if let Err(error) = concluded {
+                // The self.store may be what failed: the error of the step counts.
+                let _ = self.store.fail_step(node.id, &error.to_string());
+                return Err(Unfinished::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
+            }
+        }
+        steps.notes.into_iter().for_each(|note| tell(note.into()));
+        Ok(self.store.node(node.id)?)
     }
-    steps.notes.into_iter().for_each(|note| tell(note.into()));
-    Ok(store.node(node.id)?)
 }
 
 /// Runs a step and writes it into the journal.
@@ -112,8 +108,7 @@ pub(super) struct Steps<'a> {
     store: &'a Store,
     id: AkmId,
     target: &'a Target,
-    /// The file with the static keys of cards, if the operator named one.
-    card_keys: Option<&'a Path>,
+    keyring: &'a Keyring,
     /// What step 3 installed.
     release: Option<Release>,
     /// What the operator should know when it is all done.
@@ -121,8 +116,9 @@ pub(super) struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    pub(super) fn new(store: &'a Store, id: AkmId, target: &'a Target, card_keys: Option<&'a Path>) -> Self {
-        Self { store, id, target, card_keys, release: None, notes: Vec::new() }
+    pub(super) fn new(by: Provisioner<'a>, id: AkmId, target: &'a Target) -> Self {
+        let Provisioner { store, keyring } = by;
+        Self { store, keyring, id, target, release: None, notes: Vec::new() }
     }
 
     fn node(&self) -> Result<Node, Error> {
@@ -200,7 +196,7 @@ impl<'a> Steps<'a> {
             self.store.save_integrity_code(self.id, &code)?;
             return Ok(format!("element {} {} holds it already", element.kind, element.serial));
         }
-        let keys = wrap_keys(self.store, element, self.card_keys)?;
+        let keys = self.keyring.wrap_keys(self.store, element)?;
         let (envelope, root) = self.envelope(&node, &relationship.sds, &preparation, &keys)?;
         let output = self.target.akmd(&["enroll"], envelope.expose())?;
         match output.code {

@@ -10,24 +10,15 @@ use crate::link::Link;
 use crate::names::Timestamp;
 use crate::store::{Node, NodeStatus, Store};
 
-/// A node that proved who it is.
-#[derive(Clone, Debug)]
-pub struct Verified {
-    /// As the module knows it.
-    pub node: Node,
-    /// What it said.
-    pub identity: NodeIdentity,
-}
-
-/// Asks an active node who it is, and compares.
-pub fn verify(store: &Store, node: &Node) -> Result<Verified, Error> {
+/// Asks an active node who it is, and compares. Returns what it said.
+pub(crate) fn verify(store: &Store, node: &Node) -> Result<NodeIdentity, Error> {
     if node.status != NodeStatus::Active {
         return Err(not_active(node));
     }
     let identity = Link::open(store, node)?.identify()?;
     check(node, &identity)?;
     store.mark_verified(node.id, Timestamp::now())?;
-    Ok(Verified { node: node.clone(), identity })
+    Ok(identity)
 }
 
 /// Says what has to be done before a node can take part in anything.

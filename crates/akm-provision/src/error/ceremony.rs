@@ -271,6 +271,9 @@ pub enum Done {
     /// No ceremony was cut off.
     #[error("no ceremony was cut off: nothing to resume")]
     NothingCutOff,
+    /// No node is active.
+    #[error("there is no active node: nothing to verify")]
+    NoNodes,
 }
 
 /// What stands against an element.
@@ -458,7 +461,7 @@ impl Refusal {
             Self::Unfit(Unfit::SeveralCutOff { .. } | Unfit::BeingMadeAnew { .. }) => Kind::Ambiguous,
             Self::Unfit(_) => Kind::Usage,
             Self::Done(Done::IsNode { .. } | Done::IsOurs { .. }) => Kind::Exists,
-            Self::Done(Done::Over { .. } | Done::NothingCutOff) => Kind::NothingToDo,
+            Self::Done(Done::Over { .. } | Done::NothingCutOff | Done::NoNodes) => Kind::NothingToDo,
             Self::Element(
                 AtElement::ForeignRoot { .. } | AtElement::OfNode { .. } | AtElement::OfVault { .. },
             ) => Kind::ElementOfAnother,

@@ -163,6 +163,12 @@ pub enum Lacks {
         /// What.
         what: String,
     },
+    /// A policy that can be read.
+    #[error("the policy of ASR {name} is of a later akm")]
+    Policy {
+        /// The ASR.
+        name: String,
+    },
     /// The answer of a member.
     #[error("node {name} was not asked")]
     NotAsked {

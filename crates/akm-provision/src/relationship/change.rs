@@ -1,5 +1,7 @@
 //! Changes of an ASR: each is a generation of its own.
 
+use std::time::Duration;
+
 use akm_core::id::AkmId;
 use akm_core::policy::Policy;
 use akm_core::sds::MEMBERS_MAX;
@@ -7,7 +9,7 @@ use akm_core::sds::MEMBERS_MAX;
 use super::issue::{Next, bring_forward, erase_leftovers, make_next, reach};
 use super::{MemberReport, active_node, in_order, warn_of_loopback};
 use crate::error::Error;
-use crate::error::relationship::{AsItIs, Members, Refusal};
+use crate::error::relationship::{AsItIs, Lacks, Members, Refusal};
 use crate::link::Link;
 use crate::lock::LockKey;
 use crate::names::Name;
@@ -30,7 +32,7 @@ pub enum Wish {
     /// These members leave.
     Remove(Vec<Name>),
     /// The members behave in another way.
-    Policy(Policy),
+    Policy(PolicyChange),
     /// One node in the place of another.
     Replace {
         /// Who leaves.
@@ -38,6 +40,32 @@ pub enum Wish {
         /// Who joins.
         new: AkmId,
     },
+}
+
+/// What shall be different in a policy; what is absent stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// How old an epoch gets.
+    pub rotate_after: Option<Duration>,
+    /// How many frames of one member an epoch sees; 0 means as many as the cipher allows.
+    pub rotate_frames: Option<u32>,
+    /// In which time a member moves on by itself at most once.
+    pub advance_interval: Option<Duration>,
+    /// How long frames of an epoch, or of a generation, that was left are still taken in.
+    pub overlap: Option<Duration>,
+}
+
+impl PolicyChange {
+    /// A policy with these changes.
+    pub fn of(&self, present: Policy) -> Policy {
+        Policy {
+            rotate_after: self.rotate_after.unwrap_or(present.rotate_after),
+            rotate_frames: self.rotate_frames.unwrap_or(present.rotate_frames),
+            advance_interval: self.advance_interval.unwrap_or(present.advance_interval),
+            overlap: self.overlap.unwrap_or(present.overlap),
+            ..present
+        }
+    }
 }
 
 /// A change of an ASR.
@@ -151,8 +179,9 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
             (present, policy, *suspect)
         }
         Wish::RenewFoundBack => (present, policy, false),
-        Wish::Policy(wanted) => {
-            let wanted = wanted.emit();
+        Wish::Policy(change) => {
+            let later = |_| Refusal::from(Lacks::Policy { name: name.clone() });
+            let wanted = change.of(Policy::parse(&policy).map_err(later)?).emit();
             if wanted == policy {
                 return nothing(AsItIs::Policy);
             }

@@ -6,9 +6,9 @@ use akm_core::management::{Install, Outcome};
 use akm_element::wrap;
 
 use super::{MemberReport, find_status, for_each, not_in_store};
-use crate::ceremony::wrap_keys;
 use crate::error::relationship::{Lacks, Members, Refusal};
 use crate::error::{Away, Error, Unfinished};
+use crate::keyring::Keyring;
 use crate::link::{Link, LinkError};
 use crate::mint::{self, Minted};
 use crate::names::Timestamp;
@@ -308,7 +308,7 @@ fn try_install(
             .clone()
             .ok_or_else(|| lacks(Lacks::Element { name: link.node().name.clone() }))?;
         let material = link.prepare(&asr.sds).map_err(TryInstall::Link)?;
-        let keys = wrap_keys(store, &element, None).map_err(TryInstall::Other)?;
+        let keys = Keyring::default().wrap_keys(store, &element).map_err(TryInstall::Other)?;
         let wrapped = wrap(asr.sds.root(), &root, &element, &material, &keys);
         Some(wrapped.map_err(|error| TryInstall::Other(error.into()))?)
     } else {

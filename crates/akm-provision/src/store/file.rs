@@ -17,7 +17,7 @@ use super::sql::Sql;
 use super::{Module, StoreError, schema};
 use crate::lock::{Lock, LockKey};
 
-pub(super) const FILE: &str = "store.db";
+pub(crate) const FILE: &str = "store.db";
 
 /// How long a call waits for the transactions of others: a hundred commands may want to write, each with syncs of a
 /// busy disk.

@@ -49,6 +49,7 @@ use rows::{module, secret};
 use sql::Sql;
 
 pub use error::StoreError;
+pub(crate) use file::FILE;
 pub use relationships::Relationship;
 pub use rows::absence::Absence;
 pub use rows::ceremony::{Ceremony, STEPS};

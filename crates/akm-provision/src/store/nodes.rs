@@ -48,6 +48,7 @@ impl Store {
     }
 
     /// The nodes that were replaced or removed, in the order in which they were made.
+    #[cfg(test)]
     pub fn former_nodes(&self) -> Result<Vec<Node>, StoreError> {
         self.read(node::former)
     }

@@ -34,7 +34,7 @@ pub struct Asr {
 }
 
 /// All ASRs, by name.
-pub fn asrs(store: &Store) -> Result<Vec<Asr>, StoreError> {
+pub(crate) fn asrs(store: &Store) -> Result<Vec<Asr>, StoreError> {
     let mut listed = Vec::new();
     for asr in store.asrs()? {
         let mut members = Vec::new();
@@ -118,7 +118,7 @@ pub struct Member<R = Error> {
 
 impl Members {
     /// The ASR of this name, with what its members say.
-    pub fn of(store: &Store, asr: &Name, reports: Vec<MemberReport>) -> Result<Self, StoreError> {
+    pub(crate) fn of(store: &Store, asr: &Name, reports: Vec<MemberReport>) -> Result<Self, StoreError> {
         let found = store.asr_by_name(asr)?;
         let mut members: Vec<Member> = reports
             .into_iter()
@@ -167,7 +167,7 @@ pub struct Ended {
 
 impl Ended {
     /// The ASR of this name is over.
-    pub fn new(asr: Name) -> Self {
+    pub(crate) fn new(asr: Name) -> Self {
         Self { asr, status: ENDED }
     }
 }

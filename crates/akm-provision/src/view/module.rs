@@ -27,7 +27,7 @@ pub struct Module {
 
 impl Module {
     /// The module of a store.
-    pub fn of(store: &Store) -> Self {
+    pub(crate) fn of(store: &Store) -> Self {
         let vault = match Vault::custody(store.home()) {
             Ok(Some(Custody::Passphrase)) => "passphrase",
             Ok(Some(Custody::Element)) => "secure element",

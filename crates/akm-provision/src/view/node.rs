@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::management::RelationshipStatus;
+use akm_core::management::{NodeIdentity, RelationshipStatus};
 use akm_element::ElementSpec;
 use akm_target::TargetUrl;
 use akm_transport::{Endpoint, NamedEndpoint};
@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::ceremony::milliseconds;
 use super::{Element, Standing, hex, optional_hex, optional_part, optional_text, part, text};
-use crate::ceremony::{Verified, is_filled};
+use crate::ceremony::is_filled;
 use crate::error::Error;
 use crate::names::{Name, Timestamp};
 use crate::relationship::rests;
@@ -96,7 +96,7 @@ pub struct Nodes {
 
 impl Nodes {
     /// All nodes of a store.
-    pub fn of(store: &Store) -> Result<Self, StoreError> {
+    pub(crate) fn of(store: &Store) -> Result<Self, StoreError> {
         let module = store.module();
         let root = Root { name: module.name.clone(), akm_id: module.root, created_at: module.created_at };
         Ok(Self { root, nodes: store.nodes()?.iter().map(Node::from).collect() })
@@ -179,13 +179,13 @@ pub struct NodeShown<R = Error> {
 
 impl NodeShown {
     /// A node, and what it said.
-    pub fn of(
+    pub(crate) fn of(
         store: &Store,
         node: &store::Node,
-        held: Option<Result<&[RelationshipStatus], Error>>,
+        held: Option<Result<Vec<RelationshipStatus>, Error>>,
     ) -> Result<Self, Error> {
         let at_node = match held {
-            Some(Ok(held)) => Some(Ok(Held::of(store, held)?)),
+            Some(Ok(held)) => Some(Ok(Held::of(store, &held)?)),
             Some(Err(error)) => Some(Err(error)),
             None => None,
         };
@@ -276,16 +276,22 @@ pub struct Verification<R = Error> {
     pub result: Result<Proof, R>,
 }
 
-impl<R> Verification<R> {
+impl Verification {
     /// What came of asking this node.
-    pub fn of(store: &Store, node: &store::Node, verified: Result<&Verified, R>) -> Result<Self, StoreError> {
-        let result = match verified {
-            Ok(verified) => Ok(Proof::of(store, node, verified)?),
+    pub(crate) fn of(
+        store: &Store,
+        node: &store::Node,
+        said: Result<NodeIdentity, Error>,
+    ) -> Result<Self, StoreError> {
+        let result = match said {
+            Ok(identity) => Ok(Proof::of(store, node, identity)?),
             Err(error) => Err(error),
         };
         Ok(Self { node: node.name.clone(), verified: result.is_ok(), result })
     }
+}
 
+impl<R> Verification<R> {
     /// The same with what was refused as somebody shows it.
     pub fn refused_as<Q>(self, show: impl FnOnce(R) -> Q) -> Verification<Q> {
         let Self { node, verified, result } = self;
@@ -322,8 +328,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    fn of(store: &Store, node: &store::Node, verified: &Verified) -> Result<Self, StoreError> {
-        let identity = &verified.identity;
+    fn of(store: &Store, node: &store::Node, identity: NodeIdentity) -> Result<Self, StoreError> {
         let mut resting = Vec::new();
         for status in &identity.relationships {
             if let Some(how) = rests(status) {
@@ -334,7 +339,7 @@ impl Proof {
         Ok(Self {
             akm_id: identity.node,
             provisioning_relationship_id: identity.relationship,
-            stack_version: identity.stack_version.clone(),
+            stack_version: identity.stack_version,
             integrity_code: identity.integrity,
             element: element_line(element_description.as_ref(), node),
             element_description,

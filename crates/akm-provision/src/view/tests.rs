@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::ceremony;
+use crate::diagnosis::{Finding, OfPair};
 use crate::error::{Error, Kind};
 use crate::names::{Name, Timestamp};
 use crate::relationship::{self, MemberReport, Work};
@@ -133,7 +134,7 @@ fn a_node_that_was_not_asked_and_one_that_refused_are_told_apart() {
         "phase": "WithoutPlace",
         "rests": "its place there is lost",
     }]});
-    let said = shown(Some(Ok(&[status])));
+    let said = shown(Some(Ok(vec![status])));
     assert_eq!(said["at_node"], held);
     assert_eq!((&said["name"], &said["asrs"], &said["journal"]), (&json!("a"), &json!([]), &json!([])));
     assert_eq!(said.get("is_filled"), None);
@@ -267,4 +268,20 @@ fn the_module_says_who_it_is_and_what_opens_its_vault() {
         "vault": "key file",
     });
     assert_eq!(json_of(&Module::of(&fixture.store)), expected);
+}
+
+#[test]
+fn a_cause_has_its_name_and_stands_in_the_words_of_the_face() {
+    let finding = Finding::Pair { nodes: [name("a"), name("b")], trouble: OfPair::NoCommonAsr };
+    let cause = CauseShown::new(&finding, "they are in none".to_owned(), "make one".to_owned());
+    let expected = json!({
+        "nodes": ["a", "b"],
+        "causes": [{
+            "cause": "no common relationship",
+            "asr": null,
+            "what": "they are in none",
+            "to_do": "make one",
+        }],
+    });
+    assert_eq!(json_of(&Diagnosis { nodes: [name("a"), name("b")], causes: vec![cause] }), expected);
 }

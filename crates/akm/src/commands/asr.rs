@@ -8,12 +8,10 @@ mod policy;
 mod remove;
 mod renew;
 mod show;
-
-use crate::error::CommandError;
-use akm_provision::relationship::{self, Change, Wish};
-use akm_provision::view::Members;
+use akm_provision::relationship::{Change, Wish};
 
 use super::name;
+use crate::error::CommandError;
 use crate::home::Options;
 use crate::print::{self, tell};
 
@@ -57,9 +55,7 @@ struct Absent {
 /// Changes an ASR, and shows what came of it.
 fn change(options: &Options, asr: &str, wish: Wish, absent: &Absent) -> Result<u8, CommandError> {
     let asr = name(asr)?;
-    let store = options.open_store()?;
     let change = Change { wish, without_absent: absent.without_absent };
-    let reports = relationship::change(&store, &asr, &change, &mut tell)?;
-    let members = Members::of(&store, &asr, reports)?.refused_as(CommandError::from);
-    print::members(&members, options.json).map(|()| 0)
+    let changed = options.open_module()?.change_asr(&asr, &change, &mut tell)?;
+    print::members(&changed.refused_as(CommandError::from), options.json).map(|()| 0)
 }

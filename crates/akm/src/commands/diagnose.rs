@@ -1,11 +1,11 @@
 //! `akm diagnose`: why two nodes do not reach each other.
 
-use akm_provision::diagnosis::{self, Cause, Finding};
+use akm_provision::diagnosis::{Cause, Finding};
 use akm_provision::error::Kind;
 
 use crate::error::{CommandError, exit_code};
 
-use super::{asr_named, name, node_named};
+use super::name;
 use crate::home::Options;
 use crate::print;
 
@@ -28,11 +28,11 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     if one == other {
         return Err(CommandError::usage("name two different nodes".to_owned()));
     }
-    let store = options.open_store()?;
-    let [one, other] = [node_named(&store, &name(one)?)?, node_named(&store, &name(other)?)?];
-    let asr = asr.as_deref().map(|asr| asr_named(&store, &name(asr)?)).transpose()?;
-    let findings = diagnosis::diagnose(&store, [&one, &other], asr.as_ref())?;
-    print::diagnosis([&one.name, &other.name], &findings, options.json)?;
+    let module = options.open_module()?;
+    let nodes = [name(one)?, name(other)?];
+    let asr = asr.as_deref().map(name).transpose()?;
+    let findings = module.diagnose([&nodes[0], &nodes[1]], asr.as_ref())?;
+    print::diagnosis(nodes, &findings, options.json)?;
     let [unreachable, verification] = [Kind::Unreachable, Kind::NotAsInstalled].map(exit_code);
     Ok(match findings.first().map(Finding::cause) {
         None => 0,

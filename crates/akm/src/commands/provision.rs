@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::CommandError;
-use akm_provision::ceremony::{self, AttachOrder, Order};
+use akm_provision::ceremony::{AttachOrder, Order};
+use akm_provision::module::Module;
 use akm_provision::progress::Progress;
-use akm_provision::store::{Node, NodeStatus};
-use akm_provision::view::Provisioned;
+use akm_provision::view::{Node, Provisioned};
 use akm_target::TargetUrl;
 
 use super::{element, name};
@@ -74,22 +74,16 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let node = match (&arguments.attach, &arguments.resume) {
         (Some(element), _) => {
             let order = attach_order(arguments, element)?;
-            ceremony::attach(&options.open_store()?, &order, &mut tell)?
+            open(options, arguments.card_keys.as_deref())?.attach(&order, &mut tell)?
         }
         (None, Some(resumed)) => resume(options, arguments, resumed.as_deref(), &mut tell)?,
         (None, None) => {
             let order = order(arguments)?;
-            ceremony::provision(&options.open_store()?, &order, &mut tell)?
+            open(options, arguments.card_keys.as_deref())?.provision(&order, &mut tell)?
         }
     };
-    if node.status != NodeStatus::Active {
-        return Err(ceremony::waits(&node).into());
-    }
-    if let Some(left_behind) = ceremony::left_behind(&options.open_store()?, &node)? {
-        tell(left_behind);
-    }
     let Printer { steps, notes, .. } = printer;
-    print::provisioned(&Provisioned { node: (&node).into(), steps, notes }, options.json).map(|()| 0)
+    print::provisioned(&Provisioned { node, steps, notes }, options.json).map(|()| 0)
 }
 
 fn resume(
@@ -98,9 +92,10 @@ fn resume(
     name: Option<&str>,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Node, CommandError> {
+    let card_keys = arguments.card_keys.as_deref();
     if let (Some(name), Some(_)) = (name, &arguments.target) {
         let (name, order) = (super::name(name)?, order(arguments)?);
-        return Ok(ceremony::arrive(&options.open_store()?, &name, &order, tell)?);
+        return Ok(open(options, card_keys)?.arrive(&name, &order, tell)?);
     }
     let [element, stack, listen, endpoint, ssh_config] = [
         arguments.element.is_some(),
@@ -118,8 +113,13 @@ fn resume(
         ));
     }
     let name = name.or(arguments.target.as_deref()).map(super::name).transpose()?;
-    let card_keys = absolute_path(arguments.card_keys.as_deref())?;
-    Ok(ceremony::resume(&options.open_store()?, name.as_ref(), card_keys.as_deref(), tell)?)
+    Ok(open(options, card_keys)?.resume(name.as_ref(), tell)?)
+}
+
+/// The module, with the keys of cards that were given.
+pub(super) fn open(options: &Options, card_keys: Option<&Path>) -> Result<Module, CommandError> {
+    let card_keys = absolute_path(card_keys)?;
+    Ok(options.open_module()?.with_card_keys(card_keys))
 }
 
 fn attach_order(arguments: &Arguments, element: &str) -> Result<AttachOrder, CommandError> {
@@ -129,7 +129,6 @@ fn attach_order(arguments: &Arguments, element: &str) -> Result<AttachOrder, Com
         name: super::name(name)?,
         element: element::spec(element)?,
         stack: absolute_path(arguments.stack.as_deref())?,
-        card_keys: absolute_path(arguments.card_keys.as_deref())?,
     })
 }
 
@@ -167,7 +166,6 @@ pub(super) fn order(arguments: &Arguments) -> Result<Order, CommandError> {
         listen,
         endpoint,
         ssh_config: absolute_path(arguments.ssh_config.as_deref())?,
-        card_keys: absolute_path(arguments.card_keys.as_deref())?,
         again: arguments.again,
     })
 }

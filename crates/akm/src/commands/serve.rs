@@ -22,6 +22,6 @@ pub(super) struct Arguments {
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let every = super::duration("every", &arguments.every)?;
     let mut log = |progress| tracing::info!("{}", sentence(&progress));
-    akm_provision::serve::serve(&options.open_store()?, arguments.metrics, every, &mut log)?;
+    options.open_module()?.serve(arguments.metrics, every, &mut log)?;
     Ok(0)
 }

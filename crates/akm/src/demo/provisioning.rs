@@ -2,7 +2,6 @@
 
 use akm_core::policy::Policy;
 use akm_core::session::Phase;
-use akm_core::tree::NO_EPOCH;
 use serde_json::json;
 use std::path::Path;
 
@@ -12,35 +11,33 @@ use super::scratch::Scratch;
 use super::{ALL, ASRS, NODES, fast};
 use crate::error::CommandError;
 use crate::print::sentence;
-use akm_provision::ceremony::{self, Order};
-use akm_provision::mint;
-use akm_provision::names::{Name, Timestamp};
+use akm_provision::ceremony::{Order, STEP_NAMES};
+use akm_provision::module::{Custody, Founding, Module};
+use akm_provision::names::Name;
 use akm_provision::progress::Progress;
-use akm_provision::relationship;
-use akm_provision::store::{Module, NodeStatus, Store};
-use akm_provision::vault::Vault;
+use akm_provision::view::{NodeStatus, Standing};
 
 /// Makes a module with a home of its own.
-pub(super) fn make_module(stage: &mut Stage, scratch: &Scratch) -> Result<Store, CommandError> {
+pub(super) fn make_module(stage: &mut Stage, scratch: &Scratch) -> Result<Module, CommandError> {
     let home = scratch.path().join("module");
-    let vault = Vault::create_with_key_file(&home)?;
-    let root = mint::akm_id();
-    let module = Module { name: name("demo"), root, created_at: Timestamp::now() };
-    let store = Store::create(&home, &vault, &module)?;
+    let founding = Founding { name: Some(name("demo")), custody: Custody::KeyFile };
+    let none = |_| Err(CommandError::failed("a key file needs no passphrase"));
+    let module = Module::init(&home, &founding, none, &mut |_| {})?;
     stage.tell(&format!("everything is in {}", scratch.path().display()));
+    let root = module.view().akm_id;
     stage.check(
-        store.nodes()?.is_empty(),
+        module.nodes()?.nodes.is_empty(),
         &format!("module demo is the AKM root {root}, and knows no node"),
     )?;
     stage.result(1, "AKM root and provisioning module");
-    Ok(store)
+    Ok(module)
 }
 
 /// Makes each target into a node.
 pub(super) fn provision(
     stage: &mut Stage,
     scratch: &Scratch,
-    store: &Store,
+    module: &Module,
     akmd: &Path,
 ) -> Result<(), CommandError> {
     let mut steps = 0;
@@ -56,10 +53,9 @@ pub(super) fn provision(
             listen: None,
             endpoint: None,
             ssh_config: None,
-            card_keys: None,
             again: false,
         };
-        let made = ceremony::provision(store, &order, &mut |progress| {
+        let made = module.provision(&order, &mut |progress| {
             // A step is told when it has come to its end.
             if matches!(progress, Progress::Begins { .. }) {
                 return;
@@ -69,10 +65,10 @@ pub(super) fn provision(
         })?;
         stage.check(
             made.status == NodeStatus::Active,
-            &format!("node {node} is active: AKM ID {}", made.id),
+            &format!("node {node} is active: AKM ID {}", made.akm_id),
         )?;
     }
-    let expected = (NODES.len() * ceremony::STEP_NAMES.len()) as u64;
+    let expected = (NODES.len() * STEP_NAMES.len()) as u64;
     stage.check(steps == expected, &format!("{expected} steps were taken"))?;
     stage.result(steps, "steps of four ceremonies");
     Ok(())
@@ -82,23 +78,20 @@ pub(super) fn provision(
 pub(super) fn verify(
     stage: &mut Stage,
     scratch: &Scratch,
-    store: &Store,
+    module: &Module,
     nodes: &[Installation<'_>],
 ) -> Result<(), CommandError> {
     for node in nodes {
         scratch.go_on()?;
-        let known = store.node_by_name(&name(node.name))?;
-        let known =
-            known.ok_or_else(|| CommandError::failed(format!("the module lost node {}", node.name)))?;
-        let verified = ceremony::verify(store, &known)?.identity;
+        let verified = module.verify(&name(node.name))?.answer.result?;
         let shown = node.identity()?;
-        let same = shown.akm_id == verified.node.to_string()
-            && shown.provisioning_relationship_id == verified.relationship.to_string();
+        let same = shown.akm_id == verified.akm_id.to_string()
+            && shown.provisioning_relationship_id == verified.provisioning_relationship_id.to_string();
         stage.check(
             same,
             &format!(
                 "{} proved AKM ID {}, provisioned by {}",
-                node.name, verified.node, verified.relationship
+                node.name, verified.akm_id, verified.provisioning_relationship_id
             ),
         )?;
     }
@@ -107,21 +100,18 @@ pub(super) fn verify(
 }
 
 /// Makes the three ASRs.
-pub(super) fn create_asrs(stage: &mut Stage, scratch: &Scratch, store: &Store) -> Result<(), CommandError> {
+pub(super) fn create_asrs(stage: &mut Stage, scratch: &Scratch, module: &Module) -> Result<(), CommandError> {
     for (asr, members) in ASRS {
         scratch.go_on()?;
         let policy = if asr == ALL { fast() } else { Policy::default() };
         let names: Vec<Name> = members.iter().map(|at| name(NODES[*at])).collect();
-        let reports = relationship::create(store, &name(asr), &names, policy, &mut |note| {
-            stage.tell(&sentence(&note))
-        })?;
-        let mut established = reports.len() == members.len();
-        for report in reports {
-            let status = report.status?;
-            established &= status.phase == Phase::Established && status.generation == 1;
-            let epoch = if status.epoch == NO_EPOCH { "-".to_owned() } else { status.epoch.to_string() };
-            let (node, phase) = (report.node.name, status.phase);
-            stage.tell(&format!("{asr}: {node} generation {} epoch {epoch} {phase:?}", status.generation));
+        let made = module.create_asr(&name(asr), &names, policy, &mut |note| stage.tell(&sentence(&note)))?;
+        let mut established = made.members.len() == members.len();
+        for member in made.members {
+            let Standing { generation, epoch, phase, .. } = member.standing?;
+            established &= phase == Phase::Established && generation == 1;
+            let epoch = epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string());
+            stage.tell(&format!("{asr}: {} generation {generation} epoch {epoch} {phase:?}", member.node));
         }
         stage.check(established, &format!("{asr} is active at all of its {} members", members.len()))?;
     }

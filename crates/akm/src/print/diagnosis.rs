@@ -3,33 +3,24 @@
 use crate::error::CommandError;
 use akm_provision::diagnosis::{Finding, OfMember, OfNode, OfPair, OfWay, WithoutPlace};
 use akm_provision::names::Name;
-use serde_json::json;
+use akm_provision::view::{CauseShown, Diagnosis};
 
 use super::{say, say_json};
 
 /// Why two nodes do not reach each other.
-pub(crate) fn diagnosis(nodes: [&Name; 2], findings: &[Finding], as_json: bool) -> Result<(), CommandError> {
+pub(crate) fn diagnosis(nodes: [Name; 2], findings: &[Finding], as_json: bool) -> Result<(), CommandError> {
+    let in_words = |finding| CauseShown::new(finding, what(finding), to_do(finding));
+    let diagnosis = Diagnosis { nodes, causes: findings.iter().map(in_words).collect() };
     if as_json {
-        let list = findings.iter().map(|finding| {
-            json!({
-                "cause": finding.cause().name(),
-                "asr": finding.asr().map(Name::as_str),
-                "what": what(finding),
-                "to_do": to_do(finding),
-            })
-        });
-        let nodes = nodes.map(Name::as_str);
-        return say_json(&json!({ "nodes": nodes, "causes": list.collect::<Vec<_>>() }));
+        return say_json(&diagnosis);
     }
-    if findings.is_empty() {
-        return say(&format!(
-            "no cause found: as far as both tell, {} and {} reach each other",
-            nodes[0], nodes[1]
-        ));
+    let Diagnosis { nodes: [one, other], causes } = diagnosis;
+    if causes.is_empty() {
+        return say(&format!("no cause found: as far as both tell, {one} and {other} reach each other"));
     }
-    for finding in findings {
-        say(&format!("{}: {}", finding.cause().name(), what(finding)))?;
-        say(&format!("  to do: {}", to_do(finding)))?;
+    for CauseShown { cause, what, to_do, .. } in causes {
+        say(&format!("{}: {what}", cause.name()))?;
+        say(&format!("  to do: {to_do}"))?;
     }
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use akm_core::text::hexadecimal;
 use akm_provision::names::Name;
-use akm_provision::store::NodeStatus;
-use akm_provision::view::{Node, NodeShown, Nodes, Provisioned, Removal, Replaced, Root, Verification};
+use akm_provision::view::{
+    Node, NodeShown, NodeStatus, Nodes, Provisioned, Removal, Replaced, Root, Verification,
+};
 
 use super::asr::standing_cells;
 use super::{milliseconds, note, row, say, say_json, table, trouble};

@@ -52,7 +52,11 @@ impl Printer {
                 }
                 self.steps.push((&report).into());
             }
-            Progress::Ceremony(_) | Progress::Removal(_) | Progress::Asr(_) | Progress::CarriedOn(_) => {
+            Progress::VaultInElement { .. }
+            | Progress::Ceremony(_)
+            | Progress::Removal(_)
+            | Progress::Asr(_)
+            | Progress::CarriedOn(_) => {
                 if !self.json {
                     note(&text);
                 }
@@ -90,6 +94,9 @@ pub(crate) fn tell(progress: Progress) {
 /// What is told, in the words of the command line.
 pub(crate) fn sentence(progress: &Progress) -> String {
     match progress {
+        Progress::VaultInElement { kind, warning } => {
+            format!("the vault key is in a {kind} element: {warning}")
+        }
         Progress::Begins { number, name } => format!("step {number} {name}"),
         Progress::Step(report) => {
             let took = milliseconds(report.duration);

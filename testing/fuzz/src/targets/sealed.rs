@@ -8,8 +8,7 @@ use akm_core::element::{ElementError, Label, Root, SecureElement};
 use akm_core::keys::{PlaceSeal, SEALED_PLACE_PREFIX, element_function, sealed_start};
 use akm_core::secret::Secret;
 use akm_core::tree::Place;
-use akm_provision::fuzzing::reread_vault_file;
-use akm_provision::vault::Vault;
+use akm_provision::fuzzing::{Vault, reread_vault_file};
 
 use crate::memory::within;
 use crate::reader::Reader;

@@ -159,6 +159,7 @@ pub(in crate::store) fn in_force(sql: Sql<'_>) -> Result<Vec<Node>, StoreError> 
 }
 
 /// The others, oldest first.
+#[cfg(test)]
 pub(in crate::store) fn former(sql: Sql<'_>) -> Result<Vec<Node>, StoreError> {
     sql.all(&format!("SELECT * FROM nodes WHERE NOT {IN_FORCE} ORDER BY sequence"), &[], parse)
 }

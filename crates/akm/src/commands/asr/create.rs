@@ -1,11 +1,8 @@
 //! `akm asr create`.
-
-use crate::error::CommandError;
 use akm_core::policy::Policy;
-use akm_provision::relationship;
-use akm_provision::view::Members;
 
 use crate::commands::{duration, name, names};
+use crate::error::CommandError;
 use crate::home::Options;
 use crate::print::{self, tell};
 
@@ -44,8 +41,6 @@ pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, 
     let asr = name(&arguments.name)?;
     let members = names(&arguments.members)?;
     let policy = arguments.policy()?;
-    let store = options.open_store()?;
-    let reports = relationship::create(&store, &asr, &members, policy, &mut tell)?;
-    let members = Members::of(&store, &asr, reports)?.refused_as(CommandError::from);
-    print::members(&members, options.json).map(|()| 0)
+    let made = options.open_module()?.create_asr(&asr, &members, policy, &mut tell)?;
+    print::members(&made.refused_as(CommandError::from), options.json).map(|()| 0)
 }

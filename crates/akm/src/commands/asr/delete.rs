@@ -1,10 +1,6 @@
 //! `akm asr delete`.
-
-use crate::error::CommandError;
-use akm_provision::relationship;
-use akm_provision::view::Ended;
-
 use crate::commands::name;
+use crate::error::CommandError;
 use crate::home::Options;
 use crate::print::{self, tell};
 
@@ -18,6 +14,5 @@ pub(crate) struct Arguments {
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let asr = name(&arguments.name)?;
-    relationship::delete(&options.open_store()?, &asr, &mut tell)?;
-    print::deleted(&Ended::new(asr), options.json).map(|()| 0)
+    print::deleted(&options.open_module()?.delete_asr(&asr, &mut tell)?, options.json).map(|()| 0)
 }

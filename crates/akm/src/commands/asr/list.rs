@@ -1,8 +1,5 @@
 //! `akm asr list`.
-
 use crate::error::CommandError;
-use akm_provision::view;
-
 use crate::home::Options;
 use crate::print;
 
@@ -12,5 +9,5 @@ use crate::print;
 pub(crate) struct Arguments {}
 
 pub(super) fn carry_out(options: &Options, _: &Arguments) -> Result<u8, CommandError> {
-    print::asrs(&view::asrs(&options.open_store()?)?, options.json).map(|()| 0)
+    print::asrs(&options.open_module()?.asrs()?, options.json).map(|()| 0)
 }

@@ -1,11 +1,9 @@
 //! `akm asr policy`.
-
-use crate::error::CommandError;
-use akm_core::policy::Policy;
-use akm_provision::relationship::Wish;
+use akm_provision::relationship::{PolicyChange, Wish};
 
 use super::{Absent, change};
-use crate::commands::{asr_named, duration, name};
+use crate::commands::duration;
+use crate::error::CommandError;
 use crate::home::Options;
 
 /// Change when the members of an ASR move on; what is not named stays
@@ -15,14 +13,14 @@ pub(crate) struct Arguments {
     /// Name of the ASR
     name: String,
     #[command(flatten)]
-    policy: PolicyChange,
+    policy: Named,
     #[command(flatten)]
     absent: Absent,
 }
 
 #[derive(clap::Args)]
 #[group(required = true, multiple = true)]
-struct PolicyChange {
+struct Named {
     /// Leave an epoch when it is this old
     #[arg(long, value_name = "TIME")]
     rotate_after: Option<String>,
@@ -37,29 +35,20 @@ struct PolicyChange {
     overlap: Option<String>,
 }
 
-impl PolicyChange {
-    /// The policy with what was named changed.
-    fn change(&self, mut policy: Policy) -> Result<Policy, CommandError> {
-        if let Some(text) = &self.rotate_after {
-            policy.rotate_after = duration("rotate-after", text)?;
-        }
-        if let Some(frames) = self.rotate_frames {
-            policy.rotate_frames = frames;
-        }
-        if let Some(text) = &self.advance_interval {
-            policy.advance_interval = duration("advance-interval", text)?;
-        }
-        if let Some(text) = &self.overlap {
-            policy.overlap = duration("overlap", text)?;
-        }
-        Ok(policy)
+impl Named {
+    fn change(&self) -> Result<PolicyChange, CommandError> {
+        let time = |option: &str, text: &Option<String>| {
+            text.as_deref().map(|text| duration(option, text)).transpose()
+        };
+        Ok(PolicyChange {
+            rotate_after: time("rotate-after", &self.rotate_after)?,
+            rotate_frames: self.rotate_frames,
+            advance_interval: time("advance-interval", &self.advance_interval)?,
+            overlap: time("overlap", &self.overlap)?,
+        })
     }
 }
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
-    let asr = &arguments.name;
-    let found = asr_named(&options.open_store()?, &name(asr)?)?;
-    let present = Policy::parse(found.sds.policy())
-        .map_err(|_| CommandError::failed(format!("the policy of ASR {asr} is of a later akm")))?;
-    change(options, asr, Wish::Policy(arguments.policy.change(present)?), &arguments.absent)
+    change(options, &arguments.name, Wish::Policy(arguments.policy.change()?), &arguments.absent)
 }

@@ -1,8 +1,5 @@
 //! `akm node list`.
-
 use crate::error::CommandError;
-use akm_provision::view::Nodes;
-
 use crate::home::Options;
 use crate::print;
 
@@ -12,5 +9,5 @@ use crate::print;
 pub(crate) struct Arguments {}
 
 pub(super) fn carry_out(options: &Options, _: &Arguments) -> Result<u8, CommandError> {
-    print::nodes(&Nodes::of(&options.open_store()?)?, options.json).map(|()| 0)
+    print::nodes(&options.open_module()?.nodes()?, options.json).map(|()| 0)
 }

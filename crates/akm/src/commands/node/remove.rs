@@ -1,7 +1,6 @@
 //! `akm node remove`.
 
 use crate::error::CommandError;
-use akm_provision::ceremony;
 use akm_provision::view::Removal;
 
 use crate::commands::name;
@@ -20,9 +19,9 @@ pub(crate) struct Arguments {
 }
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
-    let store = options.open_store()?;
+    let module = options.open_module()?;
     let name = name(&arguments.node)?;
     let mut printer = Printer::new(options);
-    let removal = ceremony::remove(&store, &name, arguments.force, &mut |progress| printer.tell(progress))?;
+    let removal = module.remove(&name, arguments.force, &mut |progress| printer.tell(progress))?;
     print::removal(&Removal::new(name, removal, printer.notes), options.json).map(|()| 0)
 }

@@ -1,14 +1,12 @@
 //! `akm node replace`: a new device in the place of a node that is lost.
-
 use std::path::PathBuf;
 
-use crate::error::CommandError;
-use akm_provision::ceremony;
-use akm_provision::relationship;
-use akm_provision::view::{Node, PlaceTaken, Replaced};
+use akm_provision::progress::Progress;
+use akm_provision::view::Replaced;
 
 use crate::commands::provision;
 use crate::commands::{name, worst};
+use crate::error::CommandError;
 use crate::home::Options;
 use crate::print::{self, Printer, tell};
 
@@ -71,20 +69,14 @@ impl Arguments {
 /// Returns the exit code: that of the first ASR that could not be changed, if there is one.
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
     let (old, order) = (name(&arguments.old)?, provision::order(&arguments.as_provision())?);
-    let store = options.open_store()?;
+    let module = provision::open(options, arguments.card_keys.as_deref())?;
     let mut printer = Printer::new(options);
-    let node = ceremony::replace(&store, &old, &order, &mut |progress| printer.tell(progress))?;
-    let Some(former) = node.replaces else {
-        return Err(CommandError::failed(format!("node {} replaces nobody", node.name)));
-    };
-    let results = relationship::take_places(&store, former, &node, &mut tell)?;
-    let replaced = Replaced {
-        old,
-        node: Node::from(&node),
-        steps: printer.steps,
-        asrs: results.into_iter().map(PlaceTaken::from).collect(),
-    };
-    let replaced = replaced.refused_as(CommandError::from);
+    let (node, asrs) = module.replace(&old, &order, &mut |progress| match progress {
+        // What became of its ASRs is noted also where JSON is printed.
+        Progress::Asr(_) | Progress::CarriedOn(_) => tell(progress),
+        progress => printer.tell(progress),
+    })?;
+    let replaced = Replaced { old, node, steps: printer.steps, asrs }.refused_as(CommandError::from);
     print::replaced(&replaced, options.json)?;
     Ok(worst(
         replaced.asrs.iter().map(|place| place.result.as_ref().err().map_or(0, CommandError::exit_code)),

@@ -1,13 +1,10 @@
 //! `akm node show`: one node, as the module knows it and as it stands.
+use akm_provision::module::Asked;
 
+use crate::commands::name;
 use crate::error::CommandError;
-use akm_provision::relationship;
-use akm_provision::store::NodeStatus;
-use akm_provision::view::NodeShown;
-
-use crate::commands::{carry_on, name, node_named};
 use crate::home::Options;
-use crate::print;
+use crate::print::{self, tell};
 
 /// One node, with the journal of its ceremony
 #[derive(clap::Args)]
@@ -18,18 +15,9 @@ pub(crate) struct Arguments {
 }
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
-    let store = options.open_store()?;
-    let node = node_named(&store, &name(&arguments.node)?)?;
-    let (asked, heard) = match node.status {
-        NodeStatus::Active => match relationship::held_by(&store, &node) {
-            Ok(held) => (Some(Ok(())), held),
-            Err(error) => (Some(Err(error)), Vec::new()),
-        },
-        _ => (None, Vec::new()),
-    };
-    let reached = matches!(asked, Some(Ok(()))).then_some(node.id);
-    let held = asked.map(|asked| asked.map(|()| heard.as_slice()));
-    let shown = NodeShown::of(&store, &node, held)?.refused_as(CommandError::from);
-    print::node(&shown, options.json)?;
-    carry_on(&store, reached.into_iter().collect(), &heard).map(|()| 0)
+    let module = options.open_module()?;
+    let Asked { answer, reached } = module.node(&name(&arguments.node)?)?;
+    print::node(&answer.refused_as(CommandError::from), options.json)?;
+    module.carry_on(&reached, &mut tell)?;
+    Ok(0)
 }
