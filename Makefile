@@ -8,11 +8,13 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)
 # What all that is not released is built with: one choice of features, so that each crate is compiled once.
 WHOLE := --locked --workspace --all-features
 
-.PHONY: demo test test-machine soak build bench check dependencies fuzz fuzz-minimise help
+.PHONY: demo test test-net test-look test-machine soak build bench check dependencies fuzz fuzz-minimise help
 
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
 	@echo "make test          all ordinary tests"
+	@echo "make test-net      of those, what crosses a network: namespaces, sshd, floods, carriers"
+	@echo "make test-look     of those, what people see: recorded sessions, the demonstration, a terminal, the documents"
 	@echo "make test-machine  a whole machine with systemd and a TPM as a target; the first time its disk is made"
 	@echo "make soak          the long runs: floods, a thousand relationships, every fault at every durable call"
 	@echo "make build         akm and akmd, in $(BUILT)/release"
@@ -31,6 +33,15 @@ build:
 test:
 	scripts/setup test
 	scripts/run-tests
+
+# Parts of `make test`, for whoever works on them.
+test-net:
+	scripts/setup test
+	scripts/run-tests --only 'akm/(partitions|over_ssh|flood|many|diagnosis)|akm-target/.*|akm-transport/.*'
+
+test-look:
+	scripts/setup test
+	scripts/run-tests --only 'akm/(recorded|demo|main_job|documents)|akm-node/recorded'
 
 # Its processor is one of this machine where there is KVM; else it is software, and a start takes most of a minute.
 test-machine:
