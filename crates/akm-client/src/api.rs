@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::status::NodeStatus;
 
 /// Where the socket is in the directory of an installation.
@@ -67,8 +68,14 @@ pub enum Reply {
     Failed {
         /// What a program should exit with.
         exit_code: u8,
-        /// Why, and what to do.
+        /// What kind of refusal it is.
+        #[serde(default)]
+        kind: Kind,
+        /// What happened.
         error: String,
+        /// The ways out, the likeliest first.
+        #[serde(default)]
+        hints: Vec<String>,
     },
     /// The answer to `status`.
     Status(Box<NodeStatus>),

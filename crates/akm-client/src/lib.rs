@@ -22,12 +22,14 @@
 
 mod api;
 mod error;
+mod kind;
 mod listening;
 mod stack;
 mod status;
 
 pub use api::{LINE_MAX, LocalRequest, Reply, SOCKET, decode, encode};
 pub use error::StackError;
+pub use kind::Kind;
 pub use listening::{Arrival, Listening, Message};
 pub use stack::Stack;
 pub use status::{ElementReport, FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};

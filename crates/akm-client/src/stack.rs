@@ -84,7 +84,9 @@ impl Stack {
             }
             Err(error) => Err(self.lost(error)),
             Ok(_) => match serde_json::from_slice(&mem::take(&mut self.line)) {
-                Ok(Reply::Failed { exit_code, error }) => Err(StackError::Refused { exit_code, error }),
+                Ok(Reply::Failed { exit_code, kind, error, hints }) => {
+                    Err(StackError::Refused { exit_code, kind, error, hints })
+                }
                 Ok(reply) => Ok(reply),
                 Err(error) => Err(StackError::NotUnderstood(error.to_string())),
             },
@@ -114,6 +116,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::kind::Kind;
     use crate::listening::Arrival;
 
     /// A stack that answers the first line with these bytes, in pieces, and then closes the connection.
@@ -146,14 +149,24 @@ mod tests {
     }
 
     #[test]
-    fn what_the_stack_refuses_is_an_error_with_its_exit_code() {
+    fn what_the_stack_refuses_is_an_error_with_its_kind_and_the_ways_out() {
+        let (_dir, mut stack) = stack_that_says(&[
+            "{\"reply\":\"failed\",\"exit_code\":2,\"kind\":\"no-asr\",",
+            "\"error\":\"no ASR line here\",\"hints\":[\"name another\"]}\n",
+        ]);
+        let refused = stack.send("line", b"hello").unwrap_err();
+        assert!(matches!(refused, StackError::Refused { exit_code: 2, .. }), "{refused:?}");
+        assert_eq!((refused.kind(), refused.what()), (Kind::NoAsr, "no ASR line here".to_owned()));
+        assert_eq!(refused.to_string(), "no ASR line here; name another");
+        assert!(matches!(stack.send("line", b"hello"), Err(StackError::Stopped | StackError::Lost { .. })));
+    }
+
+    #[test]
+    fn a_refusal_of_an_earlier_stack_has_no_kind() {
         let (_dir, mut stack) =
             stack_that_says(&["{\"reply\":\"failed\",\"exit_code\":2,\"error\":\"no ASR line here\"}\n"]);
-        match stack.send("line", b"hello") {
-            Err(StackError::Refused { exit_code: 2, error }) => assert_eq!(error, "no ASR line here"),
-            other => panic!("{other:?}"),
-        }
-        assert!(matches!(stack.send("line", b"hello"), Err(StackError::Stopped | StackError::Lost { .. })));
+        let refused = stack.send("line", b"hello").unwrap_err();
+        assert_eq!((refused.kind(), refused.to_string()), (Kind::Other, "no ASR line here".to_owned()));
     }
 
     #[test]

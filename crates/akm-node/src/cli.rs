@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::daemon;
 use crate::enrol;
-use crate::error::{FAILED, NodeError};
+use crate::error::{AsItIs, FAILED, NodeError, StackTrouble};
 use crate::layout::Layout;
 use crate::storage::Storage;
 
@@ -169,8 +169,7 @@ pub fn main() -> u8 {
         Err(error) => {
             if arguments.json {
                 // One line, as all that `listen` and `watch` print. If nobody reads it, the exit code tells.
-                let failed = Reply::Failed { exit_code: error.exit_code(), error: error.to_string() };
-                let _ = say(failed.line().trim_end());
+                let _ = say(Reply::from(&error).line().trim_end());
             }
             // Where nobody can be told, as on a full disk, the exit code still tells.
             let _ = writeln!(std::io::stderr(), "akmd: {error}");
@@ -243,7 +242,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
 /// supervises the stack starts it again. Not so for one that refused, which may count how often it is tried.
 fn worth_another_start(error: NodeError) -> NodeError {
     match error {
-        NodeError::Element(ElementError::Unavailable(_)) => NodeError::Failed(error.to_string()),
+        NodeError::Element(error @ ElementError::Unavailable(_)) => NodeError::ElementAway(error),
         other => other,
     }
 }
@@ -253,7 +252,7 @@ fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -
     use std::os::unix::fs::OpenOptionsExt;
     use std::os::unix::process::CommandExt;
     if Stack::connect(layout.dir()).is_ok() {
-        return Err(NodeError::NothingToDo(format!("a stack runs in {} already", layout.dir().display())));
+        return Err(AsItIs::Runs { dir: layout.dir().to_owned() }.into());
     }
     layout.make_run()?;
     let path = layout.log();
@@ -266,9 +265,8 @@ fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -
     let begins = log.metadata().map_or(0, |metadata| metadata.len());
     // Where the log takes nothing, a stack that cannot start could not say why.
     writeln!(&log, "akmd: starting in the background").map_err(NodeError::file("cannot write", &path))?;
-    let program = std::env::current_exe()
-        .map_err(|error| NodeError::Failed(format!("cannot find this program: {error}")))?;
-    let cannot_start = |error| NodeError::Failed(format!("cannot start the stack: {error}"));
+    let program = std::env::current_exe().map_err(NodeError::system("cannot find this program"))?;
+    let cannot_start = NodeError::system("cannot start the stack");
     let mut process = Process::new(program);
     process.arg("run").arg("--dir").arg(layout.dir());
     if let Some(address) = metrics {
@@ -279,11 +277,11 @@ fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -
     }
     let mut child = process
         .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(cannot_start)?)
+        .stdout(log.try_clone().map_err(&cannot_start)?)
         .stderr(log)
         .process_group(0)
         .spawn()
-        .map_err(cannot_start)?;
+        .map_err(&cannot_start)?;
     let started = Instant::now();
     loop {
         if let Ok(mut stack) = Stack::connect(layout.dir())
@@ -292,21 +290,18 @@ fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -
             return Ok(());
         }
         // Where another akmd holds the state, that one may be a stack that is about to answer.
-        if let Some(status) = child.try_wait().map_err(cannot_start)?
+        if let Some(status) = child.try_wait().map_err(&cannot_start)?
             && !Storage::is_held(layout)?
         {
             let log = std::fs::read(&path).unwrap_or_default();
             let said = String::from_utf8_lossy(log.get(begins as usize..).unwrap_or_default()).into_owned();
             let last = said.lines().skip(1).filter(|line| !line.trim().is_empty()).last();
             let last = last.unwrap_or("it said nothing");
-            let last = last.strip_prefix("akmd: ").unwrap_or(last);
-            return Err(NodeError::Failed(format!("the stack ended at once ({status}): {last}")));
+            let last = last.strip_prefix("akmd: ").unwrap_or(last).to_owned();
+            return Err(StackTrouble::Ended { status, last }.into());
         }
         if started.elapsed() > READY {
-            return Err(NodeError::Failed(format!(
-                "the stack does not answer; see {}",
-                layout.log().display()
-            )));
+            return Err(StackTrouble::NoAnswer { log: layout.log() }.into());
         }
         std::thread::sleep(POLL_INTERVAL);
     }
@@ -326,10 +321,7 @@ fn stop(layout: &Layout) -> Result<(), NodeError> {
             return Ok(());
         }
         if started.elapsed() > READY {
-            return Err(NodeError::Failed(format!(
-                "another akmd works in {} and does not come to its end",
-                layout.dir().display()
-            )));
+            return Err(StackTrouble::HeldOn { dir: layout.dir().to_owned() }.into());
         }
         std::thread::sleep(POLL_INTERVAL);
     }

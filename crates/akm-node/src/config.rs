@@ -4,12 +4,8 @@ use akm_element::ElementSpec;
 use akm_transport::Endpoint;
 use serde::Deserialize;
 
-use crate::error::NodeError;
+use crate::error::{Damage, NodeError};
 use crate::layout::Layout;
-
-/// What helps against a configuration that is not what the module wrote.
-const CURE: &str =
-    "put back what the module wrote, or provision the device again (akm provision TARGET --again)";
 
 /// What the module decided for this node at installation. Part of the integrity code.
 #[derive(Clone, Debug)]
@@ -31,8 +27,7 @@ impl Config {
     /// Reads the configuration of an installation.
     pub fn load(layout: &Layout) -> Result<Self, NodeError> {
         let path = layout.config();
-        let damaged =
-            |what: String| NodeError::Damaged { path: path.clone(), what: format!("{what}; {CURE}") };
+        let damaged = |why| NodeError::Damaged { path: path.clone(), damage: Damage::Configuration { why } };
         let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => damaged("missing".to_owned()),
             _ => NodeError::file("cannot read", &path)(error),

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::error::NodeError;
+use crate::error::{NodeError, Request, StackTrouble};
 use crate::layout::Layout;
 use crate::node::{Message, Network, Node, Refused, SeenFrame, Stream, Wish};
 
@@ -46,7 +46,7 @@ pub fn run(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeError
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| NodeError::Failed(format!("cannot start: {error}")))?;
+        .map_err(NodeError::system("cannot start"))?;
     runtime.block_on(serve(layout, metrics))
 }
 
@@ -58,10 +58,7 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
     let mut node = Node::start(layout)?;
     let listen = node.config().listen;
     let config = layout.config();
-    let cannot_listen = |error| {
-        let config = config.display();
-        NodeError::Failed(format!("cannot listen on {listen} (UDP and TCP), as {config} says: {error}"))
-    };
+    let cannot_listen = |source| StackTrouble::Address { listen, config: config.clone(), source };
     let (udp, tcp) = akm_transport::bind_pair(listen).map_err(cannot_listen)?;
     let readiness = readiness_of(&udp).map_err(cannot_listen)?;
     let tcp = TcpListener::from_std(tcp).map_err(cannot_listen)?;
@@ -72,9 +69,9 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
         tokio::spawn(metrics::serve(pages, commands.clone()));
     }
     tokio::spawn(connections::accept_applications(applications, commands));
-    let failed = |error| NodeError::Failed(format!("cannot watch for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let failed = NodeError::system("cannot watch for signals");
+    let mut terminate = signal(SignalKind::terminate()).map_err(&failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(&failed)?;
     let mut hub = Hub::new(udp);
     let answered = node.answered();
     let mut arrived = Batch::new();
@@ -225,7 +222,7 @@ impl Hub {
             let Some((asr, lines)) = self.wishes.remove(&wish) else { continue };
             let reply = match result {
                 Ok(()) => Reply::Done,
-                Err(refused) => Reply::from(node.wish_failed(&asr, refused)),
+                Err(refused) => Reply::from(&node.wish_failed(&asr, refused)),
             };
             // The application may be gone: then nobody waits for the reply.
             let _ = lines.try_send(reply.line());
@@ -276,7 +273,7 @@ impl Hub {
                         None => return,
                     }
                 }
-                None => Err(NodeError::Usage("data is not Base64".to_owned())),
+                None => Err(Request::Malformed { why: "data is not Base64".to_owned() }.into()),
             },
             LocalRequest::Rotate { asr } => {
                 let hand_in = |node: &mut Node, wish, hub: &mut Self| node.wish_to_advance(wish, &asr, hub);
@@ -301,7 +298,7 @@ impl Hub {
             LocalRequest::Stop => Ok(Reply::Done),
         };
         // The application may be gone: then nobody waits for the reply.
-        let _ = lines.try_send(reply.unwrap_or_else(Reply::from).line());
+        let _ = lines.try_send(reply.unwrap_or_else(|error| Reply::from(&error)).line());
     }
 
     fn publish(&mut self, wanted: impl Fn(&Subscription) -> bool, line: impl FnOnce() -> String) {

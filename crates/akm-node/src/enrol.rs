@@ -18,7 +18,7 @@ use akm_core::tree::Place;
 use akm_element::{ElementSpec, SystemRandom};
 
 use crate::config::Config;
-use crate::error::NodeError;
+use crate::error::{AsItIs, NodeError, Request, Strange};
 use crate::layout::Layout;
 use crate::node::description_of;
 use crate::storage::{IdentityRecord, Installed, Storage, erase_roots};
@@ -61,8 +61,7 @@ pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
 
 /// Makes this device the node of an envelope; returns the receipt of its element.
 pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeError> {
-    let unreadable =
-        || NodeError::Usage("the envelope cannot be read: stack and module do not fit together".to_owned());
+    let unreadable = || NodeError::from(Request::Envelope);
     let envelope = Envelope::parse(envelope_bytes).map_err(|_| unreadable())?;
     let install = Install::parse(envelope.install.expose()).map_err(|_| unreadable())?;
     let sds = SynchronizedDataSet::parse(&install.public_part).map_err(|_| unreadable())?;
@@ -86,7 +85,7 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
             return Ok(install_receipt(&mut *element, root, envelope_bytes)?);
         }
         if envelope.replaces != Some(existing.relationship) {
-            return Err(NodeError::NothingToDo(format!("this device is node {} already", existing.node)));
+            return Err(AsItIs::IsNode { node: existing.node }.into());
         }
     } else {
         storage.tidy(None, &mut *element)?;
@@ -184,9 +183,7 @@ fn check_same(
     match held.map(|found| found.installed) {
         Some(Ok(installed)) if installed.sds.digest() == sds.digest() => Ok(()),
         Some(Err(error)) => Err(error),
-        _ => Err(NodeError::NothingToDo(
-            "this device holds another content under this provisioning relationship".to_owned(),
-        )),
+        _ => Err(AsItIs::OtherContent.into()),
     }
 }
 
@@ -200,10 +197,7 @@ fn check_leftovers(
         relationships_of(element)?.into_iter().find(|id| *id != relationship && !envelope.erase.contains(id));
     match strange {
         None => Ok(()),
-        Some(id) => Err(NodeError::Element(ElementError::Refused(format!(
-            "it holds a root of relationship {id}, which no module vouches for; if it may go, run akmd reset \
-             on the device"
-        )))),
+        Some(relationship) => Err(Strange::Root { relationship }.into()),
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 pub use akm_host::{Message, Refused, Stream, Wish};
 
 use crate::config::Config;
-use crate::error::NodeError;
+use crate::error::{AsrTrouble, NodeError, Request, StackTrouble};
 use crate::layout::Layout;
 use crate::storage::{IdentityRecord, Storage};
 use element::ElementThread;
@@ -198,9 +198,9 @@ impl Node {
             Refused::NotRecorded(failed) => self.written_in_vain(&failed),
             Refused::Session(error) => {
                 let rests = self.find(asr).ok().and_then(|id| self.rests(id));
-                wish_failed(asr, error, rests.as_deref())
+                wish_failed(asr, error, rests)
             }
-            refused => NodeError::Failed(format!("{asr}: {refused}")),
+            refused => NodeError::Asr { asr: asr.to_owned(), trouble: AsrTrouble::Refused(refused) },
         }
     }
 
@@ -214,23 +214,19 @@ impl Node {
         });
         match (found.next(), found.next()) {
             (Some((id, ..)), None) => Ok(id),
-            (Some(_), Some(_)) => Err(NodeError::Usage(format!(
-                "several relationships are called {asr}: name it by its ID (akmd status shows them)"
-            ))),
-            (None, _) if !self.host.set_aside().is_empty() => Err(NodeError::Usage(format!(
-                "this node has no relationship {asr} that it can use; akmd status shows those that it has, and why \
-                 others are set aside"
-            ))),
-            (None, _) => Err(NodeError::Usage(format!(
-                "this node has no relationship {asr}; akmd status shows those that it has"
-            ))),
+            (Some(_), Some(_)) => Err(Request::SeveralAsrs { asr: asr.to_owned() }.into()),
+            (None, _) => {
+                let are_set_aside = !self.host.set_aside().is_empty();
+                Err(Request::NoAsr { asr: asr.to_owned(), are_set_aside }.into())
+            }
         }
     }
 
     /// The other member of an ASR that an application means, by label or ID.
     fn find_member(&self, id: RelationshipId, asr: &str, member: &str) -> Result<AkmId, NodeError> {
         let in_force = self.host.lineage(id).and_then(Lineage::in_force);
-        let (session, known) = in_force.ok_or_else(|| NodeError::Failed(format!("{asr} was erased")))?;
+        let (session, known) =
+            in_force.ok_or_else(|| NodeError::Asr { asr: asr.to_owned(), trouble: AsrTrouble::Erased })?;
         let members = session.membership().sds().members();
         let label_of = |at: usize| known.member_labels.get(at).map_or("", String::as_str);
         let wanted = member.parse::<AkmId>().ok();
@@ -240,12 +236,10 @@ impl Node {
         let mut meant = (0..members.len()).filter(|at| *at != own && is_meant(*at));
         match (meant.next(), meant.next()) {
             (Some(at), None) => Ok(members[at]),
-            (Some(_), Some(_)) => Err(NodeError::Usage(format!(
-                "several members of {asr} are called {member}: name it by its AKM ID (akmd status shows them)"
-            ))),
-            (None, _) if is_meant(own) => {
-                Err(NodeError::Usage(format!("{member} is this node itself: it sends to other members only")))
+            (Some(_), Some(_)) => {
+                Err(Request::SeveralMembers { asr: asr.to_owned(), member: member.to_owned() }.into())
             }
+            (None, _) if is_meant(own) => Err(Request::Itself { member: member.to_owned() }.into()),
             (None, _) => {
                 let others = (0..members.len()).filter(|at| *at != own).map(|at| match label_of(at) {
                     "" => members[at].to_string(),
@@ -324,7 +318,7 @@ impl Node {
     fn written_in_vain(&mut self, failed: &WriteFailed) -> NodeError {
         match self.not_written.take_if(|error| error.to_string() == failed.why) {
             Some(error) => error,
-            None => NodeError::Failed(failed.why.clone()),
+            None => StackTrouble::NotWritten { why: failed.why.clone() }.into(),
         }
     }
 

@@ -24,14 +24,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use akm_core::element::{ElementError, ProvisionableElement, Root};
+use akm_core::element::{ProvisionableElement, Root};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_disk::Lock;
 use akm_disk::directory::make_directory;
 use akm_disk::durable::{self, draft_of, remove_directory, rename, replace};
 use akm_disk::private::Links;
 
-use crate::error::NodeError;
+use crate::error::{Damage, NodeError, StackTrouble, Strange};
 use crate::layout::Layout;
 
 pub use akm_host::Installed;
@@ -63,10 +63,7 @@ pub struct Found {
 impl Storage {
     /// Opens the state, makes it if there is none, and locks it.
     pub fn open(layout: &Layout) -> Result<Self, NodeError> {
-        let dir = layout.dir().display();
-        Self::try_open(layout)?.ok_or_else(|| {
-            NodeError::Failed(format!("another akmd works in {dir}: stop it first (akmd stop --dir {dir})"))
-        })
+        Ok(Self::try_open(layout)?.ok_or_else(|| StackTrouble::Held { dir: layout.dir().to_owned() })?)
     }
 
     /// Like [`Storage::open`]; `None` if another process holds the state.
@@ -327,16 +324,8 @@ impl Storage {
             let held = entries(&dir)?;
             kept.extend(held.iter().filter_map(|(name, _)| name.parse::<RelationshipId>().ok()));
             if kept.is_empty() {
-                return Err(NodeError::Damaged {
-                    path: self.identity_path(),
-                    what: format!(
-                        "it says that this is node {}, and {} holds no relationship: put back the one that is \
-                         wrong, or run akmd reset --force on this device and provision it again (akm provision TARGET \
-                         --again)",
-                        identity.node,
-                        dir.display()
-                    ),
-                });
+                let damage = Damage::HoldsNothing { node: identity.node, dir };
+                return Err(NodeError::Damaged { path: self.identity_path(), damage });
             }
             // It ends with the identity and never before; its directory may come back.
             kept.insert(identity.relationship);
@@ -349,13 +338,7 @@ impl Storage {
             let is_own =
                 |root: &Root| matches!(root, Root::Relationship { id, .. } if *id == identity.relationship);
             if !roots.iter().any(is_own) {
-                return Err(NodeError::Element(ElementError::Refused(format!(
-                    "what {} has for an element is not that of node {}: it holds no root of its provisioning \
-                     relationship. Put the right one back; if that is lost, move this one away, run akmd reset --force \
-                     on this device and provision it again (akm provision TARGET --again)",
-                    self.state.display(),
-                    identity.node
-                ))));
+                return Err(Strange::NotOfNode { state: self.state.clone(), node: identity.node }.into());
             }
         }
         for root in roots {
@@ -445,12 +428,9 @@ fn endpoints_file(generation: u32) -> String {
 fn read_identity(state: &Path) -> Result<Option<IdentityRecord>, NodeError> {
     let path = state.join("identity");
     match fs::read(&path) {
-        Ok(bytes) => IdentityRecord::parse(&bytes).map(Some).ok_or_else(|| NodeError::Damaged {
-            what: "damaged; run akmd reset --force on this device, then provision it again (akm provision TARGET \
-                   --again)"
-                .to_owned(),
-            path,
-        }),
+        Ok(bytes) => IdentityRecord::parse(&bytes)
+            .map(Some)
+            .ok_or(NodeError::Damaged { damage: Damage::Identity, path }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(NodeError::File { action: "cannot read", path, source }),
     }

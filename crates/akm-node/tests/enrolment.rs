@@ -9,7 +9,7 @@ use akm_core::enrolment::{Envelope, ExistingNode};
 use akm_core::keys::expected_receipt;
 use akm_core::sds::Kind;
 use akm_node::enrol::{enrol, prepare, reset};
-use akm_node::error::NodeError;
+use akm_node::error::{NodeError, Strange};
 use akm_node::storage::Storage;
 
 use support::{Device, Link, Module, Relationship, Station, challenge, random_id, random_relationship};
@@ -69,7 +69,7 @@ fn another_envelope_is_refused_unless_it_replaces_what_is_there() {
     for replaces in [None, Some(random_relationship()), Some(asrs[0].id())] {
         let envelope = Envelope { replaces, ..next.envelope("taken over") };
         let error = enrol(&station.device.layout, envelope.emit().expose()).unwrap_err();
-        assert!(matches!(error, NodeError::NothingToDo(_)), "{error:?}");
+        assert!(matches!(error, NodeError::AsItIs(_)), "{error:?}");
         assert_eq!(station.device.records(), records);
     }
     station.start();
@@ -83,7 +83,7 @@ fn another_content_under_the_same_provisioning_relationship_is_refused() {
     let records = device.records();
     let other = provisioning.again_as(1).envelope("pump").emit();
     let error = enrol(&device.layout, other.expose()).unwrap_err();
-    assert!(matches!(error, NodeError::NothingToDo(_)), "{error:?}");
+    assert!(matches!(error, NodeError::AsItIs(_)), "{error:?}");
     assert_eq!(device.records(), records);
 }
 
@@ -115,7 +115,7 @@ fn a_root_that_no_module_vouches_for_is_not_erased_in_passing() {
 
     let provisioning = Module::new().provision();
     let error = enrol(&device.layout, provisioning.envelope("pump").emit().expose()).unwrap_err();
-    assert!(matches!(&error, NodeError::Element(ElementError::Refused(_))), "{error:?}");
+    assert!(matches!(&error, NodeError::Strange(Strange::Root { .. })), "{error:?}");
     assert!(error.to_string().contains(&stranger.id().to_string()), "{error}");
     assert_eq!(device.roots(), [stranger.id()]);
     assert_eq!(prepare(&device.layout).unwrap().node, None);
@@ -155,7 +155,7 @@ fn an_envelope_that_makes_no_node_is_refused_before_anything_is_written() {
     ];
     for envelope in refused {
         let error = enrol(&device.layout, &envelope).unwrap_err();
-        assert!(matches!(error, NodeError::Usage(_)), "{error:?}");
+        assert!(matches!(error, NodeError::Request(_)), "{error:?}");
     }
     assert!(device.records().is_empty() && device.roots().is_empty());
 }
@@ -242,7 +242,7 @@ fn a_reset_device_is_nobodys_and_can_be_enrolled_again() {
     reset(&device.layout).unwrap();
     assert!(device.records().is_empty() && device.roots().is_empty());
     assert_eq!(device.description(), before, "the element is the same, only empty");
-    assert!(matches!(device.start_refused(), NodeError::NothingToDo(_)));
+    assert!(matches!(device.start_refused(), NodeError::AsItIs(_)));
     reset(&device.layout).unwrap();
 
     let preparation = prepare(&device.layout).unwrap();

@@ -404,7 +404,7 @@ fn the_provisioning_relationship_itself_erased_means_the_whole_node() {
     assert!(station.device.records().is_empty());
     assert!(!station.device.node_dir(own).exists());
     station.stop();
-    assert!(matches!(station.device.start_refused(), akm_node::error::NodeError::NothingToDo(_)));
+    assert!(matches!(station.device.start_refused(), akm_node::error::NodeError::AsItIs(_)));
 }
 
 #[test]
@@ -431,7 +431,7 @@ fn an_erasure_that_was_cut_off_after_its_answer_is_finished_by_the_next_start() 
     link.erase(node, provisioning);
     station.stop();
     assert_eq!(station.device.roots().len(), 2);
-    assert!(matches!(station.device.start_refused(), akm_node::error::NodeError::NothingToDo(_)));
+    assert!(matches!(station.device.start_refused(), akm_node::error::NodeError::AsItIs(_)));
     assert!(station.device.roots().is_empty() && station.device.records().is_empty());
     assert!(!Storage::open(&station.device.layout).unwrap().is_disowned());
 }

@@ -9,7 +9,7 @@ use akm_core::element::ElementError;
 use akm_core::frame::Header;
 use akm_core::management::RelationshipStatus;
 use akm_core::session::Phase;
-use akm_node::error::NodeError;
+use akm_node::error::{AsItIs, NodeError};
 use akm_node::node::Node;
 
 use support::{
@@ -21,9 +21,9 @@ use support::{
 fn a_device_that_was_never_enrolled_is_told_what_to_do() {
     let device = Device::fresh();
     let error = device.start_refused();
-    assert!(matches!(&error, NodeError::NothingToDo(text) if text.contains("akm provision")), "{error:?}");
+    assert!(matches!(&error, NodeError::AsItIs(AsItIs::NotANode { .. })), "{error:?}");
     device.description();
-    assert!(matches!(device.start_refused(), NodeError::NothingToDo(_)));
+    assert!(matches!(device.start_refused(), NodeError::AsItIs(_)));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::{COMMANDS_WAITING, Command, LINES_WAITING};
-use crate::error::NodeError;
+use crate::error::{NodeError, Request};
 use crate::node::Stream;
 
 /// Connections from the network at once. Whoever comes beyond that takes the place of the stranger who has been
@@ -191,8 +191,9 @@ async fn serve_application(stream: UnixStream, commands: mpsc::Sender<Command>) 
                     }
                 }
                 Err(error) => {
-                    let error = NodeError::Usage(format!("not a request: {error}"));
-                    let _ = lines.send(Reply::from(error).line()).await;
+                    let error =
+                        NodeError::from(Request::Malformed { why: format!("not a request: {error}") });
+                    let _ = lines.send(Reply::from(&error).line()).await;
                 }
             }
         }

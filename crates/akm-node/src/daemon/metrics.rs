@@ -11,13 +11,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Command;
-use crate::error::NodeError;
+use crate::error::{NodeError, Request};
 
 pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
-    let failed = |error| NodeError::Usage(format!("cannot show metrics at {address}: {error}"));
+    let failed = |source| Request::Metrics { address, source };
     let listener = bind_loopback(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
-    TcpListener::from_std(listener).map_err(failed)
+    Ok(TcpListener::from_std(listener).map_err(failed)?)
 }
 
 /// Answers one after the other: nobody on this machine needs more.

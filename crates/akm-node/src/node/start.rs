@@ -15,7 +15,7 @@ use super::element::ElementThread;
 use super::words::cure;
 use super::{Network, Nobody, Node};
 use crate::config::Config;
-use crate::error::NodeError;
+use crate::error::{AsItIs, NodeError, StackTrouble};
 use crate::layout::Layout;
 use crate::storage::Storage;
 
@@ -34,23 +34,16 @@ impl Node {
         let config = Config::load(layout)?;
         let storage = Storage::open(layout)?;
         let identity = storage.identity()?;
-        let not_a_node = || {
-            NodeError::NothingToDo(format!(
-                "{} is missing, so this device is not an AKM node: put it back if it was lost, else provision the \
-                 device from its module (akm provision)",
-                storage.identity_path().display()
-            ))
-        };
+        let not_a_node = || AsItIs::NotANode { identity: storage.identity_path() };
         if identity.is_none() && !storage.is_disowned() {
             // It may not even have an element yet.
-            return Err(not_a_node());
+            return Err(not_a_node().into());
         }
         let mut element = config.element.open(storage.state_dir())?;
         storage.tidy(identity.as_ref(), &mut *element)?;
         let identity = identity.ok_or_else(not_a_node)?;
         let found = read_all(&storage, &identity, cure)?;
-        let no_thread = |error| NodeError::Failed(format!("cannot start: {error}"));
-        let element = ElementThread::spawn(element, layout).map_err(no_thread)?;
+        let element = ElementThread::spawn(element, layout).map_err(NodeError::system("cannot start"))?;
         let host = akm_host::Node::start(
             akm_host::Identity::of_one(identity.node, identity.relationship, identity.provisioner),
             env!("CARGO_PKG_VERSION").to_owned(),
@@ -85,7 +78,7 @@ impl Node {
     fn not_started(&mut self, why: StartFailed) -> NodeError {
         match why {
             StartFailed::Element(StartError::Element(error)) => error.into(),
-            StartFailed::Element(moved @ StartError::CounterMoved) => NodeError::Failed(moved.to_string()),
+            StartFailed::Element(moved @ StartError::CounterMoved) => StackTrouble::Element(moved).into(),
             StartFailed::Disk(failed) => self.written_in_vain(&failed),
         }
     }

@@ -1,7 +1,7 @@
 //! What a node says about itself to whoever asks on its own machine.
 
 use akm_client::{ElementReport, FoundBackReport, MemberStatus, NodeStatus, RelationshipReport};
-use akm_core::element::{Description, Protection};
+use akm_core::element::{Description, ElementError, Protection};
 use akm_core::id::RelationshipId;
 use akm_core::session::FoundBack;
 use akm_core::text::hexadecimal;
@@ -37,7 +37,7 @@ fn found_back_of(found: FoundBack) -> FoundBackReport {
 impl Node {
     /// How this node and its relationships stand.
     pub fn status(&self) -> Result<NodeStatus, NodeError> {
-        let gone = || NodeError::Failed("the element did not say what it is".to_owned());
+        let gone = || ElementError::Unavailable("it did not say what it is".to_owned());
         let description = self.host.description().cloned().ok_or_else(gone)?;
         let mut relationships: Vec<_> = self
             .host
@@ -99,7 +99,7 @@ impl Node {
             this: at == own,
         });
         let highest = lineage.sessions().next_back().map(|session| session.membership().sds().generation());
-        let rests = self.rests(id);
+        let rests = self.rests(id).map(|(why, cure)| format!("{why}; {cure}"));
         Some(RelationshipReport {
             id: id.to_string(),
             name: known.label.clone(),
@@ -120,7 +120,7 @@ impl Node {
     }
 
     /// Why the generation in force of a relationship has no good place, and what to do.
-    pub(super) fn rests(&self, id: RelationshipId) -> Option<String> {
+    pub(super) fn rests(&self, id: RelationshipId) -> Option<(String, &'static str)> {
         let (session, known) = self.host.lineage(id)?.in_force()?;
         let of = (id, session.membership().sds().generation());
         known.rests.as_ref().map(|why| words::rests(&self.storage, &self.identity, of, why))

@@ -4,7 +4,7 @@ use akm_core::session::{self, Phase, Rejection, SessionError};
 use akm_host::{Aside, Event, GenerationId, Rest};
 use tracing::{debug, error, info, warn};
 
-use crate::error::NodeError;
+use crate::error::{AsrTrouble, NodeError, Request};
 use crate::storage::{IdentityRecord, Storage};
 
 /// Members that are named to somebody who named none of them.
@@ -38,7 +38,8 @@ pub(super) fn tell(
         Event::Erased => info!(relationship = %id, "erased"),
         Event::Disowned => info!("erased by the module"),
         Event::Rests(why) => {
-            let why = rests(storage, identity, (id, generation), why);
+            let (why, cure) = rests(storage, identity, (id, generation), why);
+            let why = format!("{why}; {cure}");
             error!(relationship = %id, label, "rests: {why}");
         }
         Event::SetAside(why @ Aside::Missing) => {
@@ -115,7 +116,12 @@ pub(super) fn set_aside(why: &Aside, is_provisioning: bool) -> String {
 }
 
 /// Why a generation has no good place, and what to do.
-pub(super) fn rests(storage: &Storage, identity: &IdentityRecord, of: GenerationId, why: &Rest) -> String {
+pub(super) fn rests(
+    storage: &Storage,
+    identity: &IdentityRecord,
+    of: GenerationId,
+    why: &Rest,
+) -> (String, &'static str) {
     let path = storage.place_path(identity.node, of.0, of.1);
     let path = path.display();
     let why = match why {
@@ -126,7 +132,7 @@ pub(super) fn rests(storage: &Storage, identity: &IdentityRecord, of: Generation
             "{path} is not from the latest start: it, or the element, is from an older image of the disk"
         ),
     };
-    format!("{why}; {}", cure_of_place(of.0 == identity.relationship))
+    (why, cure_of_place(of.0 == identity.relationship))
 }
 
 /// What is to be done about records that are of no use.
@@ -147,32 +153,31 @@ fn cure_of_place(is_provisioning: bool) -> &'static str {
     }
 }
 
-/// An application's wish that a session refused, in words that say what to do.
-pub(super) fn wish_failed(asr: &str, error: SessionError, rests: Option<&str>) -> NodeError {
-    match error {
-        SessionError::TooLong { most } => NodeError::Usage(format!(
-            "the text is too long: one message on {asr} carries at most {most} bytes; send it in parts"
-        )),
-        SessionError::NotActive(Phase::Staged) => NodeError::Failed(format!(
-            "{asr} is installed but not active yet: its module begins it when it has reached all members (akm tasks \
-             there shows who is missing)"
-        )),
-        SessionError::NotActive(phase) => {
-            let why = rests.unwrap_or("its module mends it with a new generation (akm asr renew)");
-            NodeError::Failed(format!("{asr} rests here ({phase:?}): {why}"))
-        }
-        SessionError::Element(error) => NodeError::Element(error),
-        other => NodeError::Failed(format!("{asr}: {other}")),
-    }
+/// Why a session refused what an application wishes.
+pub(super) fn wish_failed(
+    asr: &str,
+    error: SessionError,
+    rests: Option<(String, &'static str)>,
+) -> NodeError {
+    let asr = asr.to_owned();
+    let trouble = match error {
+        SessionError::TooLong { most } => return Request::TooLong { asr, most }.into(),
+        SessionError::Element(error) => return error.into(),
+        SessionError::NotActive(Phase::Staged) => AsrTrouble::NotActive,
+        SessionError::NotActive(phase) => match rests {
+            Some((why, cure)) => AsrTrouble::Rests { phase, why: Some(why), cure },
+            None => AsrTrouble::Rests { phase, why: None, cure: cure(false) },
+        },
+        other => AsrTrouble::Refused(other.into()),
+    };
+    NodeError::Asr { asr, trouble }
 }
 
 /// An application named a member that an ASR does not have, but `others`.
 pub(super) fn no_such_member(asr: &str, member: &str, others: impl Iterator<Item = String>) -> NodeError {
     let mut others: Vec<String> = others.collect();
     others.sort();
-    let unnamed = others.len().saturating_sub(NAMED_AT_MOST);
+    let more = others.len().saturating_sub(NAMED_AT_MOST);
     others.truncate(NAMED_AT_MOST);
-    let more =
-        if unnamed == 0 { String::new() } else { format!(" and {unnamed} more (akmd status shows them)") };
-    NodeError::Usage(format!("{asr} has no member {member}; the others are {}{more}", others.join(", ")))
+    Request::NoMember { asr: asr.to_owned(), member: member.to_owned(), others, more }.into()
 }

@@ -13,7 +13,7 @@ use akm_host::Installed;
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
-use crate::error::NodeError;
+use crate::error::{Damage, NodeError};
 
 const FORMAT: u8 = 1;
 
@@ -139,9 +139,9 @@ pub(super) fn load_all(dir: &Path, relationship: RelationshipId) -> Vec<(u32, Re
 
 /// Reads one generation in a relationship's directory, and puts a copy that is not whole right from the other.
 fn load(dir: &Path, relationship: RelationshipId, generation: u32) -> Result<Installed, NodeError> {
-    let damaged = |what| NodeError::Damaged { path: dir.to_owned(), what };
+    let damaged = |damage| NodeError::Damaged { path: dir.to_owned(), damage };
     if generation == 0 {
-        return Err(damaged("both copies of what was installed are missing".to_owned()));
+        return Err(damaged(Damage::NoCopies));
     }
     let paths = COPIES.map(|extension| dir.join(format!("g{generation}.{extension}")));
     let [first, second] = paths.each_ref().map(|path| Copy::read(path, relationship, generation));
@@ -156,7 +156,7 @@ fn load(dir: &Path, relationship: RelationshipId, generation: u32) -> Result<Ins
         }
         (Err(first), Err(second)) => {
             let [name, other] = COPIES.map(|extension| format!("g{generation}.{extension}"));
-            return Err(damaged(format!("{name} {first}, and {other} {second}")));
+            return Err(damaged(Damage::Copies { copies: [(name, first), (other, second)] }));
         }
     };
     installed.active = dir.join(format!("g{generation}.active")).exists();
