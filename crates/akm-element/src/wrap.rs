@@ -28,10 +28,7 @@ pub enum WrapError {
     Material,
     /// The card's keys have another version than those that are there.
     #[cfg(feature = "card")]
-    #[error(
-        "card {serial} has keys of version {needed:#04x}, and those given have version {given:#04x}: name the file that \
-         holds them with --card-keys"
-    )]
+    #[error("card {serial} has keys of version {needed:#04x}, and those given have version {given:#04x}")]
     OtherKeyVersion {
         /// Serial number of the card.
         serial: String,
@@ -45,7 +42,7 @@ pub enum WrapError {
     #[error("the system gives no random bytes")]
     NoRandomness,
     /// Keys are needed that are not there.
-    #[error("the keys of card {serial} are needed: name the file that holds them with --card-keys")]
+    #[error("the keys of card {serial} are needed")]
     KeysNeeded {
         /// Serial number of the card.
         serial: String,

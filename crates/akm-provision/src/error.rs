@@ -21,7 +21,7 @@ use akm_target::{StackError, TargetError};
 pub use crate::link::LinkError;
 pub use crate::lock::LockError;
 use crate::names::Name;
-pub use crate::store::StoreError;
+pub use crate::store::{Obstacle, ObstacleNode, ObstacleRelationship, Occupied, StoreError};
 pub use crate::vault::VaultError;
 
 /// Why the module did not do what was asked: the refusal of one of its parts.
@@ -222,12 +222,12 @@ fn of_store(error: &StoreError) -> Kind {
     match error {
         StoreError::NoModule { .. } => Kind::NoModule,
         StoreError::Held => Kind::Held,
-        StoreError::Exists { .. } => Kind::Exists,
+        StoreError::Exists(_) => Kind::Exists,
         StoreError::NewerSchema { .. } | StoreError::WrongVault { .. } | StoreError::Damaged { .. } => {
             Kind::ModuleDamaged
         }
         StoreError::File(_) => Kind::File,
-        StoreError::Refused { .. } | StoreError::Unavailable(_) => Kind::Failed,
+        StoreError::Refused(_) | StoreError::Unavailable(_) => Kind::Failed,
     }
 }
 

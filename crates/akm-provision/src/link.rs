@@ -387,15 +387,15 @@ impl<'a> Link<'a> {
         self.drive(Input::Send(FrameKind::Management, request)).map(|_| ())
     }
 
-    fn receive(&mut self, frame: &[u8]) -> Result<Heard, LinkError> {
+    fn receive(&mut self, frame: &[u8]) -> Result<Answered, LinkError> {
         self.drive(Input::Frame(frame))
     }
 
-    fn drive(&mut self, input: Input<'_>) -> Result<Heard, LinkError> {
+    fn drive(&mut self, input: Input<'_>) -> Result<Answered, LinkError> {
         let now = akm_core::session::Instant(self.clock.elapsed());
         let mut surroundings = Surroundings { now, element: &mut self.element, random: &mut SystemRandom };
         self.session.handle(input, &mut surroundings)?;
-        let mut heard = Heard::default();
+        let mut heard = Answered::default();
         let mut unsent = None;
         let mut unsaved = None;
         loop {
@@ -466,7 +466,7 @@ impl std::fmt::Debug for Link<'_> {
 
 /// What came out of one frame.
 #[derive(Default)]
-struct Heard {
+struct Answered {
     responses: Vec<Response>,
     was_behind: bool,
 }

@@ -25,7 +25,7 @@ pub(crate) use tasks::{Renewals, Task, carry_on, next_try, renew_found_back, tas
 use std::thread;
 
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::management::RelationshipStatus as StatusAtNode;
+use akm_core::management::RelationshipStatus;
 use akm_core::policy::Policy;
 use akm_core::sds::MEMBERS_MAX;
 use akm_core::session::Phase;
@@ -40,7 +40,7 @@ use crate::lock::LockKey;
 use crate::mint::{self, Minted};
 use crate::names::{Name, Timestamp};
 use crate::progress::{OfAsr, Progress};
-use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
+use crate::store::{Node, NodeStatus, Relationship, RelationshipState, Store};
 use issue::{bring_forward, erase_leftovers, reach};
 
 /// Nodes that are talked to at once.
@@ -52,11 +52,11 @@ pub(crate) struct MemberReport {
     /// The member.
     pub node: Node,
     /// What it says; an error if it could not be asked.
-    pub status: Result<StatusAtNode, Error>,
+    pub status: Result<RelationshipStatus, Error>,
 }
 
 /// Why a relationship does not send at a node, in a few words; `None` if it does, or will by itself.
-pub(crate) fn rests(status: &StatusAtNode) -> Option<&'static str> {
+pub(crate) fn rests(status: &RelationshipStatus) -> Option<&'static str> {
     match status.phase {
         // A node cannot tell the generation of a record that it cannot read.
         _ if status.generation == 0 => Some("its record there is damaged"),
@@ -85,7 +85,7 @@ pub(crate) fn create(
         Some(asr) => {
             let mut wanted: Vec<AkmId> = nodes.iter().map(|node| node.id).collect();
             wanted.sort_unstable();
-            let parked = asr.status != RelationshipStatus::Active && asr.sds.generation() == 1;
+            let parked = asr.status != RelationshipState::Active && asr.sds.generation() == 1;
             let members = asr.sds.members() != wanted;
             if members || asr.sds.policy() != policy.emit() {
                 return Err(Refusal::Another { name: name.clone(), members, parked }.into());
@@ -124,7 +124,7 @@ fn give_up_if_members_are_gone(
         let node = store.node_by_id(member.node)?;
         present.extend(node.filter(|node| node.status == NodeStatus::Active));
     }
-    let is_in_use = asr.status == RelationshipStatus::Active || asr.sds.generation() > 1;
+    let is_in_use = asr.status == RelationshipState::Active || asr.sds.generation() > 1;
     let needed = if is_in_use { 2 } else { asr.members.len() };
     if present.len() >= needed {
         return Ok(Some(asr));
@@ -158,7 +158,7 @@ pub(crate) fn show(store: &Store, asr: &Relationship) -> Result<Vec<MemberReport
 }
 
 /// Asks a node how all its relationships stand.
-pub(crate) fn held_by(store: &Store, node: &Node) -> Result<Vec<StatusAtNode>, Error> {
+pub(crate) fn held_by(store: &Store, node: &Node) -> Result<Vec<RelationshipStatus>, Error> {
     Ok(Link::open(store, node)?.status()?)
 }
 
@@ -217,7 +217,11 @@ fn warn_of_loopback(nodes: &[Node], tell: &mut dyn FnMut(Progress)) {
     }
 }
 
-fn find_status(all: &[StatusAtNode], id: RelationshipId, node: &Node) -> Result<StatusAtNode, Error> {
+fn find_status(
+    all: &[RelationshipStatus],
+    id: RelationshipId,
+    node: &Node,
+) -> Result<RelationshipStatus, Error> {
     all.iter()
         .find(|status| status.relationship == id)
         .copied()

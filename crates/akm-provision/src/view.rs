@@ -36,7 +36,7 @@ pub use node::{
 pub use refusal::Refusal;
 pub use task::Task;
 
-pub use crate::store::{NodeStatus, RelationshipStatus};
+pub use crate::store::{NodeStatus, RelationshipState};
 
 use std::fmt::Display;
 

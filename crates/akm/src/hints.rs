@@ -23,7 +23,9 @@ pub(crate) fn hints(error: &Error) -> Vec<String> {
         }
         Error::Lock(LockError::Held { .. }) => one("try again when it is done"),
         Error::Stack(_) => one("--stack must be an akmd program"),
-        Error::Wrap(WrapError::KeysNeeded { .. }) => one("--card-keys names the file that holds them"),
+        Error::Wrap(WrapError::KeysNeeded { .. } | WrapError::OtherKeyVersion { .. }) => {
+            one("--card-keys names the file that holds them")
+        }
         Error::Store(_)
         | Error::Lock(_)
         | Error::Vault(_)

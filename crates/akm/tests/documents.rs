@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use akm_core::session::{Phase, Rejection};
-use akm_provision::view::{NodeStatus, RelationshipStatus};
+use akm_provision::view::{NodeStatus, RelationshipState};
 use regex::Regex;
 
 fn repository() -> PathBuf {
@@ -137,8 +137,8 @@ fn every_verdict_phase_and_status_is_explained_and_nothing_else() {
     assert_eq!(first_cells(section(&operating, "### Phases")), phases.collect());
 
     let nodes = [NodeStatus::Provisioning, NodeStatus::Active, NodeStatus::Removing].map(NodeStatus::as_str);
-    let asrs = [RelationshipStatus::Creating, RelationshipStatus::Acknowledged, RelationshipStatus::Active];
-    let statuses = nodes.into_iter().chain(asrs.map(RelationshipStatus::as_str)).chain(["root", "changing"]);
+    let asrs = [RelationshipState::Creating, RelationshipState::Acknowledged, RelationshipState::Active];
+    let statuses = nodes.into_iter().chain(asrs.map(RelationshipState::as_str)).chain(["root", "changing"]);
     let heading = "### Where a node or an ASR stands at the module";
     assert_eq!(first_cells(section(&operating, heading)), set(statuses));
 }

@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::lock::LockKey;
 use crate::names::Name;
 use crate::progress::{OfAsr, Progress};
-use crate::store::{Node, NodeStatus, Relationship, RelationshipStatus, Store};
+use crate::store::{Node, NodeStatus, Relationship, RelationshipState, Store};
 
 /// What the operator wants of an ASR.
 #[derive(Clone, Debug)]
@@ -165,7 +165,7 @@ fn asr_name(asr: &Relationship) -> String {
 /// The next generation; `None` if the present one is that already, and has not come to its end.
 fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, Error> {
     let name = asr_name(asr);
-    let is_unfinished = asr.status != RelationshipStatus::Active;
+    let is_unfinished = asr.status != RelationshipState::Active;
     let present = asr.sds.members().to_vec();
     let policy = asr.sds.policy().to_vec();
     let nothing = |state: AsItIs| {

@@ -5,12 +5,13 @@ use akm_core::id::{AkmId, RelationshipId};
 use akm_core::sds::{ElementRoot, GenerationSecrets, Kind, SynchronizedDataSet};
 use akm_element::card::CardKeys;
 
+use super::obstacle::{Obstacle, ObstacleNode, ObstacleRelationship, Occupied};
 use super::relationships::{
     advance, end, find_asr, insert, insert_generation, refuse_while_pending, require, unknown,
 };
 use super::rows::{generation, member, node, secret};
 use super::sql::Sql;
-use super::{MemberState, RelationshipSecrets, RelationshipStatus, Store, StoreError};
+use super::{MemberState, RelationshipSecrets, RelationshipState, Store, StoreError};
 use crate::names::{Name, Timestamp};
 
 impl Store {
@@ -25,11 +26,11 @@ impl Store {
         created_at: Timestamp,
     ) -> Result<(), StoreError> {
         if sds.kind() != Kind::Communication {
-            return Err(StoreError::refused("an ASR is a communication relationship"));
+            return Err(StoreError::refused(Obstacle::NoAsr));
         }
         self.write(|sql| {
             if find_asr(sql, name)?.is_some() {
-                return Err(StoreError::Exists { what: format!("ASR {name}") });
+                return Err(Occupied::Asr { name: name.clone() }.into());
             }
             check_active(sql, sds.members())?;
             insert(sql, self.vault(), Some(name), sds, secrets, created_at)
@@ -49,12 +50,12 @@ impl Store {
         let (id, generation) = (sds.relationship(), sds.generation());
         self.write(|sql| {
             let present = require(sql, id)?;
-            if present.sds.kind() != Kind::Communication || present.status == RelationshipStatus::Ended {
-                return Err(StoreError::refused(format!("relationship {id} is no ASR that is in force")));
+            if present.sds.kind() != Kind::Communication || present.status == RelationshipState::Ended {
+                return Err(StoreError::refused(ObstacleRelationship::NotInForce.of(id)));
             }
             let version = present.sds.element_version();
             if generation <= present.sds.generation() || sds.element_version() < version {
-                return Err(StoreError::refused(format!("relationship {id} was changed meanwhile")));
+                return Err(StoreError::refused(ObstacleRelationship::Changed.of(id)));
             }
             check_active(sql, sds.members())?;
             let new_root = sds.element_version() > version;
@@ -80,7 +81,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(|sql| match member::set_state(sql, id, node, state)? {
             true => Ok(()),
-            false => Err(StoreError::refused(format!("node {node} is not a member of relationship {id}"))),
+            false => Err(StoreError::refused(ObstacleRelationship::NoMember { node }.of(id))),
         })
     }
 
@@ -92,12 +93,12 @@ impl Store {
     /// Every member has acknowledged the relationship. Refused while one is pending; repeating it
     /// changes nothing.
     pub fn acknowledge_relationship(&self, id: RelationshipId) -> Result<(), StoreError> {
-        self.write(|sql| advance(sql, id, RelationshipStatus::Acknowledged))
+        self.write(|sql| advance(sql, id, RelationshipState::Acknowledged))
     }
 
     /// The relationship is in use. Refused while a member is pending; repeating it changes nothing.
     pub fn activate_relationship(&self, id: RelationshipId) -> Result<(), StoreError> {
-        self.write(|sql| advance(sql, id, RelationshipStatus::Active))
+        self.write(|sql| advance(sql, id, RelationshipState::Active))
     }
 
     /// Ends a relationship: its secrets and place are erased, its name is free. Repeating it
@@ -135,8 +136,7 @@ impl Store {
                 Kind::Communication => secret::erase_header(sql, id, generation)?,
                 Kind::Provisioning if secret::place(sql, id, generation)?.is_some() => {}
                 Kind::Provisioning => {
-                    let why = format!("the module has no place in relationship {id}");
-                    return Err(StoreError::refused(why));
+                    return Err(StoreError::refused(ObstacleRelationship::NoPlace.of(id)));
                 }
             }
             secret::erase_tree_root(sql, id, generation)
@@ -179,7 +179,7 @@ impl Store {
 fn check_active(sql: Sql<'_>, members: &[AkmId]) -> Result<(), StoreError> {
     for member in members {
         if !node::is_active(sql, *member)? {
-            return Err(StoreError::refused(format!("node {member} is not active")));
+            return Err(StoreError::refused(ObstacleNode::NotActive { node: *member }));
         }
     }
     Ok(())
@@ -239,7 +239,7 @@ mod tests {
         assert!(
             store.has_element_root(id, 1, a.id).unwrap() && !store.has_element_root(id, 1, c.id).unwrap()
         );
-        assert!(matches!(store.add_generation(&second, &of_second, AT), Err(StoreError::Refused { .. })));
+        assert!(matches!(store.add_generation(&second, &of_second, AT), Err(StoreError::Refused(_))));
 
         let (third, of_third) = next(&second, 2, &[a.id, c.id]);
         store.add_generation(&third, &of_third, LATER).unwrap();

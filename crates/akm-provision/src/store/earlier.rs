@@ -106,7 +106,7 @@ fn relationships_and_their_secrets_read_back() {
     let secrets = store.secrets(line.id()).unwrap();
     assert!(secrets.tree_root.is_some() && secrets.header.is_some());
     assert!(store.element_root(line.id(), 1).unwrap().is_some());
-    assert_eq!(asr(&store, "parked").status, RelationshipStatus::Creating);
+    assert_eq!(asr(&store, "parked").status, RelationshipState::Creating);
     assert_eq!(store.asr_by_name(&"ended".parse().unwrap()).unwrap(), None);
     let leftovers = store.leftovers().unwrap();
     assert_eq!(leftovers.len(), 1);

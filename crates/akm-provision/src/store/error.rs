@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use akm_disk::{DiskError, advice, private};
 use rusqlite::ErrorCode;
 
+use super::obstacle::{Obstacle, Occupied};
 use crate::lock::LockError;
 
 /// Bytes that a log and its index take at least.
@@ -40,17 +41,11 @@ pub enum StoreError {
     #[error("the store is held by another command: try again when it is done")]
     Held,
     /// What was to be made is there, or its name is taken.
-    #[error("{what} exists already")]
-    Exists {
-        /// What is there.
-        what: String,
-    },
+    #[error("{0} exists already")]
+    Exists(Occupied),
     /// It is not there, or its state does not allow this.
-    #[error("{why}")]
-    Refused {
-        /// What stands against it.
-        why: String,
-    },
+    #[error("{0}")]
+    Refused(Obstacle),
     /// The vault key is not the one that the store is sealed under.
     #[error(
         "the vault key is not the one that the store is sealed under ({home}): put store.db and the vault key back \
@@ -80,8 +75,8 @@ impl StoreError {
         Self::Damaged { what: what.to_owned() }
     }
 
-    pub(super) fn refused(why: impl Into<String>) -> Self {
-        Self::Refused { why: why.into() }
+    pub(super) fn refused(why: impl Into<Obstacle>) -> Self {
+        Self::Refused(why.into())
     }
 
     /// The same, with the file that it is about.
@@ -109,6 +104,12 @@ impl From<rusqlite::Error> for StoreError {
             }
             _ => Self::Unavailable(Box::new(error)),
         }
+    }
+}
+
+impl From<Occupied> for StoreError {
+    fn from(occupied: Occupied) -> Self {
+        Self::Exists(occupied)
     }
 }
 

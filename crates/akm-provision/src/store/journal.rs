@@ -3,6 +3,7 @@
 use akm_core::id::AkmId;
 
 use super::nodes::require;
+use super::obstacle::ObstacleNode;
 use super::rows::{ceremony, journal, node};
 use super::{Ceremony, JournalEntry, Node, STEPS, Store, StoreError};
 
@@ -27,9 +28,8 @@ impl Store {
         self.write(|sql| {
             let ceremony = ceremony::find(sql, id)?.ok_or_else(|| node::unknown(id))?;
             if step == 0 || step >= STEPS || step > ceremony.completed + 1 {
-                let why =
-                    format!("step {step} cannot be completed after step {} (node {id})", ceremony.completed);
-                return Err(StoreError::refused(why));
+                let completed = ceremony.completed;
+                return Err(StoreError::refused(ObstacleNode::Step { node: id, step, completed }));
             }
             ceremony::complete(sql, id, step)
         })
@@ -68,12 +68,12 @@ mod tests {
         let store = &fixture.store;
         assert_eq!(store.ceremony(node).unwrap().unwrap().completed, 2);
         for step in [0, 4, 5] {
-            assert!(matches!(store.complete_step(node, step), Err(StoreError::Refused { .. })), "{step}");
+            assert!(matches!(store.complete_step(node, step), Err(StoreError::Refused(_))), "{step}");
         }
         for step in [3, 3, 4, 3] {
             store.complete_step(node, step).unwrap();
         }
-        assert!(matches!(store.complete_step(node, 5), Err(StoreError::Refused { .. })));
+        assert!(matches!(store.complete_step(node, 5), Err(StoreError::Refused(_))));
         assert_eq!(store.ceremony(node).unwrap().unwrap().completed, 4);
     }
 
@@ -121,6 +121,6 @@ mod tests {
         assert!(fixture.try_execute("DELETE FROM journal").is_err());
         let stranger = AkmId::from_random([9; 16]);
         let refused = fixture.store.journal(&JournalEntry { node: stranger, ..entry("done") });
-        assert!(matches!(refused, Err(StoreError::Refused { .. })));
+        assert!(matches!(refused, Err(StoreError::Refused(_))));
     }
 }

@@ -4,10 +4,11 @@ use akm_core::id::AkmId;
 use akm_core::sds::{GenerationSecrets, Kind, SynchronizedDataSet};
 
 use super::nodes::require;
+use super::obstacle::{Obstacle, ObstacleNode, Occupied};
 use super::rows::{absence, ceremony, member, node};
 use super::sql::Sql;
 use super::{
-    MemberState, NewNode, Node, NodeStatus, RelationshipStatus, STEPS, Settled, Store, StoreError,
+    MemberState, NewNode, Node, NodeStatus, RelationshipState, STEPS, Settled, Store, StoreError,
     relationships,
 };
 use crate::names::Timestamp;
@@ -31,8 +32,7 @@ impl Store {
         secrets: &GenerationSecrets,
     ) -> Result<(), StoreError> {
         if sds.kind() != Kind::Provisioning || sds.members() != [self.module().root, new.id] {
-            let why = "a provisioning relationship binds the root of this module and the node";
-            return Err(StoreError::refused(why));
+            return Err(StoreError::refused(Obstacle::OtherMembers));
         }
         self.write(|sql| {
             if let Some(old) = new.replaces {
@@ -40,7 +40,7 @@ impl Store {
             }
             let holder = node::find_by_name(sql, &new.name)?.map(|holder| holder.id);
             if holder.is_some() && holder != new.replaces {
-                return Err(StoreError::Exists { what: format!("node {}", new.name) });
+                return Err(Occupied::Node { name: new.name.clone() }.into());
             }
             relationships::insert(sql, self.vault(), None, sds, secrets, new.created_at)?;
             node::insert(sql, new, sds.relationship(), holder.is_none())?;
@@ -55,7 +55,7 @@ impl Store {
         self.write(|sql| {
             let node = require(sql, id)?;
             if node.target != settled.target && is_at_target(sql, id)? {
-                return Err(StoreError::refused(format!("the state of node {id} is at {}", node.target)));
+                return Err(StoreError::refused(ObstacleNode::IsAt { node: id, target: node.target }));
             }
             node::settle(sql, id, settled)
         })
@@ -71,7 +71,7 @@ impl Store {
             let node = require(sql, id)?;
             let old = node.replaces.map(|old| require(sql, old)).transpose()?;
             if let Some(old) = old.filter(|old| old.status.is_in_force()) {
-                return Err(StoreError::refused(format!("node {id} has to replace node {}", old.id)));
+                return Err(StoreError::refused(ObstacleNode::Replaces { node: id, old: old.id }));
             }
             activate(sql, &node, at)
         })
@@ -85,7 +85,7 @@ impl Store {
         self.write(|sql| {
             let node = require(sql, new)?;
             if node.replaces != Some(old) {
-                return Err(StoreError::refused(format!("node {new} does not replace node {old}")));
+                return Err(StoreError::refused(ObstacleNode::ReplacesNot { node: new, old }));
             }
             let old = require(sql, old)?;
             if old.status.is_in_force() {
@@ -104,10 +104,12 @@ impl Store {
             let node = require(sql, id)?;
             match node.status {
                 NodeStatus::Active if !as_member && member::is_in_asr(sql, id)? => {
-                    Err(StoreError::refused(format!("node {} became a member of an ASR", node.name)))
+                    Err(StoreError::refused(ObstacleNode::IsMember { name: node.name }))
                 }
                 NodeStatus::Active | NodeStatus::Removing => node::set_status(sql, id, NodeStatus::Removing),
-                status => Err(StoreError::refused(format!("node {} is {status}", node.name))),
+                status => {
+                    Err(StoreError::refused(ObstacleNode::Is { name: node.name, status: status.as_str() }))
+                }
             }
         })
     }
@@ -131,32 +133,34 @@ impl Store {
 fn check_replaceable(sql: Sql<'_>, old: AkmId) -> Result<(), StoreError> {
     let old = require(sql, old)?;
     if !old.status.is_in_force() {
-        return Err(StoreError::refused(format!("node {} is {}", old.name, old.status)));
+        return Err(StoreError::refused(ObstacleNode::Is { name: old.name, status: old.status.as_str() }));
     }
     match node::find_replacing(sql, old.id)? {
-        Some(id) => Err(StoreError::Exists { what: format!("node {id}, which replaces {},", old.name) }),
+        Some(node) => Err(Occupied::Replacing { node, old: old.name }.into()),
         None => Ok(()),
     }
 }
 
 fn activate(sql: Sql<'_>, node: &Node, at: Timestamp) -> Result<(), StoreError> {
     if !matches!(node.status, NodeStatus::Provisioning | NodeStatus::Active) {
-        return Err(StoreError::refused(format!("node {} is {}", node.name, node.status)));
+        return Err(StoreError::refused(ObstacleNode::Is {
+            name: node.name.clone(),
+            status: node.status.as_str(),
+        }));
     }
     if let Some(element) = &node.element {
         let twin = node::find_by_element(sql, &element.manufacturer, &element.serial)?;
         if let Some(twin) = twin.filter(|twin| twin.id != node.id) {
-            let what = format!("an active node with this element ({})", twin.name);
-            return Err(StoreError::Exists { what });
+            return Err(Occupied::Element { holder: twin.name }.into());
         }
     }
     // A node that replaces another gets its name only here, and somebody may have been faster.
     if node::find_by_name(sql, &node.name)?.is_some_and(|holder| holder.id != node.id) {
-        return Err(StoreError::Exists { what: format!("node {}", node.name) });
+        return Err(Occupied::Node { name: node.name.clone() }.into());
     }
     finish(sql, node.id, at)?;
     member::set_all(sql, node.relationship, MemberState::Active)?;
-    relationships::advance(sql, node.relationship, RelationshipStatus::Active)?;
+    relationships::advance(sql, node.relationship, RelationshipState::Active)?;
     node::activate(sql, node.id, at)
 }
 
@@ -173,8 +177,8 @@ fn retire(sql: Sql<'_>, node: &Node, status: NodeStatus, at: Timestamp) -> Resul
 fn finish(sql: Sql<'_>, node: AkmId, at: Timestamp) -> Result<(), StoreError> {
     let ceremony = ceremony::find(sql, node)?.ok_or_else(|| node::unknown(node))?;
     if ceremony.completed + 1 < STEPS {
-        let why = format!("node {node} has come to step {} of {STEPS} only", ceremony.completed);
-        return Err(StoreError::refused(why));
+        let (step, completed) = (STEPS, ceremony.completed);
+        return Err(StoreError::refused(ObstacleNode::Step { node, step, completed }));
     }
     ceremony::finish(sql, node, at)
 }
@@ -230,7 +234,7 @@ mod tests {
         };
         assert_eq!(node, expected);
         let relationship = store.relationship(node.relationship).unwrap().unwrap();
-        assert_eq!(relationship.status, RelationshipStatus::Creating);
+        assert_eq!(relationship.status, RelationshipState::Creating);
         assert!(relationship.members.iter().all(|member| member.state == MemberState::Pending));
         assert_eq!(store.ceremony(node.id).unwrap().unwrap().completed, 2);
     }
@@ -253,7 +257,7 @@ mod tests {
         assert_eq!(node.element, Some(element("7")));
         assert_eq!(node.integrity_code, Some([3; 32]));
         let stranger = AkmId::from_random([9; 16]);
-        assert!(matches!(store.save_integrity_code(stranger, &[3; 32]), Err(StoreError::Refused { .. })));
+        assert!(matches!(store.save_integrity_code(stranger, &[3; 32]), Err(StoreError::Refused(_))));
     }
 
     #[test]
@@ -297,7 +301,7 @@ mod tests {
         ] {
             let (sds, secrets) = fixture.generation(kind, &members);
             let outcome = fixture.store.create_node(&new, &sds, &secrets);
-            assert!(matches!(outcome, Err(StoreError::Refused { .. })));
+            assert!(matches!(outcome, Err(StoreError::Refused(_))));
         }
     }
 
@@ -306,7 +310,7 @@ mod tests {
         let fixture = Fixture::new();
         let store = &fixture.store;
         let node = fixture.create_node("a");
-        assert!(matches!(store.activate_node(node.id, LATER), Err(StoreError::Refused { .. })));
+        assert!(matches!(store.activate_node(node.id, LATER), Err(StoreError::Refused(_))));
         let relationship = || store.relationship(node.relationship).unwrap().unwrap();
         assert_eq!(relationship().members[1].state, MemberState::Pending);
 
@@ -317,7 +321,7 @@ mod tests {
         }
         let active = store.node_by_id(node.id).unwrap().unwrap();
         assert_eq!((active.status, active.verified_at), (NodeStatus::Active, Some(LATER)));
-        assert_eq!(relationship().status, RelationshipStatus::Active);
+        assert_eq!(relationship().status, RelationshipState::Active);
         assert!(relationship().members.iter().all(|member| member.state == MemberState::Active));
         let ceremony = store.ceremony(node.id).unwrap().unwrap();
         assert_eq!((ceremony.completed, ceremony.ended_at), (5, Some(LATER)));
@@ -344,7 +348,7 @@ mod tests {
         settle("local:/one").unwrap();
         settle("local:/two").unwrap();
         store.complete_step(id, 3).unwrap();
-        assert!(matches!(settle("local:/one"), Err(StoreError::Refused { .. })));
+        assert!(matches!(settle("local:/one"), Err(StoreError::Refused(_))));
         settle("local:/two").unwrap();
         assert_eq!(store.node_by_id(id).unwrap().unwrap().target.to_string(), "local:/two");
     }
@@ -385,14 +389,14 @@ mod tests {
             let (mut third, sds, secrets) = fixture.prepared("a");
             third.replaces = Some(old.id);
             let doubled = store.create_node(&third, &sds, &secrets);
-            assert!(matches!(doubled, Err(StoreError::Exists { .. })));
+            assert!(matches!(doubled, Err(StoreError::Exists(_))));
 
             store.save_element(new.id, &element("a")).unwrap();
-            assert!(matches!(store.replace_node(old.id, new.id, LATER), Err(StoreError::Refused { .. })));
+            assert!(matches!(store.replace_node(old.id, new.id, LATER), Err(StoreError::Refused(_))));
             assert_eq!(store.node_by_id(old.id).unwrap().unwrap().status, NodeStatus::Active);
             store.complete_step(new.id, 3).unwrap();
             store.complete_step(new.id, 4).unwrap();
-            assert!(matches!(store.activate_node(new.id, LATER), Err(StoreError::Refused { .. })));
+            assert!(matches!(store.activate_node(new.id, LATER), Err(StoreError::Refused(_))));
             for _ in 0..2 {
                 store.replace_node(old.id, new.id, LATER).unwrap();
             }
@@ -400,7 +404,7 @@ mod tests {
             let replaced = store.node_by_id(old.id).unwrap().unwrap();
             assert_eq!(replaced.status, NodeStatus::Replaced);
             let ended = store.relationship(old.relationship).unwrap().unwrap();
-            assert_eq!(ended.status, RelationshipStatus::Ended);
+            assert_eq!(ended.status, RelationshipState::Ended);
             let left = store.secrets(old.relationship).unwrap();
             assert!(left.element_root.is_none() && left.tree_root.is_none() && left.header.is_none());
             old = store.node_by_name(&name("a")).unwrap().unwrap();
@@ -424,7 +428,7 @@ mod tests {
         store.remove_node(old.id, LATER).unwrap();
         let other = fixture.create_node("a");
         for outcome in [store.activate_node(new.id, LATER), store.replace_node(old.id, new.id, LATER)] {
-            assert!(matches!(outcome, Err(StoreError::Exists { .. })));
+            assert!(matches!(outcome, Err(StoreError::Exists(_))));
         }
         store.remove_node(other.id, LATER).unwrap();
         store.activate_node(new.id, LATER).unwrap();
@@ -450,7 +454,7 @@ mod tests {
         assert_eq!(store.load_place(node.relationship, 1).unwrap(), None);
         let late = store.save_place(node.relationship, 1, b"place");
         for refused in [store.activate_node(node.id, LATER), store.begin_removal(node.id, true), late] {
-            assert!(matches!(refused, Err(StoreError::Refused { .. })));
+            assert!(matches!(refused, Err(StoreError::Refused(_))));
         }
     }
 }

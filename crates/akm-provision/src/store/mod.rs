@@ -26,6 +26,7 @@ mod file;
 mod journal;
 mod lifecycle;
 mod nodes;
+mod obstacle;
 mod relationships;
 mod rows;
 mod schema;
@@ -50,10 +51,11 @@ use sql::Sql;
 
 pub use error::StoreError;
 pub(crate) use file::FILE;
+pub use obstacle::{Obstacle, ObstacleNode, ObstacleRelationship, Occupied};
 pub use relationships::Relationship;
 pub use rows::absence::Absence;
 pub use rows::ceremony::{Ceremony, STEPS};
-pub use rows::generation::RelationshipStatus;
+pub use rows::generation::RelationshipState;
 pub use rows::journal::JournalEntry;
 pub use rows::member::{Leftover, Member, MemberState};
 pub use rows::module::Module;
@@ -78,7 +80,7 @@ impl Store {
         directory::make_home(home)?;
         let vault_check = secret::seal(vault, VAULT_CHECK_CONTEXT, VAULT_CHECK)?;
         if !File::create(home, module, &vault_check)? {
-            return Err(StoreError::Exists { what: format!("the module in {}", home.display()) });
+            return Err(Occupied::Module { home: home.to_owned() }.into());
         }
         Self::open(home, vault)
     }
@@ -185,7 +187,7 @@ mod tests {
         let module = fixture.store.module();
         let other = Module { name: "other".parse().unwrap(), ..module.clone() };
         let again = Store::create(fixture.store.home(), fixture.store.vault(), &other);
-        assert!(matches!(again, Err(StoreError::Exists { .. })));
+        assert!(matches!(again, Err(StoreError::Exists(_))));
         assert_eq!(fixture.reopen().module(), module);
     }
 

@@ -3,9 +3,10 @@
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::sds::{GenerationSecrets, SynchronizedDataSet};
 
+use super::obstacle::{Obstacle, ObstacleRelationship};
 use super::rows::{generation, member, secret};
 use super::sql::Sql;
-use super::{Leftover, Member, MemberState, RelationshipStatus, Store, StoreError};
+use super::{Leftover, Member, MemberState, RelationshipState, Store, StoreError};
 use crate::names::{Name, Timestamp};
 use crate::vault::Vault;
 
@@ -17,7 +18,7 @@ pub struct Relationship {
     /// The public part; it holds ID, kind, generation and element version.
     pub sds: SynchronizedDataSet,
     /// How far it has come.
-    pub status: RelationshipStatus,
+    pub status: RelationshipState,
     /// The members in the order of their indices.
     pub members: Vec<Member>,
     /// When it was made.
@@ -32,7 +33,7 @@ impl Relationship {
     /// Where it stands, in the word that the operator reads: a change is another thing than a making.
     pub fn standing(&self) -> &'static str {
         match self.status {
-            RelationshipStatus::Creating if self.sds.generation() > 1 => "changing",
+            RelationshipState::Creating if self.sds.generation() > 1 => "changing",
             status => status.as_str(),
         }
     }
@@ -72,7 +73,7 @@ impl Store {
 
     /// The ASRs that have not come to their end: not all members have their present generation in use.
     pub fn unfinished_asrs(&self) -> Result<Vec<Relationship>, StoreError> {
-        Ok(self.asrs()?.into_iter().filter(|asr| asr.status != RelationshipStatus::Active).collect())
+        Ok(self.asrs()?.into_iter().filter(|asr| asr.status != RelationshipState::Active).collect())
     }
 
     /// Whether a node has acknowledged a generation with this element version: then it holds the root.
@@ -138,14 +139,10 @@ pub(super) fn insert_generation(
 }
 
 /// Moves the status forward, never back.
-pub(super) fn advance(
-    sql: Sql<'_>,
-    id: RelationshipId,
-    status: RelationshipStatus,
-) -> Result<(), StoreError> {
+pub(super) fn advance(sql: Sql<'_>, id: RelationshipId, status: RelationshipState) -> Result<(), StoreError> {
     let relationship = require(sql, id)?;
-    if relationship.status == RelationshipStatus::Ended {
-        return Err(StoreError::refused(format!("relationship {id} has ended")));
+    if relationship.status == RelationshipState::Ended {
+        return Err(StoreError::refused(ObstacleRelationship::Ended.of(id)));
     }
     refuse_while_pending(&relationship)?;
     if relationship.status < status {
@@ -164,17 +161,15 @@ pub(super) fn end(sql: Sql<'_>, id: RelationshipId, at: Timestamp) -> Result<(),
 
 pub(super) fn refuse_while_pending(relationship: &Relationship) -> Result<(), StoreError> {
     match relationship.members.iter().find(|member| member.state == MemberState::Pending) {
-        Some(member) => Err(StoreError::refused(format!(
-            "node {} has not acknowledged relationship {}",
-            member.node,
-            relationship.id()
-        ))),
+        Some(member) => Err(StoreError::refused(
+            ObstacleRelationship::NotAcknowledged { node: member.node }.of(relationship.id()),
+        )),
         None => Ok(()),
     }
 }
 
 pub(super) fn unknown(id: RelationshipId) -> StoreError {
-    StoreError::refused(format!("there is no relationship {id} in this module's set"))
+    StoreError::refused(Obstacle::NoRelationship { id })
 }
 
 fn find(sql: Sql<'_>, id: RelationshipId) -> Result<Option<Relationship>, StoreError> {
@@ -212,7 +207,7 @@ mod tests {
         let store = fixture.reopen();
         let asr = store.asr_by_name(&"ab".parse().unwrap()).unwrap().unwrap();
         assert_eq!(asr.sds, sds);
-        assert_eq!(asr.status, RelationshipStatus::Creating);
+        assert_eq!(asr.status, RelationshipState::Creating);
         assert_eq!(asr.created_at, AT);
         let members: Vec<_> = asr.members.iter().map(|m| (m.node, m.index, m.state)).collect();
         let pending = |index: u16| (sds.members()[usize::from(index)], index, MemberState::Pending);
@@ -258,7 +253,7 @@ mod tests {
         let error = attempt("abc", &[a.id, b.id, c.id]);
         assert_eq!(error.to_string(), format!("node {} is not active", c.id));
         let stranger = AkmId::from_random([0xee; 16]);
-        assert!(matches!(attempt("x", &[a.id, stranger]), StoreError::Refused { .. }));
+        assert!(matches!(attempt("x", &[a.id, stranger]), StoreError::Refused(_)));
     }
 
     #[test]
@@ -299,7 +294,7 @@ mod tests {
         store.activate_relationship(id).unwrap();
         store.acknowledge_relationship(id).unwrap();
         let status = store.relationship(id).unwrap().unwrap().status;
-        assert_eq!(status, RelationshipStatus::Active, "it never goes back");
+        assert_eq!(status, RelationshipState::Active, "it never goes back");
     }
 
     #[test]
@@ -311,7 +306,7 @@ mod tests {
         for member in [store.module().root, node.id] {
             store.set_member_state(id, member, MemberState::Installed).unwrap();
         }
-        assert!(matches!(store.erase_secrets(id), Err(StoreError::Refused { .. })));
+        assert!(matches!(store.erase_secrets(id), Err(StoreError::Refused(_))));
         assert_eq!(store.load_place(id, 1).unwrap(), None);
         store.save_place(id, 1, b"first").unwrap();
         store.save_place(id, 1, b"second").unwrap();
@@ -378,7 +373,7 @@ mod tests {
             store.end_relationship(id),
             store.set_member_state(id, node, MemberState::Active),
         ] {
-            assert!(matches!(outcome, Err(StoreError::Refused { .. })));
+            assert!(matches!(outcome, Err(StoreError::Refused(_))));
         }
     }
 }

@@ -13,7 +13,7 @@ const PRESENT: &str =
 
 words! {
     /// How far a relationship has come.
-    RelationshipStatus {
+    RelationshipState {
         /// Not every member has acknowledged it.
         Creating = "creating",
         /// Every member has acknowledged it.
@@ -29,7 +29,7 @@ words! {
 pub(in crate::store) struct Present {
     pub(in crate::store) name: Option<Name>,
     pub(in crate::store) sds: SynchronizedDataSet,
-    pub(in crate::store) status: RelationshipStatus,
+    pub(in crate::store) status: RelationshipState,
     pub(in crate::store) created_at: Timestamp,
     pub(in crate::store) made_at: Timestamp,
     pub(in crate::store) released: bool,
@@ -75,7 +75,7 @@ pub(in crate::store) fn insert_relationship(
             sds.kind() as u8,
             name,
             sds.generation(),
-            RelationshipStatus::Creating,
+            RelationshipState::Creating,
             created_at
         ],
     )?;
@@ -110,7 +110,7 @@ pub(in crate::store) fn set_present(
 ) -> Result<(), StoreError> {
     sql.execute(
         "UPDATE relationships SET generation = ?, status = ? WHERE id = ?",
-        values![generation, RelationshipStatus::Creating, &id],
+        values![generation, RelationshipState::Creating, &id],
     )?;
     Ok(())
 }
@@ -119,7 +119,7 @@ pub(in crate::store) fn set_present(
 pub(in crate::store) fn set_status(
     sql: Sql<'_>,
     id: RelationshipId,
-    status: RelationshipStatus,
+    status: RelationshipState,
 ) -> Result<(), StoreError> {
     sql.execute("UPDATE relationships SET status = ? WHERE id = ?", values![status, &id])?;
     Ok(())
@@ -129,7 +129,7 @@ pub(in crate::store) fn set_status(
 pub(in crate::store) fn end(sql: Sql<'_>, id: RelationshipId, at: Timestamp) -> Result<bool, StoreError> {
     let changed = sql.execute(
         "UPDATE relationships SET status = ?, ended_at = COALESCE(ended_at, ?) WHERE id = ?",
-        values![RelationshipStatus::Ended, at, &id],
+        values![RelationshipState::Ended, at, &id],
     )?;
     Ok(changed > 0)
 }

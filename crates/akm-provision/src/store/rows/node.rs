@@ -10,6 +10,7 @@ use akm_transport::{Endpoint, NamedEndpoint};
 
 use crate::names::{Name, Timestamp};
 use crate::store::StoreError;
+use crate::store::obstacle::Obstacle;
 use crate::store::sql::{Column, Row, Sql, Value, values, words};
 
 const IN_FORCE: &str = "status IN ('provisioning', 'active', 'removing')";
@@ -312,7 +313,7 @@ pub(in crate::store) fn set_status(sql: Sql<'_>, id: AkmId, status: NodeStatus) 
 
 /// The refusal of a node that is not there.
 pub(in crate::store) fn unknown(id: AkmId) -> StoreError {
-    StoreError::refused(format!("this module knows no node {id}"))
+    StoreError::refused(Obstacle::NoNode { node: id })
 }
 
 fn update(sql: Sql<'_>, id: AkmId, columns: &str, values: &[Value<'_>]) -> Result<(), StoreError> {
