@@ -52,6 +52,18 @@ struct Absent {
     without_absent: bool,
 }
 
+/// An ASR, and nodes that join or leave it.
+#[derive(clap::Args)]
+struct Members {
+    /// Name of the ASR
+    name: String,
+    /// Names of the nodes
+    #[arg(required = true)]
+    members: Vec<String>,
+    #[command(flatten)]
+    absent: Absent,
+}
+
 /// Changes an ASR, and shows what came of it.
 fn change(options: &Options, asr: &str, wish: Wish, absent: &Absent) -> Result<u8, CommandError> {
     let asr = name(asr)?;

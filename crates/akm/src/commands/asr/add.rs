@@ -3,7 +3,7 @@
 use crate::error::CommandError;
 use akm_provision::relationship::Wish;
 
-use super::{Absent, change};
+use super::{Members, change};
 use crate::commands::names;
 use crate::home::Options;
 
@@ -11,15 +11,11 @@ use crate::home::Options;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  akm asr add line boiler")]
 pub(crate) struct Arguments {
-    /// Name of the ASR
-    name: String,
-    /// Names of the nodes
-    #[arg(required = true)]
-    members: Vec<String>,
     #[command(flatten)]
-    absent: Absent,
+    of: Members,
 }
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
-    change(options, &arguments.name, Wish::Add(names(&arguments.members)?), &arguments.absent)
+    let Members { name, members, absent } = &arguments.of;
+    change(options, name, Wish::Add(names(members)?), absent)
 }

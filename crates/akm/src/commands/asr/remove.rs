@@ -3,7 +3,7 @@
 use crate::error::CommandError;
 use akm_provision::relationship::Wish;
 
-use super::{Absent, change};
+use super::{Members, change};
 use crate::commands::names;
 use crate::home::Options;
 
@@ -13,15 +13,11 @@ use crate::home::Options;
     after_help = "Examples:\n  akm asr remove line boiler\n  akm asr remove line boiler --without-absent"
 )]
 pub(crate) struct Arguments {
-    /// Name of the ASR
-    name: String,
-    /// Names of the members
-    #[arg(required = true)]
-    members: Vec<String>,
     #[command(flatten)]
-    absent: Absent,
+    of: Members,
 }
 
 pub(super) fn carry_out(options: &Options, arguments: &Arguments) -> Result<u8, CommandError> {
-    change(options, &arguments.name, Wish::Remove(names(&arguments.members)?), &arguments.absent)
+    let Members { name, members, absent } = &arguments.of;
+    change(options, name, Wish::Remove(names(members)?), absent)
 }
