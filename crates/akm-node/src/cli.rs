@@ -8,7 +8,6 @@ use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use akm_client::{LocalRequest, Reply, Stack, decode};
-use akm_core::element::ElementError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, Subcommand};
@@ -182,9 +181,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
     let layout = Layout::new(&arguments.dir);
     let done = |what: serde_json::Value| if arguments.json { say_json(&what) } else { Ok(()) };
     match &arguments.command {
-        Command::Run { detach: false, metrics } => {
-            daemon::run(&layout, *metrics).map_err(worth_another_start)
-        }
+        Command::Run { detach: false, metrics } => daemon::run(&layout, *metrics),
         Command::Run { detach: true, metrics } => {
             detach(&layout, arguments.verbose, *metrics)?;
             done(json!({ "running": true }))
@@ -238,15 +235,6 @@ fn carry_out(arguments: &Arguments) -> Result<(), NodeError> {
     }
 }
 
-/// An element that is not there yet, as a TPM or a card early in the start of a machine, may be there soon: whoever
-/// supervises the stack starts it again. Not so for one that refused, which may count how often it is tried.
-fn worth_another_start(error: NodeError) -> NodeError {
-    match error {
-        NodeError::Element(error @ ElementError::Unavailable(_)) => NodeError::ElementAway(error),
-        other => other,
-    }
-}
-
 /// Starts the stack in the background, and waits until it answers or ends.
 fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -> Result<(), NodeError> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -276,6 +264,8 @@ fn detach(layout: &Layout, verbose: u8, metrics: Option<std::net::SocketAddr>) -
         process.arg("--verbose");
     }
     let mut child = process
+        // It is no service of whoever started this program.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(&cannot_start)?)
         .stderr(log)

@@ -1,27 +1,27 @@
 //! `akmd run`: one task drives the node; others read from sockets and hand over what they read.
 
+mod begin;
 mod connections;
 mod metrics;
+mod supervision;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 
 use akm_client::{LocalRequest, Reply, decode, encode};
 use akm_core::frame::Header;
 use akm_core::id::RelationshipId;
 use akm_transport::{Batch, Carrier, Endpoint, UdpCarrier};
 use tokio::io::Interest;
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::error::{NodeError, Request, StackTrouble};
+use crate::error::{NodeError, Request};
 use crate::layout::Layout;
 use crate::node::{Message, Network, Node, Refused, SeenFrame, Stream, Wish};
+use begin::{Begun, Sockets, begin, close_locally};
+use supervision::Supervision;
 
 /// Commands that wait for the driver; who sends more, waits.
 const COMMANDS_WAITING: usize = 64;
@@ -47,36 +47,31 @@ pub fn run(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeError
         .enable_all()
         .build()
         .map_err(NodeError::system("cannot start"))?;
-    runtime.block_on(serve(layout, metrics))
+    let supervision = Supervision::of(layout);
+    let result = runtime.block_on(serve(layout, metrics, &supervision));
+    supervision.ends(&result);
+    result
 }
 
-async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeError> {
-    let pages = metrics.map(metrics::listen).transpose()?;
-    // Before anything is counted: a start without a place for its socket would be in vain.
-    layout.make_run()?;
-    // The node comes first: it holds the lock, so that the sockets below are nobody else's.
-    let mut node = Node::start(layout)?;
+async fn serve(
+    layout: &Layout,
+    metrics: Option<SocketAddr>,
+    supervision: &Supervision,
+) -> Result<(), NodeError> {
+    let Some(begun) = begin(layout, metrics, supervision).await? else { return Ok(()) };
+    let Begun { mut node, sockets, applications, pages, mut signals } = begun;
+    let Sockets { udp, readiness, tcp } = sockets;
     let listen = node.config().listen;
-    let config = layout.config();
-    let cannot_listen = |source| StackTrouble::Address { listen, config: config.clone(), source };
-    let (udp, tcp) = akm_transport::bind_pair(listen).map_err(cannot_listen)?;
-    let readiness = readiness_of(&udp).map_err(cannot_listen)?;
-    let tcp = TcpListener::from_std(tcp).map_err(cannot_listen)?;
-    let applications = listen_locally(layout)?;
     let (commands, mut waiting) = mpsc::channel(COMMANDS_WAITING);
     let streams = tokio::spawn(connections::accept_streams(tcp, commands.clone()));
     if let Some(pages) = pages {
         tokio::spawn(metrics::serve(pages, commands.clone()));
     }
     tokio::spawn(connections::accept_applications(applications, commands));
-    let failed = NodeError::system("cannot watch for signals");
-    let mut terminate = signal(SignalKind::terminate()).map_err(&failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(&failed)?;
     let mut hub = Hub::new(udp);
     let answered = node.answered();
     let mut arrived = Batch::new();
-    // Under systemd this says that the service is ready; elsewhere it does nothing.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    supervision.is_ready(&format!("listens on {listen}"));
     info!(%listen, "ready");
     let asked_by = loop {
         let timeout = node.timeout();
@@ -90,7 +85,7 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
             () = due => node.act(&mut hub),
             () = answered.notified() => node.take_answers(&mut hub),
             readable = readiness.readable() => {
-                readable.map_err(cannot_listen)?;
+                readable.map_err(NodeError::system("cannot listen any more"))?;
                 // A refused datagram of ours comes back as an error here: nothing to do.
                 let _ = readiness.try_io(Interest::READABLE, || {
                     match hub.udp.receive(&mut |from, frame| arrived.push(from, frame))? {
@@ -115,8 +110,7 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
                 Command::Application { request: LocalRequest::Stop, lines } => break Some(lines),
                 Command::Application { request, lines } => hub.serve(&mut node, request, lines),
             },
-            _ = terminate.recv() => break None,
-            _ = interrupt.recv() => break None,
+            () = signals.next() => break None,
         }
         hub.answer_wishes(&mut node);
         // What waits makes frames that go in the same call.
@@ -139,34 +133,10 @@ async fn serve(layout: &Layout, metrics: Option<SocketAddr>) -> Result<(), NodeE
     hub.flush();
     drop(readiness);
     drop(hub);
-    let _ = std::fs::remove_file(layout.socket());
+    close_locally(layout);
     drop(node);
-    if let Some(lines) = asked_by {
-        let _ = lines.send(Reply::Done.line()).await;
-        drop(lines);
-        tokio::time::sleep(connections::LAST_WORDS).await;
-    }
+    connections::say_stopped(asked_by).await;
     Ok(())
-}
-
-/// Says when a carrier has something: its socket once more, in the hands of the runtime.
-fn readiness_of(udp: &UdpCarrier) -> std::io::Result<UdpSocket> {
-    UdpSocket::from_std(udp.as_fd().try_clone_to_owned()?.into())
-}
-
-fn listen_locally(layout: &Layout) -> Result<UnixListener, NodeError> {
-    let path = layout.socket();
-    // Left by a stack that was killed: the lock of the state says that none runs.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(NodeError::file("cannot remove", &path)(error));
-        }
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path).map_err(NodeError::file("cannot make the socket", &path))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
-        .map_err(NodeError::file("cannot protect", &path))?;
-    Ok(listener)
 }
 
 /// Where what the node says goes: to the network, and to applications.

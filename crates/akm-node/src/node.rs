@@ -9,6 +9,7 @@ mod start;
 mod status;
 mod words;
 
+pub use start::{Prepared, whose};
 pub use status::description_of;
 
 use std::collections::BTreeMap;

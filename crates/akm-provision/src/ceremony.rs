@@ -53,8 +53,9 @@ use addresses::{check_endpoint_is_free, endpoint_of};
 use luggage::is_at_station;
 use preparation::target_of;
 
-/// UDP and TCP port of a node, unless the operator says otherwise (local targets: a free one).
-pub const DEFAULT_PORT: u16 = 47_100;
+/// UDP and TCP port of a node, unless the operator says otherwise (local targets: a free one). It lies below those that
+/// systems give to outgoing connections (from 32,768), one of which could hold it while the node is off.
+pub const DEFAULT_PORT: u16 = 17_100;
 
 /// The first step that does something at the target.
 const FIRST_AT_TARGET: u8 = 3;

@@ -147,6 +147,15 @@ async fn serve_stream(
     }
 }
 
+/// Tells whoever asked for it that the stack has let go of all that it held.
+pub(super) async fn say_stopped(asked_by: Option<mpsc::Sender<String>>) {
+    if let Some(lines) = asked_by {
+        let _ = lines.send(Reply::Done.line()).await;
+        drop(lines);
+        tokio::time::sleep(LAST_WORDS).await;
+    }
+}
+
 /// Accepts applications on this machine.
 pub(super) async fn accept_applications(listener: UnixListener, commands: mpsc::Sender<Command>) {
     loop {

@@ -4,17 +4,22 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use akm_client::{LocalRequest, NodeStatus, RelationshipReport, Reply};
-use akm_health::{Kind, Metrics, PATIENCE, Page, bind_loopback, is_whole, label, response};
+use akm_health::{Kind, Metrics, NotLoopback, PATIENCE, Page, bind_loopback, is_whole, label, response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Command;
-use crate::error::{NodeError, Request};
+use crate::error::{NodeError, Request, StackTrouble};
 
 pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
-    let failed = |source| Request::Metrics { address, source };
+    if !address.ip().is_loopback() {
+        let source = std::io::Error::other(NotLoopback(address));
+        return Err(Request::Metrics { address, source }.into());
+    }
+    // What others have done to the address may end.
+    let failed = |source| StackTrouble::Metrics { address, source };
     let listener = bind_loopback(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(TcpListener::from_std(listener).map_err(failed)?)

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use akm_client::Kind;
 use akm_core::id::{AkmId, RelationshipId};
@@ -428,6 +429,22 @@ pub enum StackTrouble {
         /// What the system said.
         source: io::Error,
     },
+    /// Metrics cannot be shown there at this time.
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not there yet.
+    Waits {
+        /// For what.
+        why: String,
+        /// Until it tries again.
+        pause: Duration,
+    },
+    /// It has ended too often.
+    HeldBack,
     /// The element is no element that a node could start on.
     Element(StartError),
     /// A record was not written.
@@ -449,7 +466,10 @@ impl StackTrouble {
         match self {
             Self::Held { .. } | Self::HeldOn { .. } => Kind::Held,
             Self::NotWritten { .. } => Kind::File,
-            Self::Ended { .. }
+            Self::Waits { .. } => Kind::NotRunning,
+            Self::HeldBack
+            | Self::Metrics { .. }
+            | Self::Ended { .. }
             | Self::NoAnswer { .. }
             | Self::Address { .. }
             | Self::Element(_)
@@ -461,7 +481,10 @@ impl StackTrouble {
         match self {
             Self::Held { dir } => one(format!("stop it first (akmd stop --dir {})", dir.display())),
             Self::NoAnswer { log } => one(format!("see {}", log.display())),
+            Self::Waits { .. } => one("whoever restarts the service does not wait"),
             Self::HeldOn { .. }
+            | Self::HeldBack
+            | Self::Metrics { .. }
             | Self::Ended { .. }
             | Self::Address { .. }
             | Self::Element(_)
@@ -483,6 +506,13 @@ impl fmt::Display for StackTrouble {
             Self::Address { listen, config, source } => {
                 write!(f, "cannot listen on {listen} (UDP and TCP), as {} says: {source}", config.display())
             }
+            Self::Metrics { address, source } => write!(f, "cannot show metrics at {address}: {source}"),
+            Self::Waits { why, pause } => {
+                write!(f, "the stack waits with its start, for {} s: {why}", pause.as_secs())
+            }
+            Self::HeldBack => f.write_str(
+                "it has ended too often without being told to, and each start wears disk and element",
+            ),
             Self::Element(error) => error.fmt(f),
             Self::NotWritten { why } => f.write_str(why),
             Self::System { action, source } => write!(f, "{action}: {source}"),

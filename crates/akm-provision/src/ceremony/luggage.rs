@@ -18,7 +18,7 @@ const STATE: &str = "state";
 const IDENTITY: &str = "state/identity";
 
 /// Steps at the station need no address of their own: nothing runs there.
-pub(super) const NO_ADDRESS: &str = "127.0.0.1:47100";
+pub(super) const NO_ADDRESS: &str = "127.0.0.1:17100";
 
 /// Whether this node's element was filled here, and its target has not proved yet that it is there.
 pub fn is_filled(store: &Store, node: &Node) -> Result<bool, Error> {

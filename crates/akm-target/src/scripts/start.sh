@@ -8,6 +8,8 @@ if with_systemd; then
     }
     systemctl daemon-reload || fail failed 'systemctl daemon-reload'
     systemctl is-active --quiet "$unit" || stop_program
+    # This start is asked for, whatever became of the one before: where it cannot be it fails, and does not wait.
+    rm -f "$dir/run/supervised"
     # Returns when the stack has said that it is ready.
     if ! systemctl enable "$unit" >/dev/null || ! systemctl restart "$unit" || ! systemctl is-active --quiet "$unit"; then
         # A unit that restarts itself for ever helps nobody who was just told that it failed.

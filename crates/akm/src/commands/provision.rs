@@ -16,7 +16,7 @@ use crate::print::{self, Printer};
 /// Make a target into an AKM node: create, save, install, store, verify
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  akm provision local:./n1 --name pump\n  akm provision ssh://pi@10.0.0.7 --name valve --listen 0.0.0.0:47100\n  \
+    after_help = "Examples:\n  akm provision local:./n1 --name pump\n  akm provision ssh://pi@10.0.0.7 --name valve --listen 0.0.0.0:17100\n  \
                   akm provision --resume\n  akm provision local:./n1 --again\n  \
                   akm provision ssh://root@10.0.0.7 --element tpm:device:/dev/tpmrm0\n  \
                   akm provision --attach 'card:Swissbit' --card-keys keys --name boiler\n  \
@@ -50,7 +50,7 @@ pub(super) struct Arguments {
     /// The akmd to install; otherwise the one beside this program
     #[arg(long, value_name = "PATH")]
     pub(super) stack: Option<PathBuf>,
-    /// Where the stack listens, UDP and TCP; otherwise a free port (local) or 0.0.0.0:47100 (ssh)
+    /// Where the stack listens, UDP and TCP; otherwise a free port (local) or 0.0.0.0:17100 (ssh)
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) listen: Option<String>,
     /// Where the module and other nodes reach it; otherwise made from the target

@@ -155,7 +155,7 @@ impl Machine {
         format!("ssh://root@127.0.0.1:{}", self.ssh_port)
     }
 
-    /// Where the port 47100 of the machine is reached from here.
+    /// Where the port 17100 of the machine is reached from here.
     pub(crate) fn endpoint(&self) -> String {
         format!("127.0.0.1:{}", self.node_port)
     }
@@ -257,8 +257,8 @@ impl Machine {
             .arg(format!("file={},format=raw,if=virtio,cache=unsafe", file("disk.img")))
             .arg("-netdev")
             .arg(format!(
-                "user,id=network,hostfwd=tcp:127.0.0.1:{ssh}-:22,hostfwd=tcp:127.0.0.1:{node}-:47100,\
-                 hostfwd=udp:127.0.0.1:{node}-:47100"
+                "user,id=network,hostfwd=tcp:127.0.0.1:{ssh}-:22,hostfwd=tcp:127.0.0.1:{node}-:17100,\
+                 hostfwd=udp:127.0.0.1:{node}-:17100"
             ))
             .args(["-device", "virtio-net-pci,netdev=network", "-device", "virtio-rng-pci"])
             .args(["-chardev", &format!("socket,id=tpm,path={}", file("tpm.socket"))])

@@ -57,6 +57,18 @@ impl Site {
             .into()
     }
 
+    /// Another program of the machine listens where the stack does.
+    fn take_the_port(&self) {
+        let other =
+            "systemd-run --unit other systemd-socket-activate --datagram --listen 0.0.0.0:17100 /bin/cat";
+        self.machine.shell(other).expect(0);
+        wait_until("the port is taken", || self.machine.shell("ss -lnu | grep -q :17100").code == Some(0));
+    }
+
+    fn let_go_of_the_port(&self) {
+        self.machine.shell("systemctl stop other").expect(0);
+    }
+
     fn akm(&self, arguments: &[&str]) -> Done {
         self.plant.akm(arguments)
     }
@@ -132,7 +144,12 @@ impl Site {
 fn a_machine_under_systemd_is_a_node_and_comes_back_by_itself() {
     let mut site = Site::new();
     let arguments = site.provision();
-    let done = site.akm(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).expect(0);
+    // While somebody has its port the ceremony is told so, and goes on when it is free.
+    site.take_the_port();
+    let done = site.akm(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).expect(6);
+    says_what_and_what_to_do(&done, &["cannot listen on 0.0.0.0:17100", "--resume valve"]);
+    site.let_go_of_the_port();
+    let done = site.akm(&["provision", "--resume", "valve"]).expect(0);
     assert!(!done.stderr.contains("nobody restarts the stack"), "{}", done.stderr);
     site.machine.shell(&format!("systemctl is-enabled {UNIT}")).expect(0);
     let akm_id = site.plant.node("valve")["akm_id"].clone();
@@ -162,6 +179,20 @@ fn a_machine_under_systemd_is_a_node_and_comes_back_by_itself() {
         assert!(later > epoch, "{when} no key is used again: epoch {epoch}, then {later}");
         epoch = later;
     }
+
+    // A stack that ends while somebody has its port waits until it is free; who asks for it does not.
+    site.machine.shell(&format!("systemctl stop {UNIT}")).expect(0);
+    site.take_the_port();
+    site.machine.shell(&format!("! systemctl start {UNIT}")).expect(0);
+    wait_until("systemd knows what it waits for", || {
+        let done = site.machine.shell(&format!("systemctl show -p ActiveState -p StatusText {UNIT}"));
+        done.stdout.contains("ActiveState=activating")
+            && done.stdout.contains("cannot listen on 0.0.0.0:17100")
+    });
+    let said = site.machine.akmd("status").expect(7).stderr;
+    assert!(said.contains("the stack waits with its start") && said.contains("cannot listen"), "{said}");
+    site.let_go_of_the_port();
+    site.is_the_node(&akm_id);
 
     site.akm(&["node", "remove", "valve", "--force"]).expect(0);
     site.machine.shell("test ! -e /opt/akm && ! systemctl cat akmd.service").expect(0);

@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     /// The akmd to install; otherwise the one beside this program
     #[arg(long, value_name = "PATH")]
     stack: Option<PathBuf>,
-    /// Where the stack listens, UDP and TCP; otherwise a free port (local) or 0.0.0.0:47100 (ssh)
+    /// Where the stack listens, UDP and TCP; otherwise a free port (local) or 0.0.0.0:17100 (ssh)
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
     /// Where the module and other nodes reach it; otherwise made from the target
