@@ -40,6 +40,9 @@ pub use arrival::{Arrival, NotTaken};
 /// A member that is behind is told so at most once in this time.
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 
+/// Generations that are gone whose late frames are recognised, each run of one counted for itself.
+const GONE_MAX: usize = 8;
+
 /// Until when a generation stays open for receiving after `next` became active above it; `None`: it is over at once.
 fn open_until(before: &Membership, next: &SynchronizedDataSet, now: Instant) -> Option<Instant> {
     let overlap = before.policy().overlap;
@@ -61,7 +64,7 @@ pub struct Erasure {
 pub enum Whose {
     /// One that is held.
     Generation(u32),
-    /// The latest that is gone, as its header signature shows: it is counted, and opens nothing.
+    /// One that is gone, as its header signature shows: it is counted, and opens nothing.
     Former,
     /// None: it bears no tag of theirs, or one that several share and the signature of none.
     Nobody,
@@ -88,7 +91,7 @@ struct HeldGeneration<T> {
     data: T,
 }
 
-/// A generation that is gone: its frames are counted, and open nothing.
+/// A run of a generation that is gone: its frames are counted, and open nothing.
 #[derive(Debug)]
 struct Gone {
     tag: Tag,
@@ -104,7 +107,8 @@ pub struct Lineage<T = ()> {
     erasures: VecDeque<Erasure>,
     /// Whether the first of them was handed out since the last input.
     offered: bool,
-    gone: Option<Gone>,
+    /// The oldest first.
+    gone: VecDeque<Gone>,
     late: u64,
     /// When members that are behind were last told.
     told: Option<Instant>,
@@ -120,7 +124,7 @@ impl<T> Default for Lineage<T> {
             serving: None,
             erasures: VecDeque::new(),
             offered: false,
-            gone: None,
+            gone: VecDeque::new(),
             late: 0,
             told: None,
             tells: false,
@@ -320,10 +324,10 @@ impl<T> Lineage<T> {
         }
     }
 
-    /// The tags of the frames of all generations, those by which members find back, and that of the one that is gone.
+    /// The tags of the frames of all generations, those by which members find back, and those of the ones that are gone.
     pub fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
         let of_session = |session: &Session| [Some(session.tag()), session.resync_tag()];
-        let gone = self.gone.as_ref().map(|gone| gone.tag);
+        let gone = self.gone.iter().map(|gone| gone.tag);
         self.sessions().flat_map(of_session).flatten().chain(gone)
     }
 
@@ -332,7 +336,7 @@ impl<T> Lineage<T> {
         self.sessions().any(|session| session.listens_to(tag))
     }
 
-    /// Whether a frame bears tag and right header signature of one of the generations, or of the one that is gone.
+    /// Whether a frame bears tag and right header signature of one of the generations, or of one that is gone.
     /// Decides between relationships that share a tag.
     pub fn claims(&self, frame: &[u8]) -> bool {
         let Ok(tag) = Header::parse(frame).map(|header| header.tag) else { return false };
@@ -444,8 +448,8 @@ impl<T> Lineage<T> {
         (*highest == generation).then_some(((&held.session, &mut held.data), below))
     }
 
-    /// Frames of the generation before that came after it was closed, as far as their header signature shows:
-    /// what a removal costs in flight.
+    /// Frames of generations before that came after they were closed, as far as their header signature
+    /// shows: what a removal costs in flight.
     pub fn late_frames(&self) -> u64 {
         self.late
     }
@@ -463,7 +467,7 @@ impl<T> Lineage<T> {
     }
 
     fn is_of_former(&self, tag: Tag, frame: &[u8]) -> bool {
-        self.gone.as_ref().is_some_and(|gone| gone.tag == tag && is_signed(frame, &gone.header_key))
+        self.gone.iter().any(|gone| gone.tag == tag && is_signed(frame, &gone.header_key))
     }
 
     /// Somebody sends in a generation that is behind.
@@ -543,7 +547,10 @@ impl<T> Lineage<T> {
         let root = membership.root();
         let used = self.sessions().any(|other| other.membership().root() == root);
         let generation = generation_of(&session);
-        self.gone = Some(Gone { tag: session.tag(), header_key: session.header_key() });
+        let runs =
+            session.headers().map(|(header_key, tag)| Gone { tag, header_key: header_key.duplicate() });
+        self.gone.extend(runs);
+        self.gone.drain(..self.gone.len().saturating_sub(GONE_MAX));
         self.erasures.push_back(Erasure { generation, root: (!used).then_some(root) });
     }
 }

@@ -646,6 +646,66 @@ fn who_still_sends_in_a_generation_that_is_behind_is_told_by_a_hello_at_most_onc
 }
 
 #[test]
+fn late_frames_of_every_run_of_generations_that_are_gone_are_known_and_their_senders_told() {
+    let (first, mut group) = group(2);
+    let in_run_0 = group[1].send(b"in run 0");
+    // A failsafe has taken both to run 1.
+    let root = Secret::take(&mut [9; 32]);
+    for member in &mut group {
+        let place = Place::before_first(1, root.duplicate()).emit().expose().to_vec();
+        member.disk.get_mut(&1).unwrap().place = Some(place);
+        member.restart();
+    }
+    let hello = group[0].live(Duration::ZERO).frames;
+    group[1].hears(&hello[0]);
+    let in_run_1 = group[1].send(b"in run 1");
+    assert_ne!(Header::parse(&in_run_0).unwrap().tag, Header::parse(&in_run_1).unwrap().tag);
+
+    // Two generations later, of which the one that lags has the latest.
+    let second = issue(2, 1, &[0, 1], 2, Some(&first));
+    let third = issue(3, 1, &[0, 1], 3, Some(&second));
+    for (at, issued) in [(0, &second), (0, &third), (1, &third)] {
+        group[at].install(issued).unwrap();
+        if at == 0 {
+            group[at].activate(issued.sds.generation());
+            group[at].live(SECOND * 10);
+        }
+    }
+    assert_eq!(group[0].held(), BTreeSet::from([3]));
+    for (late, frame) in (1..).zip([in_run_0, in_run_1]) {
+        assert_eq!(group[0].lineage.whose(&frame), Whose::Former);
+        assert!(group[0].lineage.tags().any(|tag| tag == Header::parse(&frame).unwrap().tag));
+        assert!(group[0].hears(&frame).rejections().is_empty());
+        let told = group[0].live(SECOND).frames;
+        assert_eq!((told.len(), group[0].lineage.late_frames()), (1, late));
+        group[1].hears(&told[0]);
+        assert_eq!(group[1].active(), 3);
+    }
+}
+
+#[test]
+fn of_very_many_generations_that_are_gone_the_latest_are_known() {
+    let (mut issued, mut group) = group(2);
+    let mut frames = vec![group[1].send(b"late")];
+    for generation in 2..=12 {
+        issued = issue(generation, 1, &[0, 1], generation as u8, Some(&issued));
+        for member in &mut group {
+            member.install(&issued).unwrap();
+            member.activate(generation);
+            member.live(SECOND * 10);
+        }
+        frames.push(group[1].send(b"late"));
+    }
+    let known: Vec<bool> =
+        frames.iter().map(|frame| group[0].lineage.whose(frame) != Whose::Nobody).collect();
+    assert_eq!(
+        known,
+        [[false; 3].as_slice(), &[true; 9]].concat(),
+        "eight that are gone, and the one in force"
+    );
+}
+
+#[test]
 fn a_frame_with_a_tag_that_several_generations_share_and_the_signature_of_none_is_nobodys() {
     let issued = issue(1, 1, &[0, 1], 1, None);
     let mut element = Element::default();

@@ -150,6 +150,7 @@ impl Node {
         let install = Install::parse(body).map_err(malformed)?;
         let sds = SynchronizedDataSet::parse(&install.public_part).map_err(malformed)?;
         let id = sds.relationship();
+        check_lists(&install, sds.members().len())?;
         let unsupported = |why: &str| Stop::Refused(Outcome::Unsupported, why.to_string());
         if sds.kind() != Kind::Communication {
             return Err(unsupported("a provisioning relationship comes by enrolment"));
@@ -196,7 +197,6 @@ impl Node {
                 hand.ask(Question::Install { root, wrapped: wrapped.expose().to_vec().into() })?;
             }
             None if had_root => {}
-            None if !is_known => return Err(malformed(())),
             None => {
                 let why = format!("no element root of version {} here", sds.element_version());
                 return Err(Stop::Refused(Outcome::NotHeld, why));
@@ -359,10 +359,7 @@ impl Node {
         labels.resize(endpoints.len(), String::new());
         for (index, label, endpoint) in entries {
             let at = usize::from(index);
-            let place: Option<Endpoint> = match &endpoint[..] {
-                "" => None,
-                text => Some(text.parse().map_err(malformed)?),
-            };
+            let place = endpoint_of(&endpoint)?;
             if at >= endpoints.len() {
                 return Err(malformed(()));
             }
@@ -377,6 +374,23 @@ impl Node {
             held.and_then(|held| held.lineage.data_mut(of.1)).ok_or_else(|| not_held(relationship))?;
         (known.member_labels, known.endpoints) = (labels, endpoints);
         Ok(Vec::new())
+    }
+}
+
+/// Names and endpoints are listed for all members or for none, and each endpoint is one.
+fn check_lists(install: &Install, members: usize) -> Result<(), Stop> {
+    let lengths = [install.member_labels.len(), install.endpoints.len()];
+    if lengths.iter().any(|length| ![0, members].contains(length)) {
+        return Err(malformed(()));
+    }
+    install.endpoints.iter().try_for_each(|endpoint| endpoint_of(endpoint).map(drop))
+}
+
+/// Where a member is, as it stands in a message; an empty text: not known.
+fn endpoint_of(text: &str) -> Result<Option<Endpoint>, Stop> {
+    match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(malformed),
     }
 }
 

@@ -138,6 +138,12 @@ fn a_request_that_cannot_be_met_says_why_and_changes_nothing() {
     let mut provisioning = Relationship::provisioning(random_id(), own).install();
     provisioning.label = "smuggled".to_owned();
     let install = |relationship: &Relationship| relationship.install().emit().expose().to_vec();
+    let listed = |labels: usize, endpoints: &[&str]| {
+        let mut install = unrooted.install();
+        install.member_labels = vec!["label".to_owned(); labels];
+        install.endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
+        install.emit().expose().to_vec()
+    };
     let refused = [
         ("another content", Operation::Install, install(&asrs[0].again_as(1)), Outcome::Conflict),
         (
@@ -160,7 +166,12 @@ fn a_request_that_cannot_be_met_says_why_and_changes_nothing() {
         ),
         ("kind 1", Operation::Install, provisioning.emit().expose().to_vec(), Outcome::Unsupported),
         ("a short root", Operation::Install, short.emit().expose().to_vec(), Outcome::Element),
-        ("no root", Operation::Install, without.emit().expose().to_vec(), Outcome::Malformed),
+        ("no root", Operation::Install, without.emit().expose().to_vec(), Outcome::NotHeld),
+        ("one name", Operation::Install, listed(1, &[""; 2]), Outcome::Malformed),
+        ("three names", Operation::Install, listed(3, &[""; 2]), Outcome::Malformed),
+        ("one endpoint", Operation::Install, listed(2, &["127.0.0.1:6"]), Outcome::Malformed),
+        ("three endpoints", Operation::Install, listed(0, &[""; 3]), Outcome::Malformed),
+        ("nonsense for an endpoint", Operation::Install, listed(2, &["", "nonsense"]), Outcome::Malformed),
         (
             "an unknown relationship",
             Operation::Activate,

@@ -424,6 +424,21 @@ fn a_damaged_record_of_a_member_is_mended_by_a_new_generation() {
     assert_eq!(generation_files(&plant, "b"), ["g1.installed", "g2.installed"], "provisioning, and the ASR");
 }
 
+#[test]
+fn a_member_that_lost_all_of_an_asr_gets_it_anew_with_the_next_change() {
+    let plant = plant(&["a", "b"], &["a", "b"]);
+    talk(&plant, "a", "b");
+    let place = plant.place_file("b", "line");
+    plant.akmd("b", &["stop"]).expect(0);
+    fs::remove_dir_all(place.parent().unwrap()).unwrap();
+    plant.start("b");
+    assert!(!holds(&plant, "b"));
+    // The element version stays, so the module does not send the root before the member says that it has none.
+    plant.akm(&["asr", "renew", "line"]).expect(0);
+    assert_eq!((generation(&plant, "a"), generation(&plant, "b")), (2, 2));
+    talk(&plant, "a", "b");
+}
+
 fn copy(from: &Path, to: &Path) {
     run(Command::new("cp").arg("-a").arg(from).arg(to)).expect(0);
 }

@@ -166,7 +166,7 @@ impl Session {
                 if !active {
                     self.tell(Event::Activated);
                 }
-                (self.header_key, self.tag) = (header_key, tag);
+                self.enter_run(header_key, tag);
                 self.go_on_from(place, now);
                 if let Some(resync) = &mut self.resync {
                     resync.found(found);

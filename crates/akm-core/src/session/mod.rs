@@ -42,7 +42,9 @@ pub use footprint::Footprint;
 pub use lend::{NotSealed, Opened, Opener, Sealer};
 pub use membership::{Membership, NotAMember};
 
+use alloc::vec::Vec;
 use core::fmt;
+use core::mem;
 use core::time::Duration;
 
 use crate::crypto::CryptoProvider;
@@ -218,6 +220,9 @@ pub struct Options {
     pub find_back: bool,
 }
 
+/// Runs that were left whose tags are remembered.
+const RUNS_LEFT: usize = 4;
+
 /// The engine of one relationship at one member.
 pub struct Session {
     provider: &'static dyn CryptoProvider,
@@ -229,6 +234,8 @@ pub struct Session {
     /// Header key and tag of the run.
     header_key: HeaderKey,
     tag: Tag,
+    /// Those of runs that it was in before, the latest last.
+    left: Vec<(HeaderKey, Tag)>,
     epochs: Epochs,
     lent: Lent,
     due: Due,
@@ -256,6 +263,9 @@ impl Session {
         let seed = Secret::try_fill(|seed| surroundings.element.random(seed))?;
         let run = stage.place().map_or(0, Place::run);
         let (header_key, tag) = membership.run_header(run, surroundings.element)?;
+        // Run 0 was before all others.
+        let run_0 = (run != 0).then(|| (membership.header_key().duplicate(), membership.tag()));
+        let left = run_0.into_iter().collect();
         let sds = membership.sds();
         let resync = options
             .find_back
@@ -270,6 +280,7 @@ impl Session {
             active,
             header_key,
             tag,
+            left,
             epochs: Epochs::new(seed),
             lent: Lent::default(),
             due,
@@ -397,9 +408,19 @@ impl Session {
         self.resync.as_ref().map_or(0, |resync| resync.answers.total())
     }
 
-    /// The header key of the run.
-    pub(crate) fn header_key(&self) -> HeaderKey {
-        self.header_key.duplicate()
+    /// Header keys and tags of the runs that it was in, the present one last; not of all, if there were very many.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&HeaderKey, Tag)> {
+        let left = self.left.iter().map(|(header_key, tag)| (header_key, *tag));
+        left.chain([(&self.header_key, self.tag)])
+    }
+
+    /// Goes over to another run.
+    fn enter_run(&mut self, header_key: HeaderKey, tag: Tag) {
+        if tag != self.tag {
+            let before = mem::replace(&mut self.header_key, header_key);
+            self.left.push((before, mem::replace(&mut self.tag, tag)));
+            self.left.drain(..self.left.len().saturating_sub(RUNS_LEFT));
+        }
     }
 
     /// Whether an output is to be carried out.

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::fixture::*;
+use crate::sds::Tag;
 use crate::session::{Event, Phase, Rejection, Session, SessionError, Way};
 use crate::tree::{LAST_EPOCH, NO_EPOCH, Place};
 
@@ -356,6 +357,13 @@ fn a_group_whose_places_are_all_lost_begins_a_run_together() {
             let found = network.parties[*at].session.found_back().unwrap();
             assert_eq!((found.way, found.before, found.run), (Way::Failsafe, None, 1));
             assert!(events(&outcomes, *at).contains(&Event::FoundBack(found)));
+            let tags: Vec<Tag> = network.parties[*at].session.headers().map(|(_, tag)| tag).collect();
+            let session = &network.parties[*at].session;
+            assert_eq!(
+                tags,
+                [session.membership().tag(), session.tag()],
+                "it remembers by what its frames were known"
+            );
         }
         for at in &all {
             network.tell_all(*at, b"in the next run");
