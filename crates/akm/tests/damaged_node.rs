@@ -363,6 +363,9 @@ impl Ground {
         for asr in ["line", "spare"] {
             plant.akm(&["asr", "create", asr, "a", "b", "--advance-interval", "1ms"]).expect(0);
         }
+        // An answer leaves from the address at which it was asked for. Started again it speaks before it is asked.
+        plant.akmd("b", &["stop"]).expect(0);
+        plant.start("b");
         let [line, provisioning] = [
             plant.relationship("a", "line")["id"].as_str().unwrap().to_owned(),
             plant.status("a")["provisioning_relationship_id"].as_str().unwrap().to_owned(),
