@@ -305,3 +305,13 @@ fn a_stack_that_ends_again_and_again_is_held_back_and_never_for_good() {
     service.waits("ended too often");
     assert_eq!(place.counter(), before + 14);
 }
+
+#[test]
+fn a_stack_that_is_run_where_none_is_installed_makes_nothing_there() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let dir = nowhere.path().join("mistyped");
+    let output = Command::new(env!("CARGO_BIN_EXE_akmd")).args(["run", "--dir"]).arg(&dir).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("akmd.toml: missing"), "{output:?}");
+    assert!(!dir.exists());
+}
