@@ -8,7 +8,7 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)
 # What all that is not released is built with: one choice of features, so that each crate is compiled once.
 WHOLE := --locked --workspace --all-features
 
-.PHONY: demo test test-net test-look test-machine soak build bench check dependencies fuzz fuzz-minimise help
+.PHONY: demo test test-net test-look test-machine prove soak build bench check dependencies fuzz fuzz-minimise help
 
 help:
 	@echo "make demo          build, then run the main job for real on this machine"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-net      of those, what crosses a network: namespaces, sshd, floods, carriers"
 	@echo "make test-look     of those, what people see: recorded sessions, the demonstration, a terminal, the documents"
 	@echo "make test-machine  a whole machine with systemd and a TPM as a target; the first time its disk is made"
+	@echo "make prove         the models of the protocol in proofs, each query against what is expected of it"
 	@echo "make soak          the long runs: floods, a thousand relationships, every fault at every durable call"
 	@echo "make build         akm and akmd, in $(BUILT)/release"
 	@echo "make bench         what it costs, as ratios; SECONDS=300 long, and making ready comes on top"
@@ -49,6 +50,10 @@ test-machine:
 	scripts/test-machine-image
 	$(CARGO) build $(WHOLE) --lib --bins --test machine
 	$(CARGO) test $(WHOLE) --test machine
+
+prove:
+	scripts/setup prove
+	scripts/prove
 
 # What a flood costs, and how soon a node with a thousand relationships answers, is a matter of speed: as released.
 soak:

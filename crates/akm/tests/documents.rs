@@ -193,6 +193,32 @@ fn every_test_that_the_threat_model_names_exists() {
 }
 
 #[test]
+fn every_query_that_the_threat_model_names_has_its_models_and_nothing_else_has() {
+    let threats = read("docs/revision-2/threat-model.md");
+    let row = Regex::new(r"(?m)^\| ([a-z-]+) \|[^|]*\| (?:none|`([a-z-]+)`) \|").expect("a pattern");
+    let mut named = BTreeSet::new();
+    for found in row.captures_iter(section(&threats, "## 5. Claims")) {
+        if let Some(query) = found.get(2) {
+            assert_eq!(&found[1], query.as_str(), "a query bears the name of its claim");
+            named.insert(query.as_str().to_owned());
+        }
+    }
+    let claim = Regex::new(r"\A(?:// |\(\* )claim: ([a-z-]+)\n").expect("a pattern");
+    let mut modelled = BTreeSet::new();
+    for entry in fs::read_dir(repository().join("proofs")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|kind| kind == "vp" || kind == "pv") {
+            let text = fs::read_to_string(&path).expect("a model");
+            let found = claim.captures(&text).unwrap_or_else(|| panic!("{} names its claim", path.display()));
+            modelled.insert(found[1].to_owned());
+        }
+    }
+    assert!(named.len() > 10, "{named:?}");
+    assert_eq!(named, modelled);
+    assert_eq!(first_cells(section(&read("proofs/README.md"), "## The models")), named);
+}
+
+#[test]
 fn every_path_that_the_maps_of_the_project_name_exists() {
     let path =
         Regex::new("`((?:crates|testing|docs|examples|scripts)/[A-Za-z0-9_./-]+)`").expect("a pattern");
