@@ -110,9 +110,8 @@ pub(super) async fn begin(
             Err(InVain::Missing(error) | InVain::Failed(error)) => return Err(error),
         };
         let waits = NodeError::from(StackTrouble::Waits { why: why.to_string(), pause });
-        let what = waits.what();
-        warn!("{what}");
-        supervision.waits_for(&what, pause);
+        warn!("the start waits: {why}");
+        supervision.waits_for(&waits.what(), pause);
         let signals = match &mut signals {
             Some(signals) => signals,
             none => none.insert(Signals::watch()?),
