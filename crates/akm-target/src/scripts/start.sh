@@ -10,11 +10,18 @@ if with_systemd; then
     systemctl is-active --quiet "$unit" || stop_program
     # This start is asked for, whatever became of the one before: where it cannot be it fails, and does not wait.
     rm -f "$dir/run/supervised"
+    began=$(date +%s)
     # Returns when the stack has said that it is ready.
     if ! systemctl enable "$unit" >/dev/null || ! systemctl restart "$unit" || ! systemctl is-active --quiet "$unit"; then
+        # What the stack said itself; where it did not come so far, what systemd says of it.
+        if has journalctl; then
+            journalctl --sync 2>/dev/null
+            journal="journalctl -q --no-pager -o cat -n 5 --since @$began"
+            said=$($journal _SYSTEMD_UNIT="$unit" 2>/dev/null) && [ -n "$said" ] || said=$($journal -u "$unit" 2>/dev/null)
+            printf '%s\n' "$said" >&2
+        fi
         # A unit that restarts itself for ever helps nobody who was just told that it failed.
         systemctl stop "$unit" >/dev/null 2>&1
-        ! has journalctl || journalctl -q --no-pager -o cat -u "$unit" -n 5 >&2 2>/dev/null
         fail failed "systemctl restart $unit"
     fi
     say unit "$unit"
