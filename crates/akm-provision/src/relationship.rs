@@ -11,7 +11,7 @@
 //! does any other that reaches the member. Once every member has acknowledged, the module erases the secrets, but for
 //! the element root: that alone opens nothing, and a member that joins later needs it.
 //!
-//! A change is another generation, handed out in the same way ([`change`]).
+//! A change is another generation, handed out in the same way (`change`).
 
 mod change;
 mod issue;

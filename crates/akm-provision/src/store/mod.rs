@@ -122,7 +122,7 @@ impl Store {
         &self.vault
     }
 
-    /// Takes a lock of this module, after all that came before; see [`Lock`] for how long it is waited for.
+    /// Takes a lock of this module, after all that came before; see `Lock` for how long it is waited for.
     pub fn lock(&self, key: LockKey) -> Result<Lock, LockError> {
         let patience = key.patience();
         Lock::acquire(&self.home, key, patience)
