@@ -20,6 +20,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use akm_counterparts::ports::Ports;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
@@ -75,6 +76,8 @@ pub(crate) fn exit_codes(text: &str) -> BTreeSet<(&'static str, i32)> {
 /// Runs the commands of a story.
 struct Teller {
     plant: Plant,
+    /// From which ports another module (`--home other`) gives its nodes theirs: what is recorded tells them apart.
+    others: Ports,
     /// What listens, with the first character that it said on standard error.
     listening: Vec<(char, Child)>,
     redactions: Redactions,
@@ -84,7 +87,7 @@ impl Teller {
     fn new() -> Self {
         let plant = Plant::bare();
         let place = plant.place().display().to_string();
-        Self { plant, listening: Vec::new(), redactions: Redactions::new(&place) }
+        Self { plant, others: Ports::reserve(1), listening: Vec::new(), redactions: Redactions::new(&place) }
     }
 
     /// The story as it went this time.
@@ -142,12 +145,14 @@ impl Teller {
             path if path.contains('/') => self.plant.place().join(path),
             name => name.into(),
         };
+        let of_another_module = words.windows(2).any(|pair| pair == ["--home", "other"]);
+        let ports = if of_another_module { self.others.environment() } else { self.plant.ports() };
         let mut command = Command::new(program);
         command
             .args(&words[1..])
             .env("PATH", std::env::join_paths(all).expect("a search path"))
             .env("AKM_HOME", self.plant.home())
-            .envs([self.plant.ports()])
+            .envs([ports])
             .env("LC_ALL", "C")
             .current_dir(self.plant.place())
             .stdin(Stdio::null());
