@@ -129,11 +129,13 @@ impl Supervision {
     }
 }
 
-/// For how many seconds a start at this moment is held back, after those.
+/// For how many seconds a start at this moment is held back, after those. One that is told from later than this was never
+/// made: a record that is damaged holds nobody back.
 fn held_back(starts: &[u64], now: u64) -> Option<u64> {
-    let lately = starts.iter().filter(|at| **at + WITHIN > now).count();
-    let next = starts.iter().max()? + THEN_AFTER;
-    (lately >= STARTS && next > now).then(|| next - now)
+    let ago = || starts.iter().filter_map(|at| now.checked_sub(*at));
+    let lately = ago().filter(|ago| *ago < WITHIN).count();
+    let left = THEN_AFTER.checked_sub(ago().min()?).filter(|left| *left > 0);
+    left.filter(|_| lately >= STARTS)
 }
 
 /// What tells this boot from any other.
@@ -180,5 +182,8 @@ mod tests {
         assert_eq!(held_back(&[100; STARTS], 100), Some(THEN_AFTER));
         assert_eq!(held_back(&[100; STARTS], 100 + THEN_AFTER), None);
         assert_eq!(held_back(&[100; STARTS - 1], 100), None);
+        for later in [101, u64::MAX] {
+            assert_eq!(held_back(&[later; STARTS], 100), None);
+        }
     }
 }
