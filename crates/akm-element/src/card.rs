@@ -203,7 +203,7 @@ impl CardElement {
             let response = applet.play(step.command)?;
             if response[..] != *step.response {
                 let why = match number {
-                    0 => "the module has other keys than this card: it takes those of this card",
+                    0 => "the module has other keys than this card",
                     _ => "the card's answer is not authentic: do not use this card",
                 };
                 return Err(refused(why).into());

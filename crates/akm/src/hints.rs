@@ -123,6 +123,9 @@ fn of_ceremony(refusal: &ceremony::Refusal) -> Vec<String> {
             ],
             AtElement::OfVault { .. } => one("take another one for a node"),
             AtElement::NotTheFilled { .. } => one("put that into the target"),
+            AtElement::Card { .. } => {
+                one("if it has other keys than the module: --card-keys names the file that holds them")
+            }
             AtElement::Refused { .. }
             | AtElement::NotErased { .. }
             | AtElement::Receipt

@@ -217,6 +217,29 @@ fn a_card_is_filled_in_one_reader_and_works_in_another() {
 }
 
 #[test]
+fn a_card_with_other_keys_is_told_and_the_ceremony_goes_on_with_the_file_that_holds_them() {
+    let real = Real::card();
+    let plant = plant_with(&real);
+    let others = plant.place().join("other-keys");
+    let key = "ab".repeat(16);
+    fs::write(&others, format!("* 30 {key} {key} {key}\n")).expect("a file of keys");
+    fs::set_permissions(&others, fs::Permissions::from_mode(0o600)).expect("it is closed to others");
+    let (target, spec, others) = (plant.target("a"), real.spec(), others.to_string_lossy().into_owned());
+    let refused =
+        plant.akm(&["provision", &target, "--name", "a", "--element", &spec, "--card-keys", &others]);
+    says_what_and_what_to_do(
+        &refused.expect(4),
+        &["other keys than this card", "--card-keys names the file", "--resume a"],
+    );
+    let keys = real.keys();
+    let mut resume = vec!["provision", "--resume", "a"];
+    resume.extend(keys.iter().map(String::as_str));
+    plant.akm(&resume).expect(0);
+    plant.akm(&["verify", "a"]).expect(0);
+    check_store(&plant);
+}
+
+#[test]
 fn the_static_keys_of_a_card_are_kept_as_long_as_a_node_has_it() {
     let real = Real::card();
     let plant = plant_with(&real);

@@ -327,7 +327,7 @@ fn a_card_with_other_keys_is_told_and_gets_nothing() {
     let mut element = card.element();
     let refused = install(&mut element, root(1), [1; 32]);
     assert!(
-        matches!(&refused, Err(ElementError::Refused(why)) if why.contains("those of this card")),
+        matches!(&refused, Err(ElementError::Refused(why)) if why.contains("other keys than this card")),
         "{refused:?}"
     );
     assert_eq!(element.roots(), Ok(vec![]));

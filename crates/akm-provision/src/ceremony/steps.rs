@@ -201,6 +201,10 @@ impl<'a> Steps<'a> {
         let output = self.target.akmd(&["enroll"], envelope.expose())?;
         match output.code {
             Some(0) => {}
+            Some(4) if keys.card.is_some() => {
+                let (target, words) = (self.target.url().to_string(), output.last_words());
+                return Err(Refusal::from(AtElement::Card { target, words }).into());
+            }
             Some(4) => return Err(element_refused(self.target, &output)),
             _ => return Err(stack_failed(self.target, "take the relationship", &output)),
         }

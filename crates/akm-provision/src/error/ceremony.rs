@@ -287,6 +287,14 @@ pub enum AtElement {
         /// Its words.
         words: String,
     },
+    /// A card refused what the keys at hand were used for, in its own words.
+    #[error("the element at {target} refused: {words}")]
+    Card {
+        /// Where it is.
+        target: String,
+        /// Its words.
+        words: String,
+    },
     /// It could not be erased.
     #[error("the element at {target} could not be erased: {words}")]
     NotErased {
