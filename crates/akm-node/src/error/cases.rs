@@ -86,10 +86,7 @@ impl Damage {
                 "put back what the module wrote, or provision the device again (akm provision TARGET --again)",
             ),
             Self::Identity => one(AGAIN),
-            Self::HoldsNothing { .. } => one(format!(
-                "put back the one that is wrong, or {}",
-                AGAIN.replace(", then provision it", " and provision it")
-            )),
+            Self::HoldsNothing { .. } => vec!["put back the one that is wrong".to_owned(), AGAIN.to_owned()],
             Self::TooLong { .. } | Self::Exists | Self::NoCopies | Self::Copies { .. } => Vec::new(),
         }
     }
@@ -140,10 +137,7 @@ impl Strange {
         match self {
             Self::NotOfNode { .. } => vec![
                 "put the right one back".to_owned(),
-                format!(
-                    "if that is lost, move this one away, {}",
-                    AGAIN.replace(", then provision it", " and provision it")
-                ),
+                format!("if that is lost, move this one away and {AGAIN}"),
             ],
             Self::Root { .. } => one("if it may go, run akmd reset on the device"),
         }
