@@ -180,7 +180,7 @@ fn every_warning_and_error_in_the_log_of_a_node_is_explained_and_nothing_else() 
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
     let name = Regex::new("`([a-z0-9]+(?:_[a-z0-9]+)+)`").expect("a pattern");
-    let model = read("docs/threat-model.md");
+    let model = ["docs/threat-model.md", "docs/revision-2/threat-model.md"].map(read).join("\n");
     let named: BTreeSet<&str> =
         name.captures_iter(&model).map(|found| found.get(1).expect("a name").as_str()).collect();
     assert!(named.len() > 40, "{named:?}");

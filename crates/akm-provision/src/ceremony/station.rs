@@ -91,7 +91,7 @@ impl Provisioner<'_> {
             .and_then(|_| timed(self.store, node, STORE, tell, || steps.store()))
             .map(|report| tell(report.into()));
         if let Err(error) = filled {
-            // The self.store may be what failed: the error of the step counts.
+            // The store may be what failed: the error of the step counts.
             let _ = self.store.fail_step(node.id, &error.to_string());
             return Err(Unfinished::CutOff { name: node.name.clone(), source: Box::new(error) }.into());
         }
