@@ -18,7 +18,65 @@ impl From<Error> for Malformed {
     }
 }
 
-/// Reads one map and nothing after it. `field` takes the value of each key and refuses unknown ones.
+/// Keys of messages from this one on say what a reader may pass over. A key below it that a reader does not know makes
+/// the whole message one that it does not understand.
+pub const FIRST_KEY_TO_PASS_OVER: u64 = 64;
+
+/// Why bytes are not a message that this program can act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// They are no such message at all.
+    #[error("malformed message")]
+    Malformed,
+    /// It says something, under this key, that is not understood here and must not be passed over.
+    #[error("key {key} is not understood by this version of the stack")]
+    Unsupported {
+        /// The key.
+        key: u8,
+    },
+}
+
+impl From<Malformed> for Unreadable {
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl From<Error> for Unreadable {
+    fn from(_: Error) -> Self {
+        Self::Malformed
+    }
+}
+
+/// What reading the value of a key comes to whose meaning is not known.
+pub fn unknown<T>(key: u8) -> Result<T, Unreadable> {
+    Err(Unreadable::Unsupported { key })
+}
+
+/// Reads one message and nothing after it. `field` takes the value of each key, and answers [`unknown`] for one that it
+/// does not know; what a reader may pass over does not come to it.
+pub fn read_message<'b>(
+    bytes: &'b [u8],
+    field: impl FnMut(u8, &mut Decoder<'b>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    let mut decoder = Decoder::new(bytes);
+    read_message_from(&mut decoder, field)?;
+    if decoder.position() == bytes.len() { Ok(()) } else { Err(Unreadable::Malformed) }
+}
+
+/// Reads a part of a message where it stands.
+pub fn read_message_from<'b>(
+    decoder: &mut Decoder<'b>,
+    mut field: impl FnMut(u8, &mut Decoder<'b>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    read_entries(decoder, |key, decoder| match u8::try_from(key) {
+        Ok(known) if key < FIRST_KEY_TO_PASS_OVER => field(known, decoder),
+        _ => Ok(decoder.skip()?),
+    })
+}
+
+/// Reads one map that is no message, such as a record, and nothing after it. `field` takes the value of each key and
+/// refuses unknown ones.
 pub fn read_map<'b>(
     bytes: &'b [u8],
     field: impl FnMut(u8, &mut Decoder<'b>) -> Result<(), Malformed>,
@@ -28,17 +86,24 @@ pub fn read_map<'b>(
     if decoder.position() == bytes.len() { Ok(()) } else { Err(Malformed) }
 }
 
-/// Reads one map where it stands.
+/// The same where it stands.
 pub fn read_map_from<'b>(
     decoder: &mut Decoder<'b>,
     mut field: impl FnMut(u8, &mut Decoder<'b>) -> Result<(), Malformed>,
 ) -> Result<(), Malformed> {
+    read_entries(decoder, |key, decoder| field(u8::try_from(key).map_err(|_| Malformed)?, decoder))
+}
+
+fn read_entries<'b, E: From<Malformed> + From<Error>>(
+    decoder: &mut Decoder<'b>,
+    mut field: impl FnMut(u64, &mut Decoder<'b>) -> Result<(), E>,
+) -> Result<(), E> {
     let entries = decoder.map()?.ok_or(Malformed)?;
     let mut last = None;
     for _ in 0..entries {
-        let key = decoder.u8()?;
+        let key = decoder.u64()?;
         if last.is_some_and(|last| key <= last) {
-            return Err(Malformed);
+            return Err(Malformed.into());
         }
         last = Some(key);
         field(key, decoder)?;

@@ -7,6 +7,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::crypto::hash::sha256;
 use crate::id::RelationshipId;
 use crate::secret::Secret;
 
@@ -18,9 +19,9 @@ pub enum Label {
     Epoch,
     /// Header key and tag of a run above zero.
     Run,
-    /// The key under which a node seals its places.
+    /// The keys under which a node seals its places, and what it keeps of a generation.
     Seal,
-    /// Proof that an install request reached the element.
+    /// Proof that what an install request brings is held, under the root that it names.
     Receipt,
     /// Proof that an answer to `identify` comes from the element.
     Identify,
@@ -30,9 +31,36 @@ pub enum Label {
     ResyncRequest,
     /// The key of one resync response.
     ResyncResponse,
+    /// Proof that a request comes from a module that has the root.
+    Request,
+    /// Proof that an answer comes from the element, and belongs to what was asked.
+    Answer,
+    /// The key under which a host part travels to the element's host.
+    Install,
+    /// The key under which a record of one module for another is kept in a file.
+    Sponsor,
+    /// Word of the module that took a node over, that the one before may resign.
+    Resign,
 }
 
 impl Label {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Epoch,
+        Self::Run,
+        Self::Seal,
+        Self::Receipt,
+        Self::Identify,
+        Self::Vault,
+        Self::ResyncRequest,
+        Self::ResyncResponse,
+        Self::Request,
+        Self::Answer,
+        Self::Install,
+        Self::Sponsor,
+        Self::Resign,
+    ];
+
     /// The ASCII bytes that go into the element function.
     pub fn as_bytes(self) -> &'static [u8] {
         match self {
@@ -44,7 +72,25 @@ impl Label {
             Self::Vault => b"akm1 vault",
             Self::ResyncRequest => b"akm1 resync request",
             Self::ResyncResponse => b"akm1 resync response",
+            Self::Request => b"akm1 request",
+            Self::Answer => b"akm1 answer",
+            Self::Install => b"akm1 install",
+            Self::Sponsor => b"akm1 sponsor",
+            Self::Resign => b"akm1 resign",
         }
+    }
+}
+
+/// The first four bytes of a root's SHA-256: part of its name, so that two roots that were given one version by mistake
+/// are told apart. Says nothing of use about the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RootCheck(pub [u8; 4]);
+
+impl RootCheck {
+    /// That of a root.
+    pub fn of(root: &Secret<32>) -> Self {
+        let [a, b, c, d, ..] = sha256(&[root.expose()]);
+        Self([a, b, c, d])
     }
 }
 
@@ -59,7 +105,36 @@ pub enum Root {
         id: RelationshipId,
         /// The element version, as in its SDS.
         version: u32,
+        /// What tells this root from another of the same version.
+        check: RootCheck,
     },
+}
+
+/// Length of a root's name as bytes.
+pub const ROOT_NAME_LENGTH: usize = 24;
+
+impl Root {
+    /// Its name as bytes: `relationship ID || u32 version || root check`. That of the device key is all zero.
+    pub fn name(self) -> [u8; ROOT_NAME_LENGTH] {
+        let mut name = [0; ROOT_NAME_LENGTH];
+        if let Self::Relationship { id, version, check } = self {
+            name[..16].copy_from_slice(id.as_bytes());
+            name[16..20].copy_from_slice(&version.to_be_bytes());
+            name[20..].copy_from_slice(&check.0);
+        }
+        name
+    }
+
+    /// The root of a relationship with this name; `None` if there can be none.
+    pub fn of_name(name: &[u8]) -> Option<Self> {
+        let (id, rest) = name.split_first_chunk::<16>()?;
+        let (version, check) = rest.split_first_chunk()?;
+        Some(Self::Relationship {
+            id: RelationshipId::from_bytes(*id).ok()?,
+            version: u32::from_be_bytes(*version),
+            check: RootCheck(check.try_into().ok()?),
+        })
+    }
 }
 
 /// Whether an element withstands somebody who controls the host.

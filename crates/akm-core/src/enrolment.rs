@@ -4,9 +4,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::cbor::{Malformed, read_array, read_map, read_map_from, write, write_secret};
+use crate::cbor::{
+    Malformed, Unreadable, read_array, read_message, read_message_from, unknown, write, write_secret,
+};
 use crate::crypto::hash::sha256;
-use crate::element::Description;
+use crate::element::{Description, Root};
 use crate::id::{AkmId, RelationshipId};
 use crate::management::{LABEL_MAX, read_description, write_description};
 use crate::secret::SecretBytes;
@@ -14,7 +16,7 @@ use crate::secret::SecretBytes;
 /// The version of both messages.
 pub const FORMAT: u8 = 1;
 
-/// Most relationships that an envelope may have erased, and a preparation may list.
+/// Most roots that an envelope may have erased, and a preparation may list.
 pub const LEFTOVERS_MAX: usize = 4096;
 
 /// What a target says before it is enrolled: the answer to `akmd enroll --prepare`.
@@ -28,8 +30,8 @@ pub struct Preparation {
     pub material: Vec<u8>,
     /// Who the target is already, if it is a node.
     pub node: Option<ExistingNode>,
-    /// Relationships whose roots the element holds although no record of the node names them.
-    pub leftovers: Vec<RelationshipId>,
+    /// Roots of relationships that the element holds although no record of the node names them.
+    pub leftovers: Vec<Root>,
 }
 
 /// The identity of a target that was provisioned before.
@@ -45,10 +47,10 @@ pub struct ExistingNode {
 
 impl Preparation {
     /// Reads the message.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (mut format, mut stack_version, mut element, mut material) = (None, None, None, None);
         let (mut node, mut leftovers) = (None, None);
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => format = Some(d.u8()?),
                 1 => stack_version = Some(String::from(d.str()?)),
@@ -56,12 +58,12 @@ impl Preparation {
                 3 => material = Some(d.bytes()?.to_vec()),
                 4 => {
                     let (mut id, mut relationship, mut provisioner) = (None, None, None);
-                    read_map_from(d, |key, d| {
+                    read_message_from(d, |key, d| {
                         match key {
                             0 => id = AkmId::try_from(d.bytes()?).ok(),
                             1 => relationship = RelationshipId::try_from(d.bytes()?).ok(),
                             2 => provisioner = AkmId::try_from(d.bytes()?).ok(),
-                            _ => return Err(Malformed),
+                            _ => return unknown(key),
                         }
                         Ok(())
                     })?;
@@ -71,13 +73,13 @@ impl Preparation {
                         provisioner: provisioner.ok_or(Malformed)?,
                     });
                 }
-                5 => leftovers = Some(read_relationships(d)?),
-                _ => return Err(Malformed),
+                5 => leftovers = Some(read_roots(d)?),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
         if format != Some(FORMAT) {
-            return Err(Malformed);
+            return Err(Unreadable::Malformed);
         }
         Ok(Self {
             stack_version: stack_version.ok_or(Malformed)?,
@@ -100,8 +102,8 @@ impl Preparation {
                 e.u8(1)?.bytes(node.relationship.as_bytes())?.u8(2)?.bytes(node.provisioner.as_bytes())?;
             }
             e.u8(5)?.array(self.leftovers.len() as u64)?;
-            for id in &self.leftovers {
-                e.bytes(id.as_bytes())?;
+            for root in &self.leftovers {
+                e.bytes(&root.name())?;
             }
             Ok(())
         })
@@ -121,28 +123,28 @@ pub struct Envelope {
     /// under it is erased once the new one is durable.
     pub replaces: Option<RelationshipId>,
     /// Leftovers (see [`Preparation`]) that the module knows and wants erased.
-    pub erase: Vec<RelationshipId>,
+    pub erase: Vec<Root>,
 }
 
 impl Envelope {
     /// Reads the message.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (mut format, mut node, mut name, mut install) = (None, None, None, None);
         let (mut replaces, mut erase) = (None, None);
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => format = Some(d.u8()?),
                 1 => node = AkmId::try_from(d.bytes()?).ok(),
                 2 => name = Some(d.str()?).filter(|name| name.len() <= LABEL_MAX).map(String::from),
                 3 => install = Some(SecretBytes::copy_from(d.bytes()?)),
                 4 => replaces = Some(RelationshipId::try_from(d.bytes()?).map_err(|_| Malformed)?),
-                5 => erase = Some(read_relationships(d)?),
-                _ => return Err(Malformed),
+                5 => erase = Some(read_roots(d)?),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
         if format != Some(FORMAT) {
-            return Err(Malformed);
+            return Err(Unreadable::Malformed);
         }
         Ok(Self {
             node: node.ok_or(Malformed)?,
@@ -155,7 +157,7 @@ impl Envelope {
 
     /// The message as it is sent; it holds secrets.
     pub fn emit(&self) -> SecretBytes {
-        let capacity = 96 + self.name.len() + self.install.len() + 17 * self.erase.len();
+        let capacity = 96 + self.name.len() + self.install.len() + 26 * self.erase.len();
         write_secret(capacity, |e| {
             e.map(5 + u64::from(self.replaces.is_some()))?.u8(0)?.u8(FORMAT)?;
             e.u8(1)?
@@ -168,8 +170,8 @@ impl Envelope {
                 e.u8(4)?.bytes(replaces.as_bytes())?;
             }
             e.u8(5)?.array(self.erase.len() as u64)?;
-            for id in &self.erase {
-                e.bytes(id.as_bytes())?;
+            for root in &self.erase {
+                e.bytes(&root.name())?;
             }
             Ok(())
         })
@@ -204,8 +206,6 @@ pub fn integrity_code(files: &[StackFile], element_identity: &[u8]) -> [u8; 32] 
     sha256(&[&covered])
 }
 
-fn read_relationships(d: &mut minicbor::Decoder<'_>) -> Result<Vec<RelationshipId>, Malformed> {
-    (0..read_array(d, LEFTOVERS_MAX)?)
-        .map(|_| RelationshipId::try_from(d.bytes()?).map_err(|_| Malformed))
-        .collect()
+fn read_roots(d: &mut minicbor::Decoder<'_>) -> Result<Vec<Root>, Malformed> {
+    (0..read_array(d, LEFTOVERS_MAX)?).map(|_| Root::of_name(d.bytes()?).ok_or(Malformed)).collect()
 }

@@ -1,10 +1,9 @@
 //! The key schedule (protocol, sections 1, 5 and 10): from the element function to sender keys.
 
-use crate::crypto::hash::{expand, hmac_sha256, sha256};
+use crate::crypto::hash::{expand, expand_bytes, extract, hmac_sha256, sha256};
 use crate::crypto::{AeadKey, CryptoProvider, NONCE_LENGTH, NotAuthentic, Suite, TAG_LENGTH};
 use crate::element::{ElementError, Label, Root, SecureElement};
-use crate::id::{AkmId, RelationshipId};
-use crate::sds::{HeaderKey, Tag};
+use crate::sds::{HeaderKey, ResyncKey, Tag};
 use crate::secret::{Secret, SecretBytes};
 
 use alloc::boxed::Box;
@@ -31,12 +30,55 @@ impl EpochSecret {
     /// Joins the host's half (the leaf) and the element's half (the factor). The leaf is used up.
     #[expect(clippy::needless_pass_by_value, reason = "the leaf is wiped when the epoch secret is made")]
     pub fn derive(leaf: Secret<32>, factor: &Secret<32>, digest: &[u8; 32]) -> Self {
-        Self(hmac_sha256(leaf.expose(), &[factor.expose(), digest]))
+        Self(expand(&extract(leaf.expose(), factor.expose()), &[b"akm1 secret", digest]))
     }
 
     /// The key under which one sender seals with one salt.
     pub fn sender_key(&self, sender: u16, salt: u64) -> Secret<32> {
         expand(&self.0, &[b"akm1 sender", &sender.to_be_bytes(), &salt.to_be_bytes()])
+    }
+
+    /// From which the keys follow that applications get of this epoch.
+    pub fn export_secret(&self) -> ExportSecret {
+        ExportSecret(expand(&self.0, &[b"akm1 export"]))
+    }
+
+    /// The bytes, for the vectors.
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+}
+
+/// Longest label of an exported key, in bytes.
+pub const EXPORT_LABEL_MAX: usize = 64;
+
+/// What an application asked for is not a key that can be exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotExportable {
+    /// Labels keep applications apart, and are written in few characters, so that nobody mistakes one for another.
+    #[error("a label has 1 to 64 characters, each one of a-z 0-9 - .")]
+    Label,
+    /// A key has at least one byte.
+    #[error("a key has 1 to 255 bytes")]
+    Length,
+}
+
+/// From which the keys follow that applications get of an epoch.
+#[derive(Debug)]
+pub struct ExportSecret(Secret<32>);
+
+impl ExportSecret {
+    /// A key of `length` bytes. All members that are in the epoch get the same for one label and context.
+    pub fn key(&self, label: &str, context: &[u8], length: u8) -> Result<SecretBytes, NotExportable> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        if !(1..=EXPORT_LABEL_MAX).contains(&label.len()) || !label.bytes().all(fits) {
+            return Err(NotExportable::Label);
+        }
+        if length == 0 {
+            return Err(NotExportable::Length);
+        }
+        let heads = [length, label.len() as u8];
+        Ok(expand_bytes(&self.0, &[b"akm1 exported", &heads, label.as_bytes(), context], length))
     }
 
     /// The bytes, for the vectors.
@@ -85,13 +127,15 @@ pub fn resync_tag(digest: &[u8; 32]) -> Tag {
 pub struct ResyncRequestRoot(Secret<32>);
 
 impl ResyncRequestRoot {
-    /// Asks the element.
+    /// Asks the element, and joins what the hosts of this generation have.
     pub fn derive(
         element: &mut dyn SecureElement,
         root: Root,
         digest: &[u8; 32],
+        resync_key: &ResyncKey,
     ) -> Result<Self, ElementError> {
-        element.derive(root, Label::ResyncRequest, digest).map(Self)
+        let derived = element.derive(root, Label::ResyncRequest, digest)?;
+        Ok(Self(extract(resync_key.expose(), derived.expose())))
     }
 
     /// The key of one request. `nonce` is drawn for each, so a key is used once.
@@ -111,6 +155,8 @@ pub struct ResyncPair {
     pub request_nonce: [u8; 16],
     /// The nonce of the response.
     pub response_nonce: [u8; 16],
+    /// SHA-256 of the whole plaintext of the request.
+    pub request_body: [u8; 32],
 }
 
 /// The key of one resync response: one element call.
@@ -118,6 +164,7 @@ pub fn resync_response_key(
     element: &mut dyn SecureElement,
     root: Root,
     digest: &[u8; 32],
+    resync_key: &ResyncKey,
     pair: &ResyncPair,
 ) -> Result<Secret<32>, ElementError> {
     let context = sha256(&[
@@ -126,35 +173,10 @@ pub fn resync_response_key(
         &pair.responder.to_be_bytes(),
         &pair.request_nonce,
         &pair.response_nonce,
+        &pair.request_body,
     ]);
-    element.derive(root, Label::ResyncResponse, &context)
-}
-
-/// Proof that an answer to `identify` comes from the element that holds this root.
-pub fn identify_proof(
-    element: &mut dyn SecureElement,
-    root: Root,
-    challenge: &[u8; 32],
-    node: AkmId,
-    relationship: RelationshipId,
-    answer: &[u8],
-) -> Result<Secret<32>, ElementError> {
-    let context = sha256(&[challenge, node.as_bytes(), relationship.as_bytes(), &sha256(&[answer])]);
-    element.derive(root, Label::Identify, &context)
-}
-
-/// Proof that an install request reached the element: over the body as it was received.
-pub fn install_receipt(
-    element: &mut dyn SecureElement,
-    root: Root,
-    body: &[u8],
-) -> Result<Secret<32>, ElementError> {
-    element.derive(root, Label::Receipt, &sha256(&[body]))
-}
-
-/// The receipt of an element that holds `root`, for whoever made that root.
-pub fn expected_receipt(root: &Secret<32>, body: &[u8]) -> Secret<32> {
-    element_function(root.expose(), Label::Receipt.as_bytes(), &sha256(&[body]))
+    let derived = element.derive(root, Label::ResyncResponse, &context)?;
+    Ok(expand(&extract(resync_key.expose(), derived.expose()), &[b"akm1 response"]))
 }
 
 /// The key under which places are sealed during one start: `F(device key, "akm1 seal", u64 s)`.

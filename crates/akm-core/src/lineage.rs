@@ -336,6 +336,12 @@ impl<T> Lineage<T> {
         self.sessions().any(|session| session.listens_to(tag))
     }
 
+    /// Whether a generation that listens to this tag cannot see yet which frames its members signed: then a frame that
+    /// nobody claims is for it.
+    pub fn may_claim(&self, tag: Tag) -> bool {
+        self.sessions().any(|session| session.listens_to(tag) && session.is_sealed())
+    }
+
     /// Whether a frame bears tag and right header signature of one of the generations, or of one that is gone.
     /// Decides between relationships that share a tag.
     pub fn claims(&self, frame: &[u8]) -> bool {
@@ -354,7 +360,9 @@ impl<T> Lineage<T> {
         let first = candidates.next();
         let found = match first {
             Some(first) if candidates.next().is_none() && !former => Some(first),
-            _ => listening().find(|session| session.claims(frame)),
+            _ => listening()
+                .find(|session| session.claims(frame))
+                .or_else(|| listening().find(|session| !former && session.is_sealed())),
         };
         match found {
             Some(session) => Whose::Generation(generation_of(session)),

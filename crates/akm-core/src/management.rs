@@ -8,14 +8,16 @@ mod identify;
 mod messages;
 mod report;
 
-pub use identify::{IdentifyAnswer, IdentifyRequest, NodeIdentity, read_description, write_description};
+pub use identify::{
+    IdentifyAnswer, IdentifyRequest, Level, NodeIdentity, read_description, write_description,
+};
 pub use messages::*;
 pub use report::{ReportAnswer, ReportRequest};
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::cbor::{Malformed, read_map, write, write_sized};
+use crate::cbor::{Malformed, Unreadable, read_bytes, read_message, unknown, write, write_sized};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum Operation {
     Install = 3,
     /// Let a staged generation become active.
     Activate = 4,
-    /// Erase a relationship; the provisioning relationship itself: erase all.
+    /// Erase a relationship; a provisioning relationship with all that came by it; or everything.
     Erase = 5,
     /// How do your relationships stand? In pages.
     Status = 6,
@@ -75,6 +77,12 @@ pub enum Outcome {
     Element = 5,
     /// The node could not write; nothing has changed.
     Storage = 6,
+    /// The request bears no proof, or a wrong one. The answer bears none either.
+    Unproven = 7,
+    /// The node tries another stack, and does not do this meanwhile.
+    Trial = 8,
+    /// This relationship has as much here as it may have.
+    Quota = 9,
 }
 
 impl Outcome {
@@ -87,6 +95,9 @@ impl Outcome {
             Self::NotHeld,
             Self::Element,
             Self::Storage,
+            Self::Unproven,
+            Self::Trial,
+            Self::Quota,
         ]
         .into_iter()
         .find(|outcome| *outcome as u8 == number)
@@ -102,18 +113,21 @@ pub struct Request<'a> {
     pub operation: u8,
     /// The encoded body of the operation.
     pub body: &'a [u8],
+    /// See [`Proof::request`](crate::proof::Proof::request); only the first `identify` of a stream bears none.
+    pub proof: Option<[u8; 32]>,
 }
 
 impl<'a> Request<'a> {
     /// Reads a request.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let (mut id, mut operation, mut body) = (None, None, None);
-        read_map(bytes, |key, d| {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Unreadable> {
+        let (mut id, mut operation, mut body, mut proof) = (None, None, None, None);
+        read_message(bytes, |key, d| {
             match key {
                 0 => id = Some(d.u64()?),
                 1 => operation = Some(d.u8()?),
                 2 => body = Some(d.bytes()?),
-                _ => return Err(Malformed),
+                3 => proof = Some(read_bytes(d)?),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
@@ -121,13 +135,18 @@ impl<'a> Request<'a> {
             id: id.ok_or(Malformed)?,
             operation: operation.ok_or(Malformed)?,
             body: body.ok_or(Malformed)?,
+            proof,
         })
     }
 
     /// The request as it is sent; its body may hold secrets.
     pub fn emit(&self) -> Vec<u8> {
-        write_sized(32 + self.body.len(), |e| {
-            e.map(3)?.u8(0)?.u64(self.id)?.u8(1)?.u8(self.operation)?.u8(2)?.bytes(self.body)?;
+        write_sized(72 + self.body.len(), |e| {
+            e.map(3 + u64::from(self.proof.is_some()))?.u8(0)?.u64(self.id)?;
+            e.u8(1)?.u8(self.operation)?.u8(2)?.bytes(self.body)?;
+            if let Some(proof) = &self.proof {
+                e.u8(3)?.bytes(proof)?;
+            }
             Ok(())
         })
     }
@@ -144,19 +163,23 @@ pub struct Response {
     pub body: Vec<u8>,
     /// What went wrong, in the node's words; empty if done. Holds no secret.
     pub reason: String,
+    /// See [`Proof::answer`](crate::proof::Proof::answer); none in the answer to the first `identify` of a stream, and
+    /// none with [`Outcome::Unproven`].
+    pub proof: Option<[u8; 32]>,
 }
 
 impl Response {
     /// Reads a response.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (mut id, mut outcome, mut body, mut reason) = (None, None, None, None);
-        read_map(bytes, |key, d| {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let (mut id, mut outcome, mut body, mut reason, mut proof) = (None, None, None, None, None);
+        read_message(bytes, |key, d| {
             match key {
                 0 => id = Some(d.u64()?),
                 1 => outcome = Some(Outcome::from_number(d.u8()?).ok_or(Malformed)?),
                 2 => body = Some(d.bytes()?.to_vec()),
                 3 => reason = Some(String::from(d.str()?)),
-                _ => return Err(Malformed),
+                4 => proof = Some(read_bytes(d)?),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
@@ -165,14 +188,23 @@ impl Response {
             outcome: outcome.ok_or(Malformed)?,
             body: body.ok_or(Malformed)?,
             reason: reason.ok_or(Malformed)?,
+            proof,
         })
+    }
+
+    /// What the proof covers beside outcome and request: the answer, or the reason where there is none.
+    pub fn said(&self) -> &[u8] {
+        if self.outcome == Outcome::Done { &self.body } else { self.reason.as_bytes() }
     }
 
     /// The response as it is sent.
     pub fn emit(&self) -> Vec<u8> {
         write(|e| {
-            e.map(4)?.u8(0)?.u64(self.id)?.u8(1)?.u8(self.outcome as u8)?;
+            e.map(4 + u64::from(self.proof.is_some()))?.u8(0)?.u64(self.id)?.u8(1)?.u8(self.outcome as u8)?;
             e.u8(2)?.bytes(&self.body)?.u8(3)?.str(&self.reason)?;
+            if let Some(proof) = &self.proof {
+                e.u8(4)?.bytes(proof)?;
+            }
             Ok(())
         })
     }

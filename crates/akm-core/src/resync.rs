@@ -1,26 +1,27 @@
 //! Frames by which a member finds back (protocol, section 15): class 1, one round trip.
 //!
 //! ```text
-//!   request   header || nonce R [16] || ciphertext || AEAD tag [16]                    1,200 bytes
-//!   response  header || nonce R [16] || nonce P [16] || ciphertext || AEAD tag [16]    86 to 1,270 bytes
+//!   request   header || nonce R [16] || ciphertext || AEAD tag [16]                    1,152 bytes
+//!   response  header || nonce R [16] || nonce P [16] || ciphertext || AEAD tag [16]    86 to 1,110 bytes
 //! ```
 //!
-//! A request is as long as a response may be, give or take a few bytes, so that nobody gets more out of a
-//! member than he sends to it. Keys are used once, so AEAD nonces are zero.
+//! A request is longer than any response, so that nobody gets more out of a member than he sends to it, and both fit
+//! a link of IPv6 with the smallest MTU. Keys are used once, so AEAD nonces are zero.
 
 use alloc::vec::Vec;
 
+use crate::crypto::hash::sha256;
 use crate::crypto::{AeadKey, NONCE_LENGTH, TAG_LENGTH};
 use crate::frame::{Class, HEADER_LENGTH, Header};
 use crate::sds::{HeaderKey, Tag};
 use crate::secret::SecretBytes;
-use crate::tree::{NO_EPOCH, Place};
+use crate::tree::{KEY_LENGTH, NO_EPOCH, POSITION_LENGTH, Place};
 
 /// Length of a request frame, in bytes.
-pub const REQUEST_LENGTH: usize = 1200;
+pub const REQUEST_LENGTH: usize = 1152;
 
-/// Longest response frame, in bytes: a place of 32 tree nodes.
-pub const RESPONSE_MAX: usize = RESPONSE_SHORTEST + 32 * TREE_NODE_LENGTH;
+/// Longest response frame, in bytes: a place of 32 keys.
+pub const RESPONSE_MAX: usize = RESPONSE_SHORTEST + 32 * KEY_LENGTH;
 
 /// Length of the nonces in these frames.
 pub const NONCE: usize = 16;
@@ -31,10 +32,8 @@ const REQUEST: u32 = 1;
 /// The counter that marks a response.
 const RESPONSE: u32 = 2;
 
-const TREE_NODE_LENGTH: usize = 37;
-const POSITION_LENGTH: usize = 9;
 const RESPONSE_HEAD: usize = HEADER_LENGTH + 2 * NONCE;
-const RESPONSE_SHORTEST: usize = RESPONSE_HEAD + 1 + POSITION_LENGTH + TAG_LENGTH;
+const RESPONSE_SHORTEST: usize = RESPONSE_HEAD + 1 + POSITION_LENGTH + 1 + TAG_LENGTH;
 const CHALLENGE_LENGTH: usize = RESPONSE_HEAD + 1 + NONCE + TAG_LENGTH;
 const REQUEST_HEAD: usize = HEADER_LENGTH + NONCE;
 const REQUEST_PLAIN: usize = REQUEST_LENGTH - REQUEST_HEAD - TAG_LENGTH;
@@ -84,7 +83,7 @@ impl<'a> Outside<'a> {
         let fits = |length: usize| {
             length == CHALLENGE_LENGTH
                 || (RESPONSE_SHORTEST..=RESPONSE_MAX).contains(&length)
-                    && (length - RESPONSE_SHORTEST).is_multiple_of(TREE_NODE_LENGTH)
+                    && (length - RESPONSE_SHORTEST).is_multiple_of(KEY_LENGTH)
         };
         match header.counter {
             REQUEST if frame.len() == REQUEST_LENGTH => Ok(Self::Request(RequestFrame(frame))),
@@ -122,15 +121,26 @@ impl ResyncRequest {
         let mut frame = Vec::with_capacity(REQUEST_LENGTH);
         frame.extend_from_slice(&header.emit(header_key));
         frame.extend_from_slice(nonce);
-        frame.push(KIND_REQUEST);
-        frame.extend_from_slice(&self.asked.to_be_bytes());
-        frame.push(u8::from(self.has_place));
-        frame.extend_from_slice(&self.run.to_be_bytes());
-        frame.extend_from_slice(&self.epoch.to_be_bytes());
-        frame.extend_from_slice(&self.challenge.unwrap_or_default());
-        frame.resize(REQUEST_LENGTH - TAG_LENGTH, 0);
+        frame.extend_from_slice(&self.plaintext());
         seal_behind(key, &mut frame, REQUEST_HEAD);
         frame
+    }
+
+    /// SHA-256 of its whole plaintext, which the key of the response follows from.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(&[&self.plaintext()])
+    }
+
+    fn plaintext(&self) -> Vec<u8> {
+        let mut plain = Vec::with_capacity(REQUEST_PLAIN);
+        plain.push(KIND_REQUEST);
+        plain.extend_from_slice(&self.asked.to_be_bytes());
+        plain.push(u8::from(self.has_place));
+        plain.extend_from_slice(&self.run.to_be_bytes());
+        plain.extend_from_slice(&self.epoch.to_be_bytes());
+        plain.extend_from_slice(&self.challenge.unwrap_or_default());
+        plain.resize(REQUEST_PLAIN, 0);
+        plain
     }
 
     fn parse(plain: &[u8]) -> Option<Self> {
@@ -160,11 +170,11 @@ impl RequestFrame<'_> {
         self.0[HEADER_LENGTH..REQUEST_HEAD].try_into().expect("16 bytes")
     }
 
-    /// Opens the request.
-    pub fn open(&self, key: &dyn AeadKey) -> Result<ResyncRequest, InvalidResync> {
+    /// Opens the request; with SHA-256 of its whole plaintext, which the key of the response follows from.
+    pub fn open(&self, key: &dyn AeadKey) -> Result<(ResyncRequest, [u8; 32]), InvalidResync> {
         let plain = open_behind(key, self.0, REQUEST_HEAD)?;
-        debug_assert_eq!(plain.len(), REQUEST_PLAIN);
-        ResyncRequest::parse(plain.expose()).ok_or(InvalidResync::Meaningless)
+        let request = ResyncRequest::parse(plain.expose()).ok_or(InvalidResync::Meaningless)?;
+        Ok((request, sha256(&[plain.expose()])))
     }
 }
 
@@ -201,8 +211,12 @@ impl Response {
         frame.extend_from_slice(response_nonce);
         match self {
             Self::Place(place) => {
+                let place_bytes = place.emit();
+                let (position, keys) = place_bytes.expose().split_at(POSITION_LENGTH);
                 frame.push(KIND_PLACE);
-                frame.extend_from_slice(place.emit().expose());
+                frame.extend_from_slice(position);
+                frame.push(place.keys() as u8);
+                frame.extend_from_slice(keys);
             }
             Self::Position { run, epoch } => {
                 frame.push(KIND_PLACE);
@@ -226,12 +240,24 @@ impl Response {
                 let challenge: [u8; NONCE] = challenge.try_into().ok()?;
                 (challenge != [0; NONCE]).then_some(Self::Challenge(challenge))
             }
-            (KIND_PLACE, position) if position.len() == POSITION_LENGTH => {
-                let run = u32::from_be_bytes(position[..4].try_into().ok()?);
-                let epoch = u32::from_be_bytes(position[4..8].try_into().ok()?);
-                (position[8] == 0).then_some(Self::Position { run, epoch })
+            (KIND_PLACE, body) => {
+                let (position, rest) = body.split_at_checked(POSITION_LENGTH)?;
+                let (count, keys) = rest.split_first()?;
+                if keys.len() != usize::from(*count) * KEY_LENGTH {
+                    return None;
+                }
+                if keys.is_empty() {
+                    let (run, epoch) = position.split_at(4);
+                    return Some(Self::Position {
+                        run: u32::from_be_bytes(run.try_into().ok()?),
+                        epoch: u32::from_be_bytes(epoch.try_into().ok()?),
+                    });
+                }
+                let mut place = SecretBytes::with_capacity(POSITION_LENGTH + keys.len());
+                place.append(position);
+                place.append(keys);
+                Place::parse(place.expose()).ok().map(Self::Place)
             }
-            (KIND_PLACE, place) => Place::parse(place).ok().map(Self::Place),
             _ => None,
         }
     }
@@ -307,7 +333,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_plaintext_of_a_response_is_refused_or_reads_back_the_same(plain in proptest::collection::vec(any::<u8>(), 1..200)) {
+        fn a_plaintext_of_a_response_is_refused_or_reads_back_the_same(
+            kind in 1..4u8,
+            run: u32,
+            epoch in prop_oneof![any::<u32>(), Just(u32::MAX - 1), Just(NO_EPOCH), (u32::MAX - 7)..u32::MAX],
+            count in 0..4u8,
+            length in 0..110usize,
+        ) {
+            let mut plain = Vec::from([kind]);
+            plain.extend_from_slice(&run.to_be_bytes());
+            plain.extend_from_slice(&epoch.to_be_bytes());
+            plain.push(count);
+            let length = if length % 2 == 0 { length } else { 10 + KEY_LENGTH * usize::from(count) };
+            plain.resize(length.max(1), 7);
             let (frame, key) = opened(&plain, RESPONSE_HEAD);
             if let Ok(response) = ResponseFrame(&frame).open(&*key) {
                 let header_key = Secret::take(&mut [1; 16]);
@@ -318,13 +356,37 @@ mod tests {
         }
 
         #[test]
+        fn a_place_with_all_its_keys_and_no_other_number_of_them_is_a_response(
+            run: u32,
+            epoch: u32,
+            wrong in 1..40u8,
+        ) {
+            let at = |epoch| Place::before_first(run, Secret::take(&mut [9; 32])).at(epoch);
+            let place = at(epoch).unwrap_or_else(|| Place::before_first(run, Secret::take(&mut [9; 32])));
+            let right = place.keys() as u8;
+            let mut plain = Vec::from([KIND_PLACE]);
+            plain.extend_from_slice(&place.emit().expose()[..POSITION_LENGTH]);
+            plain.push(right);
+            plain.extend_from_slice(&place.emit().expose()[POSITION_LENGTH..]);
+            let (frame, key) = opened(&plain, RESPONSE_HEAD);
+            let response = ResponseFrame(&frame).open(&*key);
+            let same = matches!(response, Ok(Response::Place(read)) if read.emit().equals(place.emit().expose()));
+            prop_assert!(same);
+            plain[1 + POSITION_LENGTH] = wrong;
+            plain.resize(1 + POSITION_LENGTH + 1 + KEY_LENGTH * usize::from(wrong), 7);
+            let (frame, key) = opened(&plain, RESPONSE_HEAD);
+            prop_assert_eq!(ResponseFrame(&frame).open(&*key).is_ok(), wrong == right);
+        }
+
+        #[test]
         fn any_plaintext_of_a_request_is_refused_or_reads_back_the_same(start in any::<[u8; 28]>()) {
             let mut plain = start.to_vec();
             plain[0] = KIND_REQUEST;
             plain[3] &= 1;
             plain.resize(REQUEST_PLAIN, 0);
             let (frame, key) = opened(&plain, REQUEST_HEAD);
-            if let Ok(request) = RequestFrame(&frame).open(&*key) {
+            if let Ok((request, digest)) = RequestFrame(&frame).open(&*key) {
+                prop_assert_eq!(digest, request.digest());
                 let header_key = Secret::take(&mut [1; 16]);
                 let again = request.seal(&*key, &header_key, (Tag([0; 4]), 0, 0), &[0; NONCE]);
                 let again = open_behind(&*key, &again, REQUEST_HEAD).unwrap();

@@ -5,7 +5,7 @@ use core::fmt;
 
 use crate::crypto::Suite;
 use crate::crypto::hash::{expand, extract, sha256};
-use crate::element::Root;
+use crate::element::{Root, RootCheck};
 use crate::id::{AkmId, RelationshipId};
 use crate::secret::Secret;
 
@@ -23,6 +23,10 @@ pub type HeaderKey = Secret<16>;
 
 /// The root of the epoch tree, for the host.
 pub type TreeRoot = Secret<32>;
+
+/// What the keys of finding back follow from, beside the element root: so that whoever gets hold of the root later opens
+/// nothing of an earlier generation.
+pub type ResyncKey = Secret<32>;
 
 /// The root that goes into the element and never comes out.
 pub type ElementRoot = Secret<32>;
@@ -225,8 +229,8 @@ impl SynchronizedDataSet {
     }
 
     /// The name under which an element holds the root of this generation.
-    pub fn root(&self) -> Root {
-        Root::Relationship { id: self.relationship(), version: self.element_version() }
+    pub fn root(&self, check: RootCheck) -> Root {
+        Root::Relationship { id: self.relationship(), version: self.element_version(), check }
     }
 
     /// Counts from 1; names the root in the element.
@@ -283,11 +287,7 @@ pub struct GenerationSecrets {
     /// For the element, when the element version rises.
     pub element_root: ElementRoot,
     /// For the host.
-    pub tree_root: TreeRoot,
-    /// For the host.
-    pub header_key: HeaderKey,
-    /// For the host.
-    pub tag: Tag,
+    pub host: HostPart,
 }
 
 impl ParameterDataVector {
@@ -303,9 +303,14 @@ impl ParameterDataVector {
         let tag: Secret<4> = expand(&key, &[b"akm1 tag"]);
         GenerationSecrets {
             element_root: expand(&key, &[b"akm1 element"]),
-            tree_root: expand(&key, &[b"akm1 tree"]),
-            header_key: expand(&key, &[b"akm1 header"]),
-            tag: Tag(*tag.expose()),
+            host: HostPart {
+                tree_root: expand(&key, &[b"akm1 tree"]),
+                keys: HostKeys {
+                    header_key: expand(&key, &[b"akm1 header"]),
+                    tag: Tag(*tag.expose()),
+                    resync_key: expand(&key, &[b"akm1 resync"]),
+                },
+            },
         }
     }
 }
@@ -313,5 +318,84 @@ impl ParameterDataVector {
 impl fmt::Debug for ParameterDataVector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ParameterDataVector")
+    }
+}
+
+/// Length of an encoded [`HostPart`], in bytes.
+pub const HOST_PART_LENGTH: usize = 32 + HOST_KEYS_LENGTH;
+
+/// Length of encoded [`HostKeys`], in bytes.
+pub const HOST_KEYS_LENGTH: usize = 16 + 4 + 32;
+
+/// What the host of each member is given of a generation.
+#[derive(Debug)]
+pub struct HostPart {
+    /// From which the first place is made. No host keeps it.
+    pub tree_root: TreeRoot,
+    /// What a host keeps as long as the generation.
+    pub keys: HostKeys,
+}
+
+impl HostPart {
+    /// `tree root || header key || tag || resync key`.
+    pub fn emit(&self) -> Secret<HOST_PART_LENGTH> {
+        Secret::fill(|out| {
+            let (tree_root, keys) = out.split_at_mut(32);
+            tree_root.copy_from_slice(self.tree_root.expose());
+            keys.copy_from_slice(self.keys.emit().expose());
+        })
+    }
+
+    /// Reads what [`HostPart::emit`] made; `None` if the length is another.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (tree_root, keys) = bytes.split_at_checked(32)?;
+        Some(Self { tree_root: Secret::copy_from(tree_root)?, keys: HostKeys::parse(keys)? })
+    }
+
+    /// Its SHA-256: by which a host knows it again, and what a receipt covers.
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(&[self.emit().expose()])
+    }
+}
+
+/// What a host keeps of a [`HostPart`].
+#[derive(Debug)]
+pub struct HostKeys {
+    /// The header key of run 0.
+    pub header_key: HeaderKey,
+    /// The tag of run 0.
+    pub tag: Tag,
+    /// For finding back.
+    pub resync_key: ResyncKey,
+}
+
+impl HostKeys {
+    /// `header key || tag || resync key`.
+    pub fn emit(&self) -> Secret<HOST_KEYS_LENGTH> {
+        Secret::fill(|out| {
+            out[..16].copy_from_slice(self.header_key.expose());
+            out[16..20].copy_from_slice(&self.tag.0);
+            out[20..].copy_from_slice(self.resync_key.expose());
+        })
+    }
+
+    /// Reads what [`HostKeys::emit`] made; `None` if the length is another.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (header_key, rest) = bytes.split_at_checked(16)?;
+        let (tag, resync_key) = rest.split_at_checked(4)?;
+        Some(Self {
+            header_key: Secret::copy_from(header_key)?,
+            tag: Tag(tag.try_into().ok()?),
+            resync_key: Secret::copy_from(resync_key)?,
+        })
+    }
+
+    /// A second copy, where they rightly have two owners.
+    pub fn duplicate(&self) -> Self {
+        Self {
+            header_key: self.header_key.duplicate(),
+            tag: self.tag,
+            resync_key: self.resync_key.duplicate(),
+        }
     }
 }

@@ -84,6 +84,11 @@ impl SecretBytes {
         Self(Vec::with_capacity(capacity))
     }
 
+    /// So many zeros, to be written over.
+    pub fn zeros(length: usize) -> Self {
+        Self(alloc::vec![0; length])
+    }
+
     /// Copies the bytes of a slice that its owner wipes.
     pub fn copy_from(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())

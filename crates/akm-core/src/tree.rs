@@ -16,8 +16,11 @@ pub const NO_EPOCH: u32 = u32::MAX;
 pub const LAST_EPOCH: u32 = u32::MAX - 1;
 
 const DEPTH: u8 = 32;
-const NODE_LENGTH: usize = 1 + 4 + 32;
-const PREFIX_LENGTH: usize = 4 + 4 + 1;
+/// Length of a key in an encoded place.
+pub(crate) const KEY_LENGTH: usize = 32;
+
+/// What stands before the keys: run and epoch.
+pub(crate) const POSITION_LENGTH: usize = 4 + 4;
 
 /// Orders epochs, with [`NO_EPOCH`] below all others.
 pub(crate) fn rank(epoch: u32) -> u32 {
@@ -140,42 +143,38 @@ impl Place {
         Self { run: self.run, epoch: self.epoch, cover: self.cover.iter().map(TreeNode::duplicate).collect() }
     }
 
-    /// The place as it is stored and sent: `u32 run || u32 epoch || u8 n || n x tree node`.
+    /// The place as it is stored: `u32 run || u32 epoch || n x key`. How many keys there are, and where in the tree they
+    /// stand, follows from the epoch.
     pub fn emit(&self) -> SecretBytes {
-        let mut bytes = SecretBytes::with_capacity(PREFIX_LENGTH + self.cover.len() * NODE_LENGTH);
+        let mut bytes = SecretBytes::with_capacity(POSITION_LENGTH + self.cover.len() * KEY_LENGTH);
         bytes.append(&self.run.to_be_bytes());
         bytes.append(&self.epoch.to_be_bytes());
-        bytes.append(&[self.cover.len() as u8]);
         for node in &self.cover {
-            bytes.append(&[node.depth]);
-            bytes.append(&node.index.to_be_bytes());
             bytes.append(node.key.expose());
         }
         bytes
     }
 
-    /// Reads a place; its tree nodes must be exactly the cover of its epoch.
+    /// How many keys it has.
+    pub fn keys(&self) -> usize {
+        self.cover.len()
+    }
+
+    /// Reads a place. It has exactly as many keys as belong to its epoch.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPlace> {
-        let (prefix, nodes) = bytes.split_at_checked(PREFIX_LENGTH).ok_or(InvalidPlace)?;
-        let run = u32::from_be_bytes(prefix[..4].try_into().expect("4 bytes"));
-        let epoch = u32::from_be_bytes(prefix[4..8].try_into().expect("4 bytes"));
-        if nodes.len() != usize::from(prefix[8]) * NODE_LENGTH
-            || usize::from(prefix[8]) != cover_shape(epoch).count()
-        {
+        let (position, keys) = bytes.split_at_checked(POSITION_LENGTH).ok_or(InvalidPlace)?;
+        let (run, epoch) = position.split_at(4);
+        let run = u32::from_be_bytes(run.try_into().expect("4 bytes"));
+        let epoch = u32::from_be_bytes(epoch.try_into().expect("4 bytes"));
+        if keys.len() != cover_shape(epoch).count() * KEY_LENGTH {
             return Err(InvalidPlace);
         }
-        let cover = nodes
-            .chunks_exact(NODE_LENGTH)
-            .zip(cover_shape(epoch))
-            .map(|(bytes, (depth, index))| {
-                if bytes[0] != depth || bytes[1..5] != index.to_be_bytes() {
-                    return Err(InvalidPlace);
-                }
-                let key = Secret::copy_from(&bytes[5..]).ok_or(InvalidPlace)?;
-                Ok(TreeNode { depth, index, key })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { run, epoch, cover })
+        let cover = keys.chunks_exact(KEY_LENGTH).zip(cover_shape(epoch));
+        let cover = cover.map(|(key, (depth, index))| {
+            let key = Secret::copy_from(key).ok_or(InvalidPlace)?;
+            Ok(TreeNode { depth, index, key })
+        });
+        Ok(Self { run, epoch, cover: cover.collect::<Result<_, _>>()? })
     }
 }
 
@@ -251,16 +250,19 @@ mod tests {
     }
 
     #[test]
-    fn a_place_with_a_foreign_cover_is_refused() {
-        let place = start().at(5).unwrap().emit();
+    fn a_place_with_more_or_fewer_keys_than_its_epoch_has_is_refused() {
+        let place = start().at(5).unwrap();
+        assert_eq!(place.keys(), 30, "one for each zero bit");
+        let place = place.emit();
         let mut other_epoch = place.expose().to_vec();
-        other_epoch[7] = 6;
+        other_epoch[7] = 7;
         assert_eq!(Place::parse(&other_epoch).unwrap_err(), InvalidPlace);
-        assert_eq!(Place::parse(&place.expose()[..place.len() - 1]).unwrap_err(), InvalidPlace);
-        assert_eq!(Place::parse(&[]).unwrap_err(), InvalidPlace);
-        let mut other_index = place.expose().to_vec();
-        other_index[10] ^= 1;
-        assert_eq!(Place::parse(&other_index).unwrap_err(), InvalidPlace);
+        let mut longer = place.expose().to_vec();
+        longer.push(0);
+        assert_eq!(Place::parse(&longer).unwrap_err(), InvalidPlace);
+        assert!((0..place.len()).all(|length| Place::parse(&place.expose()[..length]).is_err()));
+        assert_eq!(start().keys(), 1, "the root alone");
+        assert_eq!(start().at(LAST_EPOCH).unwrap().keys(), 1, "the leaf that belongs to no epoch");
     }
 
     proptest! {
@@ -279,11 +281,22 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_refused_or_read_back_the_same(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(place) = Place::parse(&bytes) {
-                let emitted = place.emit();
-                prop_assert_eq!(emitted.expose(), &bytes[..]);
+        fn bytes_of_the_right_length_read_back_the_same_and_of_any_other_do_not(
+            run: u32,
+            epoch: u32,
+            key: [u8; 32],
+            other in 0..1100usize,
+        ) {
+            let mut bytes = [run.to_be_bytes(), epoch.to_be_bytes()].concat();
+            for _ in cover_shape(epoch) {
+                bytes.extend_from_slice(&key);
             }
+            let place = Place::parse(&bytes).unwrap();
+            prop_assert_eq!((place.run(), place.epoch()), (run, epoch));
+            prop_assert!(place.emit().equals(&bytes));
+            let length = bytes.len();
+            bytes.resize(other, 0);
+            prop_assert_eq!(Place::parse(&bytes).is_ok(), other == length);
         }
     }
 }

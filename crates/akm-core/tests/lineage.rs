@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use akm_core::crypto::{Suite, provider};
-use akm_core::element::{ElementError, Label, Root, SecureElement};
+use akm_core::element::{ElementError, Label, Root, RootCheck, SecureElement};
 use akm_core::frame::{Class, FrameKind, Header};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::element_function;
 use akm_core::lineage::{Arrival, Erasure, Lineage, Next, NotTaken, Whose};
 use akm_core::policy::Policy;
-use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet, Tag};
+use akm_core::sds::{
+    Generation, GenerationSecrets, HostKeys, Kind, ParameterDataVector, SynchronizedDataSet, Tag,
+};
 use akm_core::secret::Secret;
 use akm_core::session::{
     Event, Input, Instant, Membership, NotSealed, Options, Output, Phase, Record, Rejection, Session,
@@ -40,6 +42,11 @@ impl Issued {
 
     fn element_root(&self) -> Secret<32> {
         ParameterDataVector::new(Secret::take(&mut [self.root_seed; 128])).derive(&self.root_sds).element_root
+    }
+
+    /// Its name in an element.
+    fn root(&self) -> Root {
+        self.sds.root(RootCheck::of(&self.element_root()))
     }
 }
 
@@ -145,18 +152,16 @@ impl Member {
     }
 
     fn put(&mut self, issued: &Issued, active: bool) {
-        let root =
-            Root::Relationship { id: issued.sds.relationship(), version: issued.sds.element_version() };
-        self.element.0.entry(root).or_insert_with(|| issued.element_root());
-        let place = Place::before_first(0, issued.secrets().tree_root).emit().expose().to_vec();
+        self.element.0.entry(issued.root()).or_insert_with(|| issued.element_root());
+        let place = Place::before_first(0, issued.secrets().host.tree_root).emit().expose().to_vec();
         let stored = Stored { issued: issued.clone(), place: Some(place), active };
         self.disk.insert(issued.sds.generation(), stored);
     }
 
     fn session(&mut self, stored: &Stored) -> Session {
-        let GenerationSecrets { header_key, tag, .. } = stored.issued.secrets();
-        let membership =
-            Membership::new(stored.issued.sds.clone(), node(self.at), header_key, tag).expect("a member");
+        let (sds, keys) = (stored.issued.sds.clone(), stored.issued.secrets().host.keys);
+        let check = RootCheck::of(&stored.issued.element_root());
+        let membership = Membership::new(sds, node(self.at), check, keys).expect("a member");
         let standing = match &stored.place {
             None => Standing::WithoutPlace { active: stored.active },
             Some(place) if stored.active => Standing::Active(Place::parse(place).unwrap()),
@@ -322,7 +327,7 @@ fn when_the_element_version_rose_nothing_overlaps_and_the_old_root_is_erased() {
     }
     let in_flight = group[1].send(b"in flight");
     let done = group[0].activate(2);
-    let old_root = Root::Relationship { id: first.sds.relationship(), version: 1 };
+    let old_root = first.root();
     assert_eq!(done.erased, [Erasure { generation: 1, root: Some(old_root) }]);
     assert!(!group[0].element.0.contains_key(&old_root));
     assert_eq!(group[0].hears(&in_flight).bodies(), [b""; 0]);
@@ -378,10 +383,9 @@ fn a_removed_member_with_element_disk_and_a_recording_opens_nothing_sent_after_t
     };
     third.at = 1;
     third.disk.clear();
-    let root = Root::Relationship { id: second.sds.relationship(), version: 1 };
-    let old = third.element.0.remove(&root).unwrap();
+    let old = third.element.0.remove(&first.root()).unwrap();
     third.put(&spied, true);
-    third.element.0.insert(Root::Relationship { id: second.sds.relationship(), version: 2 }, old);
+    third.element.0.insert(spied.root(), old);
     third.restart();
     let mut not_authentic = 0;
     for frame in &recording {
@@ -455,16 +459,15 @@ fn all_that_is_staged_stays_until_one_above_it_is_active() {
 
     let done = group[0].activate(4);
     assert_eq!(group[0].active(), 4);
-    let root = |version| Root::Relationship { id: first.sds.relationship(), version };
     let mut erased = done.erased;
     erased.sort_by_key(|erasure| erasure.generation);
     assert_eq!(erased.iter().map(|erasure| erasure.generation).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(erased.iter().filter_map(|erasure| erasure.root).collect::<Vec<_>>(), [root(1)]);
+    assert_eq!(erased.iter().filter_map(|erasure| erasure.root).collect::<Vec<_>>(), [first.root()]);
     assert_eq!(group[0].held(), BTreeSet::from([3, 4]), "of one element version: open for the overlap");
     let erased = group[0].live(SECOND * 6).erased;
     assert_eq!(erased, [Erasure { generation: 3, root: None }]);
     assert_eq!(group[0].disk.keys().copied().collect::<Vec<_>>(), [4]);
-    assert_eq!(group[0].element.0.keys().copied().collect::<Vec<_>>(), [root(3)]);
+    assert_eq!(group[0].element.0.keys().copied().collect::<Vec<_>>(), [third.root()]);
 }
 
 #[test]
@@ -547,7 +550,7 @@ fn a_start_in_the_midst_of_a_change_goes_on_with_it() {
     assert_eq!((group[0].active(), group[0].held()), (2, BTreeSet::from([2])));
     group[0].erases = true;
     let done = group[0].live(SECOND);
-    let old_root = Root::Relationship { id: first.sds.relationship(), version: 1 };
+    let old_root = first.root();
     assert_eq!(done.erased, [Erasure { generation: 1, root: Some(old_root) }]);
     assert_eq!(group[0].element.0.len(), 1);
 }
@@ -709,13 +712,14 @@ fn of_very_many_generations_that_are_gone_the_latest_are_known() {
 fn a_frame_with_a_tag_that_several_generations_share_and_the_signature_of_none_is_nobodys() {
     let issued = issue(1, 1, &[0, 1], 1, None);
     let mut element = Element::default();
-    let root = Root::Relationship { id: issued.sds.relationship(), version: 1 };
-    element.0.insert(root, issued.element_root());
+    element.0.insert(issued.root(), issued.element_root());
     let mut random = CountingRandom::default();
     let mut session = |generation: u32, header_key: u8| {
         let sds = issue(generation, 1, &[0, 1], generation as u8, Some(&issued)).sds;
         let header_key = Secret::take(&mut [header_key; 16]);
-        let membership = Membership::new(sds, node(0), header_key, Tag([7; 4])).expect("a member");
+        let keys = HostKeys { header_key, tag: Tag([7; 4]), resync_key: Secret::take(&mut [8; 32]) };
+        let check = RootCheck::of(&issued.element_root());
+        let membership = Membership::new(sds, node(0), check, keys).expect("a member");
         let standing = Standing::WithoutPlace { active: false };
         let options = Options { hello_at_start: false, find_back: false };
         let mut surroundings =

@@ -6,13 +6,18 @@ mod freed;
 mod support;
 
 use akm_core::crypto::{CryptoProvider, Suite};
+use akm_core::element::RootCheck;
 use akm_core::enrolment::Envelope;
 use akm_core::frame::{FrameKind, Header};
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::keys::{EpochSecret, PlaceSeal, element_function, expected_receipt};
+use akm_core::keys::{EpochSecret, PlaceSeal, element_function};
 use akm_core::management::{Install, Operation, Request};
 use akm_core::policy::Policy;
-use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
+use akm_core::proof::Proof;
+use akm_core::sds::{
+    Generation, GenerationSecrets, HostPart, Kind, ParameterDataVector, SynchronizedDataSet,
+};
+use akm_core::seal::{HostPartSeal, KeysSeal};
 use akm_core::secret::{Secret, SecretBytes};
 use akm_core::session::{
     Input, Instant, Membership, Options, Output, Record, Session, Standing, Surroundings,
@@ -78,11 +83,12 @@ struct Member {
 
 impl Member {
     fn new(provider: &'static dyn CryptoProvider, sds: &SynchronizedDataSet, index: usize) -> Self {
-        let GenerationSecrets { element_root, tree_root, header_key, tag } = secrets(sds);
+        let GenerationSecrets { element_root, host: HostPart { tree_root, keys } } = secrets(sds);
+        let check = RootCheck::of(&element_root);
         let mut element = MemoryElement::holding(sds, element_root);
         let mut random = CountingRandom::default();
         let member = sds.members()[index];
-        let membership = Membership::new(sds.clone(), member, header_key, tag).expect("a member");
+        let membership = Membership::new(sds.clone(), member, check, keys).expect("a member");
         let standing = Standing::Active(Place::before_first(0, tree_root));
         let now = Instant::default();
         let mut surroundings = Surroundings { now, element: &mut element, random: &mut random };
@@ -160,13 +166,14 @@ fn live(
 
 /// All that follows from the PDV up to the last epoch that was used.
 fn all_secrets(sds: &SynchronizedDataSet, salts: &[(u32, u16, u64)]) -> Vec<(String, Vec<u8>)> {
-    let GenerationSecrets { element_root, tree_root, header_key, .. } = secrets(sds);
+    let GenerationSecrets { element_root, host: HostPart { tree_root, keys } } = secrets(sds);
     let mut all = vec![
         ("the PDV".to_owned(), PDV.to_vec()),
         ("half of the PDV".to_owned(), PDV[64..].to_vec()),
         ("the element root".to_owned(), element_root.expose().to_vec()),
         ("the tree root".to_owned(), tree_root.expose().to_vec()),
-        ("the header key".to_owned(), header_key.expose().to_vec()),
+        ("the header key".to_owned(), keys.header_key.expose().to_vec()),
+        ("the resync key".to_owned(), keys.resync_key.expose().to_vec()),
         ("the device key".to_owned(), vec![9; 32]),
         (
             "the seal of places".to_owned(),
@@ -188,8 +195,8 @@ fn all_secrets(sds: &SynchronizedDataSet, salts: &[(u32, u16, u64)]) -> Vec<(Str
             all.push((format!("sender key of {sender} in epoch {epoch}"), key.expose().to_vec()));
         }
         place = place.at(epoch).expect("ahead");
-        for (at, node) in place.emit().expose()[9..].chunks_exact(37).enumerate() {
-            all.push((format!("tree node {at} after epoch {epoch}"), node[5..].to_vec()));
+        for (at, node) in place.emit().expose()[8..].chunks_exact(32).enumerate() {
+            all.push((format!("tree node {at} after epoch {epoch}"), node.to_vec()));
         }
     }
     all
@@ -232,31 +239,35 @@ fn roots_that_travel_in_management_messages_leave_none_behind() {
         let sds = sds(Kind::Provisioning, Suite::Aes256Gcm);
         // As module and node do it: wrapped, put into a request, sealed, opened, read.
         let (salts, freed) = record(|| {
-            let GenerationSecrets { element_root, tree_root, header_key, tag } = secrets(&sds);
+            let GenerationSecrets { element_root, host } = secrets(&sds);
+            let seal = HostPartSeal::by_root(&element_root, &sds);
             let install = Install {
                 public_part: sds.emit(),
                 wrapped_root: Some(SecretBytes::copy_from(element_root.expose())),
-                tree_root,
-                header_key,
-                tag,
+                root_check: RootCheck::of(&element_root),
+                host_part: seal.seal(provider, 1, &[5; 16], &host).try_into().expect("its length"),
                 label: "line".to_owned(),
                 member_labels: vec!["pump".to_owned(), "valve".to_owned()],
                 endpoints: vec!["192.0.2.1:47100".to_owned(), String::new()],
             };
             let body = install.emit();
-            let request = Zeroizing::new(
-                Request { id: 7, operation: Operation::Install as u8, body: body.expose() }.emit(),
-            );
+            let (id, operation) = (7, Operation::Install as u8);
+            let request = Zeroizing::new(Request { id, operation, body: body.expose(), proof: None }.emit());
             let read = Request::parse(&request).expect("a request");
             let read = Install::parse(read.body).expect("an install");
+            let opened = seal.open(provider, 1, &read.host_part).expect("it is for this member");
+            let kept = KeysSeal::derive(&mut MemoryElement::with_device_key([9; 32]), &sds).expect("a seal");
+            let sealed = kept.seal(provider, &[6; 16], &opened.keys);
+            drop(kept.open(provider, &sealed).expect("it was just sealed"));
             drop(read);
-            let receipt = expected_receipt(&element_root, body.expose());
+            let receipt =
+                Proof::receipt(sds.digest(), &opened.digest(), body.expose()).by_root(&element_root);
             let envelope = Envelope {
                 node: sds.members()[1],
                 name: "pump".to_owned(),
                 install: body,
                 replaces: None,
-                erase: vec![RelationshipId::from_random([1; 16])],
+                erase: vec![sds.root(RootCheck([1; 4]))],
             };
             drop(Envelope::parse(envelope.emit().expose()).expect("an envelope"));
             drop(receipt);

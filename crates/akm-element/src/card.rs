@@ -281,7 +281,7 @@ impl ProvisionableElement for CardElement {
             return Err(refused("the device key is made inside the element, never installed"));
         }
         let script = Script::parse(wrapped).ok_or_else(|| refused("this is no script for a card"))?;
-        if script.name[..] != applet::name_of(root) {
+        if script.name[..] != root.name() {
             return Err(refused("this root was wrapped under another name"));
         }
         if script.serial != self.description.serial {

@@ -6,21 +6,10 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
-use akm_core::element::{Description, ElementError, Label, ProvisionableElement, Root};
+use akm_core::element::{Description, ElementError, Label, ProvisionableElement, Root, RootCheck};
 use akm_core::id::RelationshipId;
 use akm_core::keys::{CONTEXT_LENGTH, element_function};
 use akm_core::secret::Secret;
-
-const LABELS: [Label; 8] = [
-    Label::Epoch,
-    Label::Run,
-    Label::Seal,
-    Label::Receipt,
-    Label::Identify,
-    Label::Vault,
-    Label::ResyncRequest,
-    Label::ResyncResponse,
-];
 
 /// Runs the whole suite.
 ///
@@ -79,7 +68,7 @@ impl<'a> Suite<'a> {
         ("knows no root that was not installed", Self::knows_no_root_that_was_not_installed),
         ("installs once and keeps what it has", Self::installs_once_and_keeps_what_it_has),
         ("takes no wrapped root that is cut short", Self::takes_no_wrapped_root_that_is_cut_short),
-        ("tells versions apart", Self::tells_versions_apart),
+        ("tells versions and roots of one version apart", Self::tells_versions_and_checks_apart),
         ("erases for good", Self::erases_for_good),
         ("makes one device key", Self::makes_one_device_key),
         ("counts up only", Self::counts_up_only),
@@ -101,15 +90,15 @@ impl<'a> Suite<'a> {
         let element = &mut *(self.open)();
         self.install(element, root, key).expect("a root installs");
         let context: [u8; CONTEXT_LENGTH] = std::array::from_fn(|place| place as u8);
-        for label in LABELS {
-            for length in 0..=CONTEXT_LENGTH {
-                let context = &context[..length];
-                let derived = element.derive(root, label, context).expect("an installed root derives");
-                assert!(
-                    element_function(&key, label.as_bytes(), context).equals(derived.expose()),
-                    "F under {label:?} with {length} bytes of context is not that of the protocol"
-                );
-            }
+        let every_length = (0..=CONTEXT_LENGTH).map(|length| (Label::Epoch, length));
+        let every_label = Label::ALL.into_iter().flat_map(|label| [(label, 0), (label, CONTEXT_LENGTH)]);
+        for (label, length) in every_length.chain(every_label) {
+            let context = &context[..length];
+            let derived = element.derive(root, label, context).expect("an installed root derives");
+            assert!(
+                element_function(&key, label.as_bytes(), context).equals(derived.expose()),
+                "F under {label:?} with {length} bytes of context is not that of the protocol"
+            );
         }
         assert!(
             element.derive(root, Label::Epoch, &[0; CONTEXT_LENGTH + 1]).is_err(),
@@ -162,20 +151,25 @@ impl<'a> Suite<'a> {
         }
     }
 
-    fn tells_versions_apart(&mut self) {
+    fn tells_versions_and_checks_apart(&mut self) {
         let first = relationship(1);
         let Root::Relationship { id, .. } = first else { unreachable!("a relationship") };
-        let second = Root::Relationship { id, version: 2 };
+        let of_version_2 = |check| Root::Relationship { id, version: 2, check: RootCheck([check; 4]) };
+        let (second, third) = (of_version_2(1), of_version_2(2));
         let element = &mut *(self.open)();
-        self.install(element, second, [2; 32]).expect("a root installs");
+        self.install(element, third, [3; 32]).expect("a root installs");
+        self.install(element, second, [2; 32]).expect("a root with another check installs");
         self.install(element, first, [1; 32]).expect("a root of another version installs");
-        let ours: Vec<Root> =
-            held(element).into_iter().filter(|root| [first, second].contains(root)).collect();
-        assert_eq!(ours, [first, second], "both versions are listed, in ascending order");
+        let names = [first, second, third];
+        let ours: Vec<Root> = held(element).into_iter().filter(|root| names.contains(root)).collect();
+        assert_eq!(ours, names, "all are listed, in ascending order");
         element.erase(first).expect("a root erases");
         assert_absent(element, first);
         assert_holds(element, second, [2; 32]);
         element.erase(second).expect("a root erases");
+        assert_absent(element, second);
+        assert_holds(element, third, [3; 32]);
+        element.erase(third).expect("a root erases");
     }
 
     fn erases_for_good(&mut self) {
@@ -270,7 +264,7 @@ impl<'a> Suite<'a> {
 fn relationship(version: u32) -> Root {
     let mut random = [0; 16];
     getrandom::fill(&mut random).expect("the system gives random bytes");
-    Root::Relationship { id: RelationshipId::from_random(random), version }
+    Root::Relationship { id: RelationshipId::from_random(random), version, check: RootCheck([0; 4]) }
 }
 
 fn held(element: &mut dyn ProvisionableElement) -> Vec<Root> {

@@ -1,10 +1,9 @@
-//! The roots of a relationship in the files of elements: `[* [relationship, version, what is kept of it]]`, ascending.
+//! The roots of a relationship in the files of elements: `[* [name, what is kept of it]]`, ascending.
 
 use std::collections::BTreeMap;
 
-use akm_core::cbor::{Malformed, WriteResult, read_array, read_bytes};
+use akm_core::cbor::{Malformed, WriteResult, read_array};
 use akm_core::element::Root;
-use akm_core::id::RelationshipId;
 use minicbor::{Decoder, Encoder};
 
 /// Writes all roots but the device key, each by `write`.
@@ -16,8 +15,8 @@ pub(crate) fn write_roots<T>(
     let device_keys = usize::from(roots.contains_key(&Root::Device));
     encoder.array((roots.len() - device_keys) as u64)?;
     for (root, kept) in roots {
-        if let Root::Relationship { id, version } = root {
-            encoder.array(3)?.bytes(id.as_bytes())?.u32(*version)?;
+        if *root != Root::Device {
+            encoder.array(2)?.bytes(&root.name())?;
             write(encoder, kept)?;
         }
     }
@@ -32,12 +31,11 @@ pub(crate) fn read_roots<T>(
 ) -> Result<BTreeMap<Root, T>, Malformed> {
     let mut roots = BTreeMap::new();
     for _ in 0..read_array(decoder, most)? {
-        if read_array(decoder, 3)? != 3 {
+        if read_array(decoder, 2)? != 2 {
             return Err(Malformed);
         }
-        let id = RelationshipId::from_bytes(read_bytes(decoder)?).map_err(|_| Malformed)?;
-        let version = decoder.u32()?;
-        roots.insert(Root::Relationship { id, version }, read(decoder)?);
+        let root = Root::of_name(decoder.bytes()?).ok_or(Malformed)?;
+        roots.insert(root, read(decoder)?);
     }
     Ok(roots)
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use akm_core::element::{Description, ElementError, Label, Root};
+use akm_core::element::{Description, ElementError, Label, Root, RootCheck};
 use akm_core::id::RelationshipId;
 use akm_core::keys::element_function;
 use akm_core::secret::Secret;
@@ -44,7 +44,7 @@ fn wrapped(
 }
 
 fn root(version: u32) -> Root {
-    Root::Relationship { id: RelationshipId::from_random([7; 16]), version }
+    Root::Relationship { id: RelationshipId::from_random([7; 16]), version, check: RootCheck([0; 4]) }
 }
 
 fn install(element: &mut Element, card: &TestCard, name: Root, key: [u8; 32]) -> Result<(), ElementError> {

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use akm_core::crypto::hash::sha256;
-use akm_core::element::{Description, Protection, Root};
+use akm_core::element::{Description, Protection, Root, RootCheck};
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
 use akm_element::card::CardKeys;
@@ -48,7 +48,8 @@ fn wrap_one(file: &Path) {
         sealed: false,
         counter: true,
     };
-    let name = Root::Relationship { id: RelationshipId::from_random([7; 16]), version: 1 };
+    let name =
+        Root::Relationship { id: RelationshipId::from_random([7; 16]), version: 1, check: RootCheck([0; 4]) };
     wrap(name, &Secret::take(&mut key(4)), &element, &material(), &WrapKeys { card: Some(keys) })
         .expect("wrapped");
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use akm_core::element::{
-    Description, ElementError, Label, Protection, ProvisionableElement, Root, SecureElement,
+    Description, ElementError, Label, Protection, ProvisionableElement, Root, RootCheck, SecureElement,
 };
 use akm_core::id::RelationshipId;
 use akm_core::keys::element_function;
@@ -71,7 +71,7 @@ fn unavailability<T: std::fmt::Debug>(done: Result<T, ElementError>) -> String {
 }
 
 fn root(number: u8) -> Root {
-    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1 }
+    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1, check: RootCheck([0; 4]) }
 }
 
 fn wrapped_for(description: &Description, material: &[u8], root: Root, mut key: [u8; 32]) -> Vec<u8> {

@@ -4,7 +4,7 @@
 #[path = "../../akm-core/tests/support/freed.rs"]
 mod freed;
 
-use akm_core::element::{Label, Root};
+use akm_core::element::{Label, Root, RootCheck};
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
 use akm_counterparts::softhsm::{PIN, SoftHsm};
@@ -26,7 +26,8 @@ fn an_element_leaves_neither_pin_nor_root_nor_value_in_freed_memory() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         return;
     };
-    let root = Root::Relationship { id: RelationshipId::from_random([1; 16]), version: 1 };
+    let root =
+        Root::Relationship { id: RelationshipId::from_random([1; 16]), version: 1, check: RootCheck([0; 4]) };
     let spec: ElementSpec = store.spec("akm").parse().expect("a spec");
     let (derived, freed) = record(|| {
         let mut element = spec.create(store.directory()).expect("an element");

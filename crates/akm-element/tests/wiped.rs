@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use akm_core::element::{Label, MonotonicCounter, ProvisionableElement, Root, SecureElement};
+use akm_core::element::{Label, MonotonicCounter, ProvisionableElement, Root, RootCheck, SecureElement};
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
 use akm_element::software::{SoftwareElement, wrap_for_software};
@@ -20,7 +20,7 @@ static ALLOCATOR: freed::Keeping = freed::Keeping;
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
 
 fn root(number: u8) -> Root {
-    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1 }
+    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1, check: RootCheck([0; 4]) }
 }
 
 fn key(number: u8) -> [u8; 32] {

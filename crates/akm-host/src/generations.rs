@@ -59,12 +59,12 @@ impl Node {
             return Ok(());
         }
         let Some(held) = self.relationships.get(&relationship) else { return Ok(()) };
-        let in_use = held.lineage.sessions().map(|session| session.membership().sds());
-        let (kept, versions): (BTreeSet<u32>, BTreeSet<u32>) =
-            in_use.map(|sds| (sds.generation(), sds.element_version())).unzip();
+        let in_use = held.lineage.sessions().map(|session| session.membership());
+        let (kept, needed): (BTreeSet<u32>, BTreeSet<Root>) =
+            in_use.map(|membership| (membership.sds().generation(), membership.root())).unzip();
         hand.write(Write::KeepGenerations { relationship, kept })?;
         for root in hand.roots()? {
-            if matches!(root, Root::Relationship { id, version } if id == relationship && !versions.contains(&version))
+            if matches!(root, Root::Relationship { id, .. } if id == relationship) && !needed.contains(&root)
             {
                 hand.ask(Question::Erase(root))?;
             }

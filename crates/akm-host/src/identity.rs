@@ -3,15 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use akm_core::id::{AkmId, RelationshipId};
-
-/// What a provisioner may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// It made this device a node: everything.
-    Factory,
-    /// It was let in by another.
-    Authorized,
-}
+use akm_core::management::Level;
 
 /// One provisioning relationship, as far as the node must know it before its records are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

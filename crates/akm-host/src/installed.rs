@@ -3,19 +3,25 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use akm_core::element::RootCheck;
 use akm_core::id::RelationshipId;
 use akm_core::management::Install;
-use akm_core::sds::{HeaderKey, SynchronizedDataSet, Tag, TreeRoot};
+use akm_core::sds::{HostPart, SynchronizedDataSet, Tag};
+use akm_core::session::KeptKeys;
 
-/// One generation of a relationship, without its place.
-#[derive(Debug)]
+/// One generation of a relationship, without its place. Nothing in it is secret without the element.
+#[derive(Clone, Debug)]
 pub struct Installed {
     /// The public part.
     pub sds: SynchronizedDataSet,
-    /// The header key of run 0.
-    pub header_key: HeaderKey,
+    /// What tells its element root from another of the same version.
+    pub root_check: RootCheck,
+    /// SHA-256 of the host part: by which it is known again.
+    pub host_part: [u8; 32],
     /// The tag of run 0.
     pub tag: Tag,
+    /// Header key, tag and resync key, sealed under the device key (see [`akm_core::seal::KeysSeal`]).
+    pub sealed_keys: Vec<u8>,
     /// What operators call the relationship.
     pub label: String,
     /// What operators call the members; empty if not known.
@@ -27,10 +33,22 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// Splits what a module sent into what is kept and the root of the first place.
-    pub fn of(install: Install, sds: SynchronizedDataSet, active: bool) -> (Self, TreeRoot) {
-        let Install { tree_root, header_key, tag, label, member_labels, endpoints, .. } = install;
-        (Self { sds, header_key, tag, label, member_labels, endpoints, active }, tree_root)
+    /// What is kept of what a module sent: its host part, opened, and the keys of that, sealed.
+    pub fn of(
+        install: Install,
+        sds: SynchronizedDataSet,
+        part: &HostPart,
+        sealed_keys: Vec<u8>,
+        active: bool,
+    ) -> Self {
+        let Install { root_check, label, member_labels, endpoints, .. } = install;
+        let (host_part, tag) = (part.digest(), part.keys.tag);
+        Self { sds, root_check, host_part, tag, sealed_keys, label, member_labels, endpoints, active }
+    }
+
+    /// The keys as a session takes them: they are opened with its first frame.
+    pub fn keys(&self) -> KeptKeys {
+        KeptKeys::Sealed { tag: self.tag, sealed: self.sealed_keys.clone() }
     }
 }
 

@@ -69,7 +69,7 @@ mod trouble;
 pub use ask::{Answer, Question, Ticket};
 pub use door::{Input, Message, Output, Refused, Seen, StartFailed, Stream, Surroundings, Verdict, Wish};
 pub use event::{Aside, Event, Rest};
-pub use identity::{Identity, Level, Provisioning};
+pub use identity::{Identity, Provisioning};
 pub use installed::{Found, Installed, StoredGeneration};
 pub use node::{Counts, Node};
 pub use persist::{Write, WriteFailed};

@@ -5,17 +5,18 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use akm_core::cbor::Unreadable;
 use akm_core::element::{Root, SecureElement};
 use akm_core::id::RelationshipId;
-use akm_core::keys::{identify_proof, install_receipt};
 use akm_core::lineage::{Arrival, Lineage};
 use akm_core::management::{
     ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, NodeIdentity, Opaque, Operation,
-    Outcome, PAGE_MAX, PrepareRequest, ReportRequest, Request, Response, SetEndpoints, StatusAnswer,
-    StatusRequest,
+    Outcome, PrepareRequest, ReportRequest, Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
-use akm_core::sds::{Kind, SynchronizedDataSet};
+use akm_core::proof::{Proof, STREAM_NONCE_LENGTH};
+use akm_core::sds::{HostPart, Kind, SynchronizedDataSet};
+use akm_core::seal::{HostPartSeal, KeysSeal};
 use akm_core::session::{
     Membership, Options, Phase, RandomSource, Session, Standing, Surroundings as Around,
 };
@@ -35,6 +36,13 @@ use crate::task::{Hand, Stop, Work};
 
 fn malformed<E>(_: E) -> Stop {
     Stop::Refused(Outcome::Malformed, "the request cannot be read".to_string())
+}
+
+fn unreadable(why: Unreadable) -> Stop {
+    match why {
+        Unreadable::Malformed => malformed(why),
+        Unreadable::Unsupported { .. } => Stop::Refused(Outcome::Unsupported, why.to_string()),
+    }
 }
 
 fn conflict(why: String) -> Stop {
@@ -60,7 +68,8 @@ impl Node {
         }
         let id = Request::parse(&request).map_or(0, |request| request.id);
         let reason = "too many requests are under way: ask again".to_string();
-        let response = Response { id, outcome: Outcome::Storage, body: Vec::new(), reason }.emit();
+        let response =
+            Response { id, outcome: Outcome::Storage, body: Vec::new(), reason, proof: None }.emit();
         let kind = akm_core::frame::FrameKind::Management;
         let given = Given::Send { to: None, kind, body: &response };
         self.give(through, &given, Origin::Response(stream), surroundings);
@@ -82,16 +91,19 @@ impl Node {
         request: &[u8],
         surroundings: &mut Surroundings<'_>,
     ) -> Option<Response> {
-        let refused = |id, outcome, reason| Some(Response { id, outcome, body: Vec::new(), reason });
-        let Ok(Request { id, operation, body }) = Request::parse(request) else {
-            return refused(0, Outcome::Malformed, "the request cannot be read".to_string());
+        let proof = None;
+        let refused = |id, outcome, reason| Some(Response { id, outcome, body: Vec::new(), reason, proof });
+        let (id, operation, body) = match Request::parse(request).map_err(unreadable) {
+            Ok(Request { id, operation, body, .. }) => (id, operation, body),
+            Err(Stop::Refused(outcome, reason)) => return refused(0, outcome, reason),
+            Err(Stop::Waits) => return None,
         };
         let result = match Operation::from_number(operation) {
-            Some(Operation::Identify) => self.identify(hand, through, body),
+            Some(Operation::Identify) => self.identify(hand, through, body, surroundings),
             Some(Operation::Prepare) => prepare(hand, body),
             Some(Operation::Install) => self.install(hand, body, surroundings),
             Some(Operation::Activate) => self.activate(hand, body),
-            Some(Operation::Erase) => self.erase(hand, body),
+            Some(Operation::Erase) => self.erase(hand, through, body),
             Some(Operation::Status) => self.status_page(body),
             Some(Operation::SetEndpoints) => self.set_endpoints(hand, body),
             Some(Operation::Report) => self.report_on(body, surroundings),
@@ -100,14 +112,22 @@ impl Node {
             }
         };
         match result {
-            Ok(body) => Some(Response { id, outcome: Outcome::Done, body, reason: String::new() }),
+            Ok(body) => Some(Response { id, outcome: Outcome::Done, body, reason: String::new(), proof }),
             Err(Stop::Refused(outcome, reason)) => refused(id, outcome, reason),
             Err(Stop::Waits) => None,
         }
     }
 
-    fn identify(&mut self, hand: &mut Hand, through: RelationshipId, body: &[u8]) -> Result<Vec<u8>, Stop> {
-        let IdentifyRequest { challenge } = IdentifyRequest::parse(body).map_err(malformed)?;
+    fn identify(
+        &mut self,
+        hand: &mut Hand,
+        through: RelationshipId,
+        body: &[u8],
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<Vec<u8>, Stop> {
+        let IdentifyRequest { challenge } = IdentifyRequest::parse(body).map_err(unreadable)?;
+        let provisioning = self.identity.provisioning().get(&through).ok_or_else(|| not_held(through))?;
+        let level = provisioning.level;
         let integrity = match hand.ask(Question::Integrity)? {
             Answer::Integrity(Ok(integrity)) => *integrity,
             Answer::Integrity(Err(why)) => return Err(Stop::Refused(Outcome::Storage, why.clone())),
@@ -115,7 +135,10 @@ impl Node {
         };
         let node = self.identity.node();
         if hand.composed.is_none() {
-            let (relationships, more) = self.page(None, PAGE_MAX);
+            let mut stream_nonce = [0; STREAM_NONCE_LENGTH];
+            surroundings.random.fill(&mut stream_nonce);
+            let held = self.relationships.keys().chain(self.set_aside.keys().map(|(id, _)| id));
+            let holds_others = held.into_iter().any(|id| *id != through);
             let element = self.description.clone().ok_or_else(|| Stop::element(&astray()))?;
             let stack_version = self.stack_version.clone();
             let identity = NodeIdentity {
@@ -124,15 +147,16 @@ impl Node {
                 element,
                 stack_version,
                 integrity,
-                relationships,
-                more,
+                level,
+                holds_others,
+                stream_nonce,
             };
             hand.composed = Some(identity.emit());
         }
         let identity = hand.composed.clone().unwrap_or_default();
         let root = self.root_in_force(through).ok_or_else(|| not_held(through))?;
-        let proof =
-            hand.compute(|element| identify_proof(element, root, &challenge, node, through, &identity))?;
+        let proof = Proof::identify(&challenge, node, through, &identity);
+        let proof = hand.compute(|element| proof.by_element(element, root))?;
         Ok(IdentifyAnswer { identity, proof: *proof.expose() }.emit())
     }
 
@@ -147,7 +171,7 @@ impl Node {
         body: &[u8],
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Vec<u8>, Stop> {
-        let install = Install::parse(body).map_err(malformed)?;
+        let install = Install::parse(body).map_err(unreadable)?;
         let sds = SynchronizedDataSet::parse(&install.public_part).map_err(malformed)?;
         let id = sds.relationship();
         check_lists(&install, sds.members().len())?;
@@ -166,30 +190,77 @@ impl Node {
         if let Some(why) = self.set_aside.get(&(id, sds.generation())) {
             return Err(conflict(format!("held, but damaged: {why}")));
         }
-        let root = sds.root();
-        match self.lineage(id).map_or(Ok(Arrival::Above), |lineage| lineage.examine(&sds)) {
-            Ok(Arrival::Held) => {}
+        let root = sds.root(install.root_check);
+        if self.holds_another_root(&sds, root) {
+            return Err(conflict(format!(
+                "another element root is held under version {}",
+                sds.element_version()
+            )));
+        }
+        let arrival = self.lineage(id).map_or(Ok(Arrival::Above), |lineage| lineage.examine(&sds));
+        let arrival = arrival.map_err(|not_taken| conflict(not_taken.to_string()))?;
+        let digest = *sds.digest();
+        let host_part = match arrival {
+            Arrival::Held => self.check_held(hand, &install, &sds, root)?,
             // What is damaged stood there too.
-            Ok(Arrival::Above) if sds.generation() <= self.highest(id) => {
+            Arrival::Above if sds.generation() <= self.highest(id) => {
                 return Err(conflict("a later generation is held, but damaged".to_string()));
             }
-            Ok(Arrival::Above) => self.install_above(hand, install, sds, body, surroundings)?,
-            Err(not_taken) => return Err(conflict(not_taken.to_string())),
-        }
-        let receipt = hand.compute(|element| install_receipt(element, root, body))?;
+            Arrival::Above => self.install_above(hand, install, sds, surroundings)?,
+        };
+        let receipt = Proof::receipt(&digest, &host_part, body);
+        let receipt = hand.compute(|element| receipt.by_element(element, root))?;
         Ok(Opaque(receipt.expose().to_vec()).emit())
     }
 
-    /// Keeps a generation that is above all that are held of its relationship.
+    /// Whether a generation that is held names another root under this element version.
+    fn holds_another_root(&self, sds: &SynchronizedDataSet, root: Root) -> bool {
+        let sessions = self.lineage(sds.relationship()).into_iter().flat_map(Lineage::sessions);
+        let mut held = sessions.map(Session::membership);
+        held.any(|held| held.sds().element_version() == sds.element_version() && held.root() != root)
+    }
+
+    /// Opens the host part of an install under a root that the element holds.
+    fn open_host_part(
+        &self,
+        hand: &mut Hand,
+        install: &Install,
+        sds: &SynchronizedDataSet,
+        root: Root,
+    ) -> Result<HostPart, Stop> {
+        let seal = hand.compute(|element| HostPartSeal::by_element(element, root, sds))?;
+        let index = sds.index_of(self.identity.node()).unwrap_or_default();
+        seal.open(self.provider, index, &install.host_part).map_err(|_| {
+            let why = "the host part does not open under the element root";
+            Stop::Refused(Outcome::Element, why.to_string())
+        })
+    }
+
+    /// What is held comes once more: it must be the same. Returns SHA-256 of its host part.
+    fn check_held(
+        &self,
+        hand: &mut Hand,
+        install: &Install,
+        sds: &SynchronizedDataSet,
+        root: Root,
+    ) -> Result<[u8; 32], Stop> {
+        let host_part = self.open_host_part(hand, install, sds, root)?.digest();
+        let held = self.lineage(sds.relationship()).and_then(|lineage| lineage.entry(sds.generation()));
+        match held {
+            Some((_, known)) if known.host_part == host_part => Ok(host_part),
+            _ => Err(conflict("another host part is held of this generation".to_string())),
+        }
+    }
+
+    /// Keeps a generation that is above all that are held of its relationship. Returns SHA-256 of its host part.
     fn install_above(
         &mut self,
         hand: &mut Hand,
         install: Install,
         sds: SynchronizedDataSet,
-        body: &[u8],
         surroundings: &mut Surroundings<'_>,
-    ) -> Result<(), Stop> {
-        let (id, root) = (sds.relationship(), sds.root());
+    ) -> Result<[u8; 32], Stop> {
+        let (id, root) = (sds.relationship(), sds.root(install.root_check));
         let is_known = self.highest(id) > 0;
         let had_root = hand.roots()?.contains(&root);
         match &install.wrapped_root {
@@ -198,20 +269,31 @@ impl Node {
             }
             None if had_root => {}
             None => {
-                let why = format!("no element root of version {} here", sds.element_version());
+                let why = format!("no such element root of version {} here", sds.element_version());
                 return Err(Stop::Refused(Outcome::NotHeld, why));
             }
         }
-        let (mut installed, tree_root) = Installed::of(install, sds, false);
-        self.keep_what_was_learnt(&mut installed);
-        let place = Place::before_first(0, tree_root);
-        let mut random = [0; 16];
-        hand.tape.over(surroundings.random).fill(&mut random);
+        let part = match self.open_host_part(hand, &install, &sds, root) {
+            Err(refused @ Stop::Refused(..)) if !had_root => {
+                let _ = hand.ask_anyway(Question::Erase(root))?;
+                return Err(refused);
+            }
+            opened => opened?,
+        };
+        let keys = hand.compute(|element| KeysSeal::derive(element, &sds))?;
+        let (mut for_keys, mut for_place) = ([0; 16], [0; 16]);
+        let mut random = hand.tape.over(surroundings.random);
+        random.fill(&mut for_keys);
+        random.fill(&mut for_place);
+        let sealed_keys = keys.seal(self.provider, &for_keys, &part.keys);
+        let place = Place::before_first(0, part.tree_root.duplicate());
         let seal = self.seal.as_ref().ok_or(Stop::Waits)?;
-        let (suite, digest) = (installed.sds.suite(), installed.sds.digest());
-        let sealed = seal.seal(self.provider, suite, digest, &random, place.emit().expose());
-        let installed = Box::new(installed);
-        if let Err(failed) = hand.write_anyway(Write::Install { installed, sealed, beside: is_known })? {
+        let (suite, digest) = (sds.suite(), sds.digest());
+        let sealed = seal.seal(self.provider, suite, digest, &for_place, place.emit().expose());
+        let mut installed = Installed::of(install, sds, &part, sealed_keys, false);
+        self.keep_what_was_learnt(&mut installed);
+        let written = Write::Install { installed: Box::new(installed.clone()), sealed, beside: is_known };
+        if let Err(failed) = hand.write_anyway(written)? {
             // Best effort: what stays behind alone is erased at the next start.
             if is_known {
                 self.tidy(id);
@@ -220,7 +302,9 @@ impl Node {
             }
             return Err(Stop::storage(&failed));
         }
-        self.take_on(hand, body, place, surroundings)
+        let host_part = installed.host_part;
+        self.take_on(hand, installed, place, surroundings)?;
+        Ok(host_part)
     }
 
     /// Where this node has heard members of an earlier generation counts more than what the module knows.
@@ -242,18 +326,13 @@ impl Node {
     fn take_on(
         &mut self,
         hand: &mut Hand,
-        body: &[u8],
+        installed: Installed,
         place: Place,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), Stop> {
-        // What was made of it before went into the record.
-        let install = Install::parse(body).map_err(malformed)?;
-        let sds = SynchronizedDataSet::parse(&install.public_part).map_err(malformed)?;
-        let of = (sds.relationship(), sds.generation());
-        let (mut installed, _) = Installed::of(install, sds, false);
-        self.keep_what_was_learnt(&mut installed);
-        let Installed { sds, header_key, tag, label, member_labels, endpoints, .. } = installed;
-        let membership = Membership::new(sds, self.identity.node(), header_key, tag)
+        let (keys, of) = (installed.keys(), (installed.sds.relationship(), installed.sds.generation()));
+        let Installed { sds, root_check, host_part, label, member_labels, endpoints, .. } = installed;
+        let membership = Membership::new(sds, self.identity.node(), root_check, keys)
             .map_err(|error| Stop::Refused(Outcome::Storage, error.to_string()))?;
         let (provider, standing) = (self.provider, Standing::Staged(place));
         let options = options_of(Kind::Communication);
@@ -261,7 +340,7 @@ impl Node {
         let session = hand.compute(|element: &mut dyn SecureElement| {
             Session::start(provider, membership, standing, options, &mut Around { now, element, random })
         })?;
-        let known = Known::new(&session, label, member_labels, &endpoints);
+        let known = Known::new(&session, host_part, label, member_labels, &endpoints);
         let relationship = self
             .relationships
             .entry(of.0)
@@ -275,7 +354,8 @@ impl Node {
     }
 
     fn activate(&mut self, hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
-        let ActivateRequest { relationship, generation } = ActivateRequest::parse(body).map_err(malformed)?;
+        let ActivateRequest { relationship, generation } =
+            ActivateRequest::parse(body).map_err(unreadable)?;
         let phase_of = |node: &Self| {
             let (session, _) = node.lineage(relationship)?.entry(generation)?;
             Some(session.phase())
@@ -302,14 +382,24 @@ impl Node {
         }
     }
 
-    fn erase(&mut self, hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
-        let EraseRequest { relationship } = EraseRequest::parse(body).map_err(malformed)?;
+    fn erase(&mut self, hand: &mut Hand, through: RelationshipId, body: &[u8]) -> Result<Vec<u8>, Stop> {
+        let relationship = match EraseRequest::parse(body).map_err(unreadable)? {
+            EraseRequest::Relationship(relationship) => relationship,
+            EraseRequest::Everything => {
+                // The answer still goes out under this relationship; the rest follows after it.
+                hand.write(Write::Disown)?;
+                self.disowned = true;
+                self.tell((through, 0), Event::Disowned);
+                return Ok(Vec::new());
+            }
+        };
         if self.identity.is_provisioned_by(relationship) {
-            // The answer still goes out under this relationship; the rest follows after it.
-            hand.write(Write::Disown)?;
-            self.disowned = true;
-            self.tell((relationship, 0), Event::Disowned);
-            return Ok(Vec::new());
+            let is_only = self.identity.provisioning().len() == 1;
+            let (outcome, why) = match is_only {
+                true => (Outcome::Conflict, "no other relationship provisions this node: erase everything"),
+                false => (Outcome::Unsupported, "this stack does not erase a provisioning relationship"),
+            };
+            return Err(Stop::Refused(outcome, why.to_string()));
         }
         if let Some(held) = self.relationships.get_mut(&relationship) {
             held.leaves = true;
@@ -336,19 +426,19 @@ impl Node {
     }
 
     fn status_page(&mut self, body: &[u8]) -> Result<Vec<u8>, Stop> {
-        let StatusRequest { after, most } = StatusRequest::parse(body).map_err(malformed)?;
+        let StatusRequest { after, most } = StatusRequest::parse(body).map_err(unreadable)?;
         let (relationships, more) = self.page(after, usize::from(most));
         Ok(StatusAnswer { relationships, more }.emit())
     }
 
     fn report_on(&self, body: &[u8], surroundings: &Surroundings<'_>) -> Result<Vec<u8>, Stop> {
-        let ReportRequest { relationship, member } = ReportRequest::parse(body).map_err(malformed)?;
+        let ReportRequest { relationship, member } = ReportRequest::parse(body).map_err(unreadable)?;
         let answer = self.report(relationship, member, surroundings).ok_or_else(|| not_held(relationship))?;
         Ok(answer.emit())
     }
 
     fn set_endpoints(&mut self, hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
-        let SetEndpoints { relationship, entries } = SetEndpoints::parse(body).map_err(malformed)?;
+        let SetEndpoints { relationship, entries } = SetEndpoints::parse(body).map_err(unreadable)?;
         // The module lists the members of the generation that it made last.
         let latest = self.lineage(relationship).and_then(|lineage| lineage.entries().next_back());
         let (session, known) = latest.ok_or_else(|| not_held(relationship))?;
@@ -395,7 +485,7 @@ fn endpoint_of(text: &str) -> Result<Option<Endpoint>, Stop> {
 }
 
 fn prepare(hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
-    PrepareRequest::parse(body).map_err(malformed)?;
+    PrepareRequest::parse(body).map_err(unreadable)?;
     match hand.ask(Question::Prepare)? {
         Answer::Bytes(material) => Ok(Opaque(material.to_vec()).emit()),
         _ => Err(Stop::element(&astray())),

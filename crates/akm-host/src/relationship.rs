@@ -43,6 +43,8 @@ pub struct Known {
     pub not_recorded: Option<String>,
     pub(crate) suite: Suite,
     pub(crate) digest: [u8; 32],
+    /// SHA-256 of its host part.
+    pub(crate) host_part: [u8; 32],
     /// Whether what was learnt of endpoints is to be written, and whether that is under way.
     pub(crate) saves: Saves,
 }
@@ -61,6 +63,7 @@ impl Known {
     /// What is known of a generation at its installation, or at a start.
     pub(crate) fn new(
         session: &Session,
+        host_part: [u8; 32],
         label: String,
         member_labels: Vec<String>,
         endpoints: &[String],
@@ -83,6 +86,7 @@ impl Known {
             not_recorded: None,
             suite: sds.suite(),
             digest: *sds.digest(),
+            host_part,
             saves: Saves::Nothing,
         }
     }
@@ -91,7 +95,7 @@ impl Known {
         let installed = held.installed;
         let (member_labels, endpoints) =
             held.learnt.unwrap_or((installed.member_labels, installed.endpoints));
-        let known = Self::new(session, installed.label, member_labels, &endpoints);
+        let known = Self::new(session, installed.host_part, installed.label, member_labels, &endpoints);
         Self { found_back: held.found_back, ..known }
     }
 }

@@ -50,7 +50,11 @@ impl Node {
         let found = if candidates.len() == 1 {
             of_kind.next()
         } else {
-            of_kind.find(|id| self.relationships[*id].lineage.claims(frame))
+            let mut others = of_kind.clone();
+            of_kind
+                .find(|id| self.relationships[*id].lineage.claims(frame))
+                // Where it cannot be seen yet, the frame makes that it can.
+                .or_else(|| others.find(|id| self.relationships[*id].lineage.may_claim(header.tag)))
         };
         found.copied().filter(|id| self.relationships[id].lineage.whose(frame) != Whose::Nobody)
     }

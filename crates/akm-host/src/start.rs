@@ -297,10 +297,10 @@ impl Node {
             FoundPlace::Rests(_) | FoundPlace::NotExamined => Standing::WithoutPlace { active },
         };
         let installed = &held.installed;
-        let (sds, header_key) = (installed.sds.clone(), installed.header_key.duplicate());
+        let (sds, check) = (installed.sds.clone(), installed.root_check);
         let options = options_of(sds.kind());
         let unusable = |why: String| Begun::Aside(Aside::Unusable(why));
-        let membership = Membership::new(sds, self.identity.node(), header_key, installed.tag)
+        let membership = Membership::new(sds, self.identity.node(), check, installed.keys())
             .map_err(|error| unusable(error.to_string()))?;
         let mut element = StandIn::new(&candidate.answers, self.description.as_ref());
         let random: &mut dyn RandomSource = &mut *surroundings.random;
@@ -323,12 +323,12 @@ impl Node {
     /// Notes the relationships of which the element holds a root that none of their generations needs, where that is sure.
     fn find_strange(&mut self, starting: &mut Starting, roots: &[Root]) {
         for root in roots {
-            let Root::Relationship { id, version } = root else { continue };
+            let Root::Relationship { id, .. } = root else { continue };
             let of_this = || starting.candidates.iter().filter(|candidate| candidate.of.0 == *id);
             let sessions = of_this().filter_map(|candidate| candidate.session.as_ref());
-            let mut versions = sessions.map(|(session, _)| session.membership().sds().element_version());
+            let mut needed = sessions.map(|(session, _)| session.membership().root());
             let in_use = of_this().any(|candidate| candidate.session.is_some());
-            if in_use && !versions.any(|used| used == *version) {
+            if in_use && !needed.any(|needed| needed == *root) {
                 starting.unfinished.insert(*id);
             }
         }

@@ -7,11 +7,12 @@
 use akm_client::Stack;
 use akm_core::element::{ElementError, ProvisionableElement, Root};
 use akm_core::enrolment::{Envelope, ExistingNode, Preparation};
-use akm_core::id::RelationshipId;
-use akm_core::keys::{PlaceSeal, install_receipt};
+use akm_core::keys::PlaceSeal;
 use akm_core::management::Install;
 use akm_core::policy::Policy;
-use akm_core::sds::{Kind, SynchronizedDataSet};
+use akm_core::proof::Proof;
+use akm_core::sds::{HostPart, Kind, SynchronizedDataSet};
+use akm_core::seal::{HostPartSeal, KeysSeal};
 use akm_core::secret::Secret;
 use akm_core::session::RandomSource;
 use akm_core::tree::Place;
@@ -21,7 +22,10 @@ use crate::config::Config;
 use crate::error::{AsItIs, NodeError, Request, Strange};
 use crate::layout::Layout;
 use crate::node::description_of;
-use crate::storage::{IdentityRecord, Installed, Storage, erase_roots};
+use crate::storage::{IdentityRecord, Installed, Storage};
+
+/// The index of the node in its provisioning relationship.
+const OF_NODE: u16 = 1;
 
 /// Says what this device is and what its element needs. While a stack runs, it only says who that is, as that stack knows
 /// it: some elements can be used by one program at a time.
@@ -48,7 +52,7 @@ pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
     }
     let leftovers = match identity {
         Some(_) => Vec::new(),
-        None => relationships_of(&mut *element)?,
+        None => roots_of(&mut *element)?,
     };
     Ok(Preparation {
         stack_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -76,20 +80,26 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
     let storage = Storage::open(layout)?;
     let existing = storage.identity()?;
     let mut element = element_of(&config, &storage, existing.as_ref())?;
-    let root = sds.root();
+    let root = sds.root(install.root_check);
 
     if let Some(existing) = &existing {
         storage.tidy(Some(existing), &mut *element)?;
         if existing.relationship == sds.relationship() {
-            check_same(&storage, existing, &sds)?;
-            return Ok(install_receipt(&mut *element, root, envelope_bytes)?);
+            let held = check_same(&storage, existing, &sds)?;
+            if held.root_check != install.root_check
+                || held.host_part != open_host_part(&mut *element, &install, &sds)?.digest()
+            {
+                return Err(AsItIs::OtherContent.into());
+            }
+            let receipt = Proof::receipt(sds.digest(), &held.host_part, envelope_bytes);
+            return Ok(receipt.by_element(&mut *element, root)?);
         }
         if envelope.replaces != Some(existing.relationship) {
             return Err(AsItIs::IsNode { node: existing.node }.into());
         }
     } else {
         storage.tidy(None, &mut *element)?;
-        check_leftovers(&mut *element, &envelope, sds.relationship())?;
+        check_leftovers(&mut *element, &envelope, root)?;
     }
 
     let identity = IdentityRecord {
@@ -99,21 +109,34 @@ pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeE
         name: envelope.name.clone(),
     };
     element.make_device_key()?;
+    let had_root = element.roots()?.contains(&root);
     element.install(root, wrapped.expose())?;
+    let part = match open_host_part(&mut *element, &install, &sds) {
+        Err(refused) if !had_root => {
+            element.erase(root)?;
+            return Err(refused);
+        }
+        opened => opened?,
+    };
     let start = match element.counter() {
         Some(counter) => counter.value()?,
         None => 0,
     };
     let seal = PlaceSeal::derive(&mut *element, start)?;
-    let (installed, tree_root) = Installed::of(install, sds, true);
-    let mut random = [0; 16];
-    SystemRandom.fill(&mut random);
+    let keys = KeysSeal::derive(&mut *element, &sds)?;
+    let [mut for_keys, mut for_place] = [[0; 16]; 2];
+    SystemRandom.fill(&mut for_keys);
+    SystemRandom.fill(&mut for_place);
+    let provider = akm_core::crypto::provider();
+    let sealed_keys = keys.seal(provider, &for_keys, &part.keys);
+    let installed = Installed::of(install, sds, &part, sealed_keys, true);
     let (suite, digest) = (installed.sds.suite(), installed.sds.digest());
-    let place = Place::before_first(0, tree_root).emit();
-    let sealed = seal.seal(akm_core::crypto::provider(), suite, digest, &random, place.expose());
+    let receipt = Proof::receipt(digest, &installed.host_part, envelope_bytes);
+    let place = Place::before_first(0, part.tree_root).emit();
+    let sealed = seal.seal(provider, suite, digest, &for_place, place.expose());
     storage.forget(identity.node)?;
     storage.install(identity.node, &installed, &sealed)?;
-    let receipt = install_receipt(&mut *element, root, envelope_bytes)?;
+    let receipt = receipt.by_element(&mut *element, root)?;
     storage.adopt(&identity)?;
     storage.tidy(Some(&identity), &mut *element)?;
     Ok(receipt)
@@ -139,8 +162,8 @@ pub fn reset(layout: &Layout) -> Result<(), NodeError> {
         opened => opened?,
     };
     storage.tidy(None, &mut *element)?;
-    for relationship in relationships_of(&mut *element)? {
-        erase_roots(&mut *element, relationship)?;
+    for root in roots_of(&mut *element)? {
+        element.erase(root)?;
     }
     drop(element);
     // A file keeps its serial number, by which the module knows the device again. Another element has one of its own, and
@@ -172,16 +195,29 @@ fn existing(identity: &IdentityRecord) -> ExistingNode {
     }
 }
 
-/// The same relationship again must be the same down to the last byte.
+/// Opens the host part for the node under the root that its element holds.
+fn open_host_part(
+    element: &mut dyn ProvisionableElement,
+    install: &Install,
+    sds: &SynchronizedDataSet,
+) -> Result<HostPart, NodeError> {
+    let seal = HostPartSeal::by_element(element, sds.root(install.root_check), sds)?;
+    seal.open(akm_core::crypto::provider(), OF_NODE, &install.host_part).map_err(|_| {
+        let why = "the host part of the envelope does not open under its root".to_owned();
+        NodeError::Element(ElementError::Refused(why))
+    })
+}
+
+/// The same relationship again must be the same down to the last byte. What is held of it.
 fn check_same(
     storage: &Storage,
     existing: &IdentityRecord,
     sds: &SynchronizedDataSet,
-) -> Result<(), NodeError> {
+) -> Result<Installed, NodeError> {
     let found = storage.relationships(existing.node)?;
     let held = found.into_iter().find(|found| found.relationship == sds.relationship());
     match held.map(|found| found.installed) {
-        Some(Ok(installed)) if installed.sds.digest() == sds.digest() => Ok(()),
+        Some(Ok(installed)) if installed.sds.digest() == sds.digest() => Ok(installed),
         Some(Err(error)) => Err(error),
         _ => Err(AsItIs::OtherContent.into()),
     }
@@ -191,25 +227,16 @@ fn check_same(
 fn check_leftovers(
     element: &mut dyn ProvisionableElement,
     envelope: &Envelope,
-    relationship: RelationshipId,
+    own: Root,
 ) -> Result<(), NodeError> {
-    let strange =
-        relationships_of(element)?.into_iter().find(|id| *id != relationship && !envelope.erase.contains(id));
+    let strange = roots_of(element)?.into_iter().find(|root| *root != own && !envelope.erase.contains(root));
     match strange {
-        None => Ok(()),
-        Some(relationship) => Err(Strange::Root { relationship }.into()),
+        None | Some(Root::Device) => Ok(()),
+        Some(Root::Relationship { id, .. }) => Err(Strange::Root { relationship: id }.into()),
     }
 }
 
-fn relationships_of(element: &mut dyn ProvisionableElement) -> Result<Vec<RelationshipId>, NodeError> {
-    let mut ids: Vec<_> = element
-        .roots()?
-        .into_iter()
-        .filter_map(|root| match root {
-            Root::Relationship { id, .. } => Some(id),
-            Root::Device => None,
-        })
-        .collect();
-    ids.dedup();
-    Ok(ids)
+/// The roots of relationships that the element holds.
+fn roots_of(element: &mut dyn ProvisionableElement) -> Result<Vec<Root>, NodeError> {
+    Ok(element.roots()?.into_iter().filter(|root| *root != Root::Device).collect())
 }

@@ -4,7 +4,7 @@
 //!   state/lock                                   held by whoever works on the state
 //!   state/identity                               who this node is; replacing it is the switch of an enrolment
 //!   state/nodes/AKM-ID/RELATIONSHIP-ID/
-//!       g1.installed, g1.copy                    public part, header key, tag, labels: written once, twice
+//!       g1.installed, g1.copy                    public part, sealed keys, tag, labels: written once, twice
 //!       g1.place                                 the sealed place, rewritten at each epoch
 //!       g1.active                                present when the generation is active
 //!       g1.found                                 how often this node found back, if it did
@@ -36,7 +36,9 @@ use crate::layout::Layout;
 
 pub use akm_host::Installed;
 use records::load_all;
-pub use records::{IdentityRecord, emit_endpoints, emit_installed, parse_endpoints, parse_installed};
+pub use records::{
+    IdentityRecord, NotRead, emit_endpoints, emit_installed, parse_endpoints, parse_installed,
+};
 
 const STAGING: &str = ".staging-";
 const ERASED: &str = ".erased-";
@@ -428,9 +430,13 @@ fn endpoints_file(generation: u32) -> String {
 fn read_identity(state: &Path) -> Result<Option<IdentityRecord>, NodeError> {
     let path = state.join("identity");
     match fs::read(&path) {
-        Ok(bytes) => IdentityRecord::parse(&bytes)
-            .map(Some)
-            .ok_or(NodeError::Damaged { damage: Damage::Identity, path }),
+        Ok(bytes) => IdentityRecord::parse(&bytes).map(Some).map_err(|why| {
+            let damage = match why {
+                NotRead::Damaged => Damage::Identity,
+                NotRead::LaterVersion => Damage::LaterVersion,
+            };
+            NodeError::Damaged { damage, path }
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(NodeError::File { action: "cannot read", path, source }),
     }

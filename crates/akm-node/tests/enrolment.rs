@@ -6,7 +6,6 @@ use std::fs;
 
 use akm_core::element::{ElementError, Root};
 use akm_core::enrolment::{Envelope, ExistingNode};
-use akm_core::keys::expected_receipt;
 use akm_core::sds::Kind;
 use akm_node::enrol::{enrol, prepare, reset};
 use akm_node::error::{NodeError, Strange};
@@ -37,7 +36,7 @@ fn the_receipt_is_the_one_that_the_module_expects() {
     let provisioning = module.provision();
     let envelope = provisioning.envelope("pump").emit();
     let receipt = device.enrol(envelope.expose());
-    let expected = expected_receipt(&provisioning.secrets.element_root, envelope.expose());
+    let expected = provisioning.receipt(envelope.expose());
     assert!(receipt.equals(expected.expose()));
     assert_eq!(device.roots(), [provisioning.id()]);
 
@@ -102,7 +101,7 @@ fn a_replaced_node_leaves_neither_roots_nor_files() {
     let mut node = device.start();
     assert!(node.find("asr-0").is_err() && node.find(&asrs[1].id().to_string()).is_err());
     let (_, identity) = Link::of_module(&next).identify(&mut node, challenge());
-    assert_eq!(identity.relationships.len(), 1);
+    assert!(!identity.holds_others);
     // The module that lost this node speaks to nobody.
     assert!(station.link.call(&mut node, b"anybody there?").is_empty());
 }
@@ -111,7 +110,7 @@ fn a_replaced_node_leaves_neither_roots_nor_files() {
 fn a_root_that_no_module_vouches_for_is_not_erased_in_passing() {
     let (device, stranger) = (Device::fresh(), Module::new().provision());
     device.element().install(stranger.root(), stranger.secrets.element_root.expose()).unwrap();
-    assert_eq!(prepare(&device.layout).unwrap().leftovers, [stranger.id()]);
+    assert_eq!(prepare(&device.layout).unwrap().leftovers, [stranger.root()]);
 
     let provisioning = Module::new().provision();
     let error = enrol(&device.layout, provisioning.envelope("pump").emit().expose()).unwrap_err();
@@ -120,7 +119,7 @@ fn a_root_that_no_module_vouches_for_is_not_erased_in_passing() {
     assert_eq!(device.roots(), [stranger.id()]);
     assert_eq!(prepare(&device.layout).unwrap().node, None);
 
-    let envelope = Envelope { erase: vec![stranger.id()], ..provisioning.envelope("pump") };
+    let envelope = Envelope { erase: vec![stranger.root()], ..provisioning.envelope("pump") };
     device.enrol(envelope.emit().expose());
     assert_eq!(device.roots(), [provisioning.id()]);
 }
@@ -138,9 +137,10 @@ fn an_envelope_that_makes_no_node_is_refused_before_anything_is_written() {
     longer.push(0);
     let asr = Relationship::asr("no provisioning", &[module.id, random_id()]);
     assert_eq!(asr.sds.kind(), Kind::Communication);
-    let mut rootless = provisioning.install();
+    let node = provisioning.sds.members()[1];
+    let mut rootless = provisioning.install(node);
     rootless.wrapped_root = None;
-    let mut no_sds = provisioning.install();
+    let mut no_sds = provisioning.install(node);
     no_sds.public_part.pop();
     let refused: Vec<Vec<u8>> = vec![
         b"nothing like it".to_vec(),
@@ -149,7 +149,10 @@ fn an_envelope_that_makes_no_node_is_refused_before_anything_is_written() {
         Envelope { install: b"no install".to_vec().into(), ..good() }.emit().expose().to_vec(),
         Envelope { node: random_id(), ..good() }.emit().expose().to_vec(),
         Envelope { node: module.id, ..good() }.emit().expose().to_vec(),
-        Envelope { node: asr.sds.members()[1], ..with(asr.install()) }.emit().expose().to_vec(),
+        Envelope { node: asr.sds.members()[1], ..with(asr.install(asr.sds.members()[1])) }
+            .emit()
+            .expose()
+            .to_vec(),
         with(rootless).emit().expose().to_vec(),
         with(no_sds).emit().expose().to_vec(),
     ];
@@ -163,7 +166,7 @@ fn an_envelope_that_makes_no_node_is_refused_before_anything_is_written() {
 #[test]
 fn a_root_that_the_element_cannot_unwrap_leaves_the_device_nobodys() {
     let (device, provisioning) = (Device::fresh(), Module::new().provision());
-    let mut install = provisioning.install();
+    let mut install = provisioning.install(provisioning.sds.members()[1]);
     install.wrapped_root = Some(vec![7; 31].into());
     let envelope = Envelope { install: install.emit(), ..provisioning.envelope("pump") };
     let error = enrol(&device.layout, envelope.emit().expose()).unwrap_err();

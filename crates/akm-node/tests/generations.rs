@@ -151,5 +151,5 @@ fn a_generation_that_another_follows_only_receives() {
     assert_eq!(kept(&here, &first), [1, 2], "within the overlap");
     let tags = here.network.datagrams.iter().map(|(_, frame)| Header::parse(frame).expect("a frame").tag);
     let tags: Vec<_> = tags.collect();
-    assert!(tags.len() >= 3 && tags.iter().all(|tag| *tag == second.secrets.tag), "{tags:?}");
+    assert!(tags.len() >= 3 && tags.iter().all(|tag| *tag == second.secrets.host.keys.tag), "{tags:?}");
 }

@@ -6,9 +6,9 @@ use std::fs;
 
 use akm_core::crypto::hash::sha256;
 use akm_core::frame::FrameKind;
-use akm_core::keys::{element_function, expected_receipt};
+use akm_core::keys::element_function;
 use akm_core::management::{
-    IdentifyRequest, Opaque, Operation, Outcome, PrepareRequest, Request, Response, SetEndpoints,
+    IdentifyRequest, Level, Opaque, Operation, Outcome, PrepareRequest, Request, Response, SetEndpoints,
 };
 use akm_core::session::Phase;
 use akm_node::storage::Storage;
@@ -44,10 +44,13 @@ fn the_proof_of_identify_verifies_under_the_root_and_covers_every_byte() {
     assert_eq!(identity.stack_version, env!("CARGO_PKG_VERSION"));
     let integrity = station.device.layout.integrity(&identity.element.identity()).unwrap();
     assert_eq!(identity.integrity, integrity);
+    assert_eq!((identity.level, identity.holds_others), (Level::Factory, true));
     let mut held = [provisioning, asrs[0].id(), asrs[1].id()];
     held.sort();
-    assert_eq!(identity.relationships.iter().map(|entry| entry.relationship).collect::<Vec<_>>(), held);
-    assert!(!identity.more && identity.relationships.iter().all(|entry| entry.phase == Phase::Established));
+    let (link, node) = station.both();
+    let page = link.status(node, None, 10);
+    assert_eq!(page.relationships.iter().map(|entry| entry.relationship).collect::<Vec<_>>(), held);
+    assert!(!page.more && page.relationships.iter().all(|entry| entry.phase == Phase::Established));
 }
 
 #[test]
@@ -72,9 +75,9 @@ fn an_installed_relationship_is_acknowledged_by_the_element_and_staged() {
     let material = Opaque::parse(&link.done(node, Operation::Prepare, &prepare)).unwrap();
     assert_eq!(Opaque::parse(&link.done(node, Operation::Prepare, &prepare)).unwrap(), material);
 
-    let body = asr.install().emit();
+    let body = asr.install(node.identity().node).emit();
     let receipt = Opaque::parse(&link.done(node, Operation::Install, body.expose())).unwrap();
-    let expected = expected_receipt(&asr.secrets.element_root, body.expose());
+    let expected = asr.receipt(body.expose());
     assert!(expected.equals(&receipt.0));
     assert_eq!(station.phase(&asr), "Staged");
     let refused = station.node().send("asr", None, b"too early", &mut Recorded::default()).unwrap_err();
@@ -96,7 +99,7 @@ fn every_operation_can_be_repeated_without_harm() {
     let (mut station, asrs) = Station::with_asrs(1);
     station.send("asr-0", b"moves the place on");
     let epoch = station.report(&asrs[0]).epoch;
-    let body = asrs[0].install().emit();
+    let body = asrs[0].install(station.id()).emit();
     let entries = vec![(0, "moved".to_owned(), String::new())];
     let endpoints = SetEndpoints { relationship: asrs[0].id(), entries }.emit();
     let (link, node) = station.both();
@@ -105,7 +108,7 @@ fn every_operation_can_be_repeated_without_harm() {
     for _ in 0..2 {
         assert_eq!(link.activate(node, &asrs[0]).outcome, Outcome::Done);
         link.done(node, Operation::SetEndpoints, &endpoints);
-        assert_eq!(link.identify(node, challenge()).1.relationships.len(), 2);
+        assert!(link.identify(node, challenge()).1.holds_others);
         assert_eq!(link.status(node, None, 10).relationships.len(), 2);
     }
     assert_eq!(station.report(&asrs[0]).epoch, epoch, "installing again did not put the place back");
@@ -131,15 +134,15 @@ fn a_request_that_cannot_be_met_says_why_and_changes_nothing() {
     let (mut station, asrs) = Station::with_asrs(1);
     let (own, other) = (station.id(), random_id());
     let unrooted = Relationship::asr("short root", &[own, other]);
-    let mut short = unrooted.install();
+    let mut short = unrooted.install(own);
     short.wrapped_root = Some(vec![7; 31].into());
-    let mut without = unrooted.install();
+    let mut without = unrooted.install(own);
     without.wrapped_root = None;
-    let mut provisioning = Relationship::provisioning(random_id(), own).install();
+    let mut provisioning = Relationship::provisioning(random_id(), own).install(own);
     provisioning.label = "smuggled".to_owned();
-    let install = |relationship: &Relationship| relationship.install().emit().expose().to_vec();
+    let install = |relationship: &Relationship| relationship.install(own).emit().expose().to_vec();
     let listed = |labels: usize, endpoints: &[&str]| {
-        let mut install = unrooted.install();
+        let mut install = unrooted.install(own);
         install.member_labels = vec!["label".to_owned(); labels];
         install.endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
         install.emit().expose().to_vec()
@@ -150,7 +153,7 @@ fn a_request_that_cannot_be_met_says_why_and_changes_nothing() {
             "another root under the same version",
             Operation::Install,
             install(&asrs[0].again_as(2)),
-            Outcome::Element,
+            Outcome::Conflict,
         ),
         (
             "an unknown policy",
@@ -403,12 +406,14 @@ fn a_message_to_one_member_goes_to_that_member_alone() {
 }
 
 #[test]
-fn the_provisioning_relationship_itself_erased_means_the_whole_node() {
+fn erasing_everything_means_the_whole_node_and_the_only_module_cannot_erase_itself_alone() {
     let (mut station, _) = Station::with_asrs(2);
     let (own, provisioning) = (station.id(), station.provisioning.id());
     let (link, node) = station.both();
     assert!(!node.is_disowned());
-    assert_eq!(link.erase(node, provisioning).outcome, Outcome::Done);
+    assert_eq!(link.erase(node, provisioning).outcome, Outcome::Conflict);
+    assert!(!node.is_disowned());
+    assert_eq!(link.erase_everything(node).outcome, Outcome::Done);
     assert!(node.is_disowned());
     node.finish_erasure().unwrap();
     assert!(station.device.roots().is_empty());
@@ -423,9 +428,8 @@ fn a_node_that_was_erased_takes_frames_no_more() {
     let (mut station, asrs) = Station::with_asrs(1);
     let other = asrs[0].sds.members().iter().copied().find(|member| *member != station.id()).unwrap();
     let frame = Link::of(&asrs[0], other).seal(FrameKind::Data, b"anybody there?");
-    let provisioning = station.provisioning.id();
     let (link, node) = station.both();
-    link.erase(node, provisioning);
+    link.erase_everything(node);
     node.finish_erasure().unwrap();
     assert_eq!(station.take(&frame, address(9)), "unknown-tag");
     station.fire();
@@ -437,9 +441,8 @@ fn a_node_that_was_erased_takes_frames_no_more() {
 #[test]
 fn an_erasure_that_was_cut_off_after_its_answer_is_finished_by_the_next_start() {
     let (mut station, _) = Station::with_asrs(1);
-    let provisioning = station.provisioning.id();
     let (link, node) = station.both();
-    link.erase(node, provisioning);
+    link.erase_everything(node);
     station.stop();
     assert_eq!(station.device.roots().len(), 2);
     assert!(matches!(station.device.start_refused(), akm_node::error::NodeError::AsItIs(_)));
@@ -454,7 +457,7 @@ fn requests_in_a_communication_relationship_are_never_answered() {
     let asr = Relationship::asr("asr", &[station.id(), other]).at(other, "127.0.0.1:9");
     station.make_member(&asr);
     let body = IdentifyRequest { challenge: challenge() }.emit();
-    let request = Request { id: 1, operation: Operation::Identify as u8, body: &body }.emit();
+    let request = Request { id: 1, operation: Operation::Identify as u8, body: &body, proof: None }.emit();
     let mut member = Link::of(&asr, other);
 
     // As data it is an application's, wherever it comes in.
@@ -474,8 +477,8 @@ fn requests_in_a_communication_relationship_are_never_answered() {
 #[test]
 fn a_provisioning_relationship_has_no_business_in_datagrams() {
     let (mut station, asrs) = Station::with_asrs(1);
-    let body = akm_core::management::EraseRequest { relationship: asrs[0].id() }.emit();
-    let request = Request { id: 1, operation: Operation::Erase as u8, body: &body }.emit();
+    let body = akm_core::management::EraseRequest::Relationship(asrs[0].id()).emit();
+    let request = Request { id: 1, operation: Operation::Erase as u8, body: &body, proof: None }.emit();
     let frame = station.link.seal(FrameKind::Management, &request);
     assert_eq!(station.take(&frame, address(9)), "unknown-tag");
     assert_eq!(station.phase(&asrs[0]), "Established");
@@ -486,8 +489,8 @@ fn another_module_is_not_heard() {
     let (mut station, asrs) = Station::with_asrs(1);
     let stranger = Relationship::provisioning(Module::new().id, station.id());
     let mut link = Link::of_module(&stranger);
-    let body = akm_core::management::EraseRequest { relationship: asrs[0].id() }.emit();
-    let request = Request { id: 1, operation: Operation::Erase as u8, body: &body }.emit();
+    let body = akm_core::management::EraseRequest::Relationship(asrs[0].id()).emit();
+    let request = Request { id: 1, operation: Operation::Erase as u8, body: &body, proof: None }.emit();
     assert!(link.call(station.node(), &request).is_empty());
     assert_eq!(station.phase(&asrs[0]), "Established");
 }
@@ -496,8 +499,8 @@ fn another_module_is_not_heard() {
 fn a_replayed_request_is_not_carried_out_twice() {
     let mut station = Station::new(1);
     let asr = Relationship::asr("asr", &[station.id(), random_id()]);
-    let body = akm_core::management::EraseRequest { relationship: asr.id() }.emit();
-    let request = Request { id: 1, operation: Operation::Erase as u8, body: &body }.emit();
+    let body = akm_core::management::EraseRequest::Relationship(asr.id()).emit();
+    let request = Request { id: 1, operation: Operation::Erase as u8, body: &body, proof: None }.emit();
     let mut network = Recorded::default();
     // The node answers the first in an epoch of its own, which the second is sent in.
     let frames = [0; 2].map(|_| {

@@ -35,16 +35,19 @@ fn all_that_a_running_node_writes_is_private() {
 }
 
 #[test]
-fn no_secret_of_a_relationship_stands_in_clear_but_header_key_and_tag() {
+fn no_secret_of_a_relationship_stands_in_clear() {
     let (mut station, asrs) = Station::with_asrs(1);
     station.send("asr-0", b"moves on");
     let records = station.device.records();
     assert!(records.iter().any(|(path, _)| path.ends_with("g1.place")));
     for relationship in [&station.provisioning, &asrs[0]] {
         let secrets = &relationship.secrets;
-        for secret in [secrets.element_root.expose(), secrets.tree_root.expose()] {
+        let keys = &secrets.host.keys;
+        let (root, tree_root) = (secrets.element_root.expose(), secrets.host.tree_root.expose());
+        for secret in [&root[..], tree_root, keys.header_key.expose(), keys.resync_key.expose()] {
             for (path, bytes) in &records {
-                assert!(!bytes.windows(32).any(|window| window == secret), "{}", path.display());
+                let is_secret = |window: &[u8]| window == secret;
+                assert!(!bytes.windows(secret.len()).any(is_secret), "{}", path.display());
             }
         }
     }

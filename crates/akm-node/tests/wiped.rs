@@ -27,10 +27,11 @@ fn secrets_of(relationship: &Relationship) -> Vec<(String, Vec<u8>)> {
     let root = secrets.element_root.expose();
     let mut all = vec![
         ("element root".to_owned(), root.to_vec()),
-        ("tree root".to_owned(), secrets.tree_root.expose().to_vec()),
-        ("header key".to_owned(), secrets.header_key.expose().to_vec()),
+        ("tree root".to_owned(), secrets.host.tree_root.expose().to_vec()),
+        ("header key".to_owned(), secrets.host.keys.header_key.expose().to_vec()),
+        ("resync key".to_owned(), secrets.host.keys.resync_key.expose().to_vec()),
     ];
-    let mut place = Place::before_first(0, secrets.tree_root.duplicate());
+    let mut place = Place::before_first(0, secrets.host.tree_root.duplicate());
     for epoch in 0..EPOCHS {
         let leaf = place.leaf(epoch).expect("ahead");
         let context = [1u32.to_be_bytes(), epoch.to_be_bytes()].concat();
@@ -40,8 +41,8 @@ fn secrets_of(relationship: &Relationship) -> Vec<(String, Vec<u8>)> {
         let secret = EpochSecret::derive(leaf, &factor, relationship.sds.digest());
         all.push((format!("epoch secret {epoch}"), secret.expose().to_vec()));
         place = place.at(epoch).expect("ahead");
-        for (at, node) in place.emit().expose()[9..].chunks_exact(37).enumerate() {
-            all.push((format!("tree node {at} after epoch {epoch}"), node[5..].to_vec()));
+        for (at, node) in place.emit().expose()[8..].chunks_exact(32).enumerate() {
+            all.push((format!("tree node {at} after epoch {epoch}"), node.to_vec()));
         }
     }
     for (what, _) in &mut all {
@@ -60,7 +61,7 @@ fn device_key(device: &Device) -> (String, Vec<u8>) {
 
 /// Lets the node do something with a frame that the module made before the recording.
 fn ask(link: &mut Link, node: &mut Node, operation: Operation, body: &[u8], secrets: &[(String, Vec<u8>)]) {
-    let request = Request { id: 9, operation: operation as u8, body }.emit();
+    let request = Request { id: 9, operation: operation as u8, body, proof: None }.emit();
     // A node that has just started tells the module of its epoch; then it is asked again.
     for _ in 0..2 {
         let frame = link.seal(FrameKind::Management, &request);
@@ -106,7 +107,13 @@ fn the_life_of_a_node_leaves_no_secret_in_freed_memory() {
 
     let mut link = Link::of_module(&provisioning);
     let mut node = recorded(&secrets, || device.start());
-    ask(&mut link, &mut node, Operation::Install, asr.install().emit().expose(), &secrets);
+    ask(
+        &mut link,
+        &mut node,
+        Operation::Install,
+        asr.install(provisioning.sds.members()[1]).emit().expose(),
+        &secrets,
+    );
     let activate = ActivateRequest { relationship: asr.id(), generation: 1 };
     ask(&mut link, &mut node, Operation::Activate, &activate.emit(), &secrets);
 
@@ -137,9 +144,9 @@ fn the_life_of_a_node_leaves_no_secret_in_freed_memory() {
     let status = recorded(&secrets, || node.status().expect("a status"));
     assert!(status.relationships.iter().all(|entry| entry.epoch.is_none_or(|epoch| epoch < EPOCHS)));
 
-    let erase = EraseRequest { relationship: asr.id() };
+    let erase = EraseRequest::Relationship(asr.id());
     ask(&mut link, &mut node, Operation::Erase, &erase.emit(), &secrets);
-    let erase = EraseRequest { relationship: provisioning.id() };
+    let erase = EraseRequest::Everything;
     ask(&mut link, &mut node, Operation::Erase, &erase.emit(), &secrets);
     assert!(node.is_disowned());
     recorded(&secrets, || {

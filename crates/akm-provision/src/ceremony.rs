@@ -32,7 +32,7 @@ pub use station::AttachOrder;
 pub(crate) use station::waits;
 #[cfg(feature = "fuzzing")]
 pub use steps::configuration;
-pub(crate) use verification::{asks_for_element, not_active, verify};
+pub(crate) use verification::{Said, asks_for_element, not_active, verify};
 
 use std::path::PathBuf;
 

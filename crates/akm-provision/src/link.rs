@@ -9,17 +9,17 @@ mod element;
 use std::time::{Duration, Instant};
 
 use akm_core::crypto;
-use akm_core::element::{ElementError, Root};
+use akm_core::element::{ElementError, RootCheck};
 use akm_core::frame::FrameKind;
 use akm_core::id::RelationshipId;
-use akm_core::keys::{PlaceSeal, expected_receipt, identify_proof};
+use akm_core::keys::PlaceSeal;
 use akm_core::management::{
     ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, NodeIdentity, Opaque, Operation, Outcome,
     PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer, ReportRequest, Request, Response,
     SetEndpoints, StatusAnswer, StatusRequest,
 };
-use akm_core::sds::SynchronizedDataSet;
-use akm_core::secret::Secret;
+use akm_core::proof::Proof;
+use akm_core::sds::{ElementRoot, SynchronizedDataSet};
 use akm_core::session::{
     Cause, Event, Input, Membership, Options, Output, Record, Session, SessionError, Standing, Surroundings,
 };
@@ -147,7 +147,8 @@ impl<'a> Link<'a> {
         let relationship = store.relationship(node.relationship)?.ok_or_else(gone)?;
         let sds = relationship.sds;
         let secrets = store.secrets(node.relationship)?;
-        let (header_key, tag) = secrets.header.ok_or_else(gone)?;
+        let keys = secrets.keys.ok_or_else(gone)?;
+        let root = store.element_root(node.relationship, sds.element_version())?.ok_or_else(gone)?;
         let mut element = VaultElement::new(store);
         let seal = PlaceSeal::derive(&mut element, 0)?;
         let place = match store.load_place(node.relationship, sds.generation())? {
@@ -158,8 +159,9 @@ impl<'a> Link<'a> {
                 .ok_or_else(gone)?,
             None => Place::before_first(0, secrets.tree_root.ok_or_else(gone)?),
         };
+        let check = RootCheck::of(&root);
         let membership =
-            Membership::new(sds.clone(), store.module().root, header_key, tag).map_err(|_| gone())?;
+            Membership::new(sds.clone(), store.module().root, check, keys).map_err(|_| gone())?;
         let stream = connect(node)?;
         let clock = Instant::now();
         let mut surroundings = Surroundings {
@@ -205,15 +207,8 @@ impl<'a> Link<'a> {
             reason: reason.to_owned(),
         };
         let answer = IdentifyAnswer::parse(&body).map_err(|_| unproven("its answer cannot be read"))?;
-        let root = Root::Relationship { id: self.sds.relationship(), version: self.sds.element_version() };
-        let expected = identify_proof(
-            &mut self.element,
-            root,
-            &challenge,
-            self.node.id,
-            self.node.relationship,
-            &answer.identity,
-        )?;
+        let proof = Proof::identify(&challenge, self.node.id, self.node.relationship, &answer.identity);
+        let expected = proof.by_element(&mut self.element, self.session.membership().root())?;
         if !expected.equals(&answer.proof) {
             return Err(unproven("the proof of its element is wrong"));
         }
@@ -229,12 +224,18 @@ impl<'a> Link<'a> {
         Opaque::parse(&body).map(|Opaque(material)| material).map_err(|_| self.unreadable())
     }
 
-    /// Installs a generation and checks that the receipt is made with `root`.
-    pub fn install(&mut self, body: &[u8], root: &Secret<32>) -> Result<(), LinkError> {
+    /// Installs a generation and checks that the receipt is made with `root`, over the host part that was meant.
+    pub fn install(
+        &mut self,
+        sds: &SynchronizedDataSet,
+        host_part: &[u8; 32],
+        body: &[u8],
+        root: &ElementRoot,
+    ) -> Result<(), LinkError> {
         self.be_heard()?;
         let answer = self.request(Operation::Install, "install the relationship", body)?;
         let Opaque(receipt) = Opaque::parse(&answer).map_err(|_| self.unreadable())?;
-        if !expected_receipt(root, body).equals(&receipt) {
+        if !Proof::receipt(sds.digest(), host_part, body).by_root(root).equals(&receipt) {
             return Err(LinkError::Silent {
                 node: self.node.name.to_string(),
                 endpoint: endpoint_text(&self.node),
@@ -270,10 +271,16 @@ impl<'a> Link<'a> {
         Ok(())
     }
 
-    /// Has a relationship erased; the provisioning relationship itself: everything.
+    /// Has a relationship erased.
     pub fn erase(&mut self, relationship: RelationshipId) -> Result<(), LinkError> {
-        self.request(Operation::Erase, "erase the relationship", &EraseRequest { relationship }.emit())
-            .map(|_| ())
+        let request = EraseRequest::Relationship(relationship).emit();
+        self.request(Operation::Erase, "erase the relationship", &request).map(|_| ())
+    }
+
+    /// Has everything erased: the device is no node any more.
+    pub fn erase_everything(&mut self) -> Result<(), LinkError> {
+        let request = EraseRequest::Everything.emit();
+        self.request(Operation::Erase, "erase everything", &request).map(|_| ())
     }
 
     /// What the node hears of a member of a relationship.
@@ -321,7 +328,8 @@ impl<'a> Link<'a> {
         body: &[u8],
     ) -> Result<Vec<u8>, LinkError> {
         let id = u64::from_be_bytes(random());
-        let request = zeroize::Zeroizing::new(Request { id, operation: operation as u8, body }.emit());
+        let request =
+            zeroize::Zeroizing::new(Request { id, operation: operation as u8, body, proof: None }.emit());
         let patience = match operation {
             Operation::Prepare | Operation::Install if self.has_answered => ANSWER_OF_ELEMENT,
             _ => ANSWER,

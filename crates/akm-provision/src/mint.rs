@@ -1,17 +1,19 @@
 //! The one place where a root is born: generations are made here, and nothing else draws secrets for them.
 //!
 //! ```text
-//!   system's random bytes -> parameter data vector -> element root, tree root, header key, tag
+//!   system's random bytes -> parameter data vector -> element root, host part
 //! ```
 //!
 //! What is made stands in memory only. It is for the caller to save it before anything of it leaves the module.
 
-use akm_core::crypto::Suite;
+use akm_core::crypto::{Suite, provider};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::policy::Policy;
 use akm_core::sds::{
-    Generation, GenerationSecrets, InvalidSds, Kind, ParameterDataVector, SynchronizedDataSet,
+    ElementRoot, Generation, GenerationSecrets, HostPart, InvalidSds, Kind, ParameterDataVector,
+    SynchronizedDataSet,
 };
+use akm_core::seal::{HostPartSeal, SEALED_HOST_PART_LENGTH};
 use akm_core::secret::Secret;
 use akm_element::random;
 
@@ -86,6 +88,19 @@ fn mint(generation: Generation) -> Result<Minted, InvalidSds> {
     Ok(Minted { sds, secrets })
 }
 
+/// Seals the host part of a generation for one member, so that it opens under the element root alone.
+pub fn seal_host_part(
+    part: &HostPart,
+    root: &ElementRoot,
+    sds: &SynchronizedDataSet,
+    member: AkmId,
+) -> [u8; SEALED_HOST_PART_LENGTH] {
+    // What is sealed for somebody else opens at nobody.
+    let index = sds.index_of(member).unwrap_or(u16::MAX);
+    let sealed = HostPartSeal::by_root(root, sds).seal(provider(), index, &random(), part);
+    sealed.try_into().expect("a sealed host part has one length")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,7 +115,7 @@ mod tests {
         let later = next(first.sds.relationship(), 2, 2, members, policy.emit()).unwrap();
         for other in [&again, &later] {
             assert!(!first.secrets.element_root.equals(other.secrets.element_root.expose()));
-            assert!(!first.secrets.tree_root.equals(other.secrets.tree_root.expose()));
+            assert!(!first.secrets.host.tree_root.equals(other.secrets.host.tree_root.expose()));
         }
     }
 

@@ -109,7 +109,7 @@ fn renewing_and_adding_lose_no_message_between_members_that_stay() {
     let shown = plant.akm(&["asr", "show", "line", "--json"]).expect(0).json();
     assert_eq!(shown["status"], "active");
     let held = "SELECT count(*) FROM generations g JOIN relationships r ON r.id = g.relationship
-                WHERE r.kind = 2 AND (g.tree_root IS NOT NULL OR g.header IS NOT NULL)";
+                WHERE r.kind = 2 AND (g.tree_root IS NOT NULL OR g.host_keys IS NOT NULL)";
     assert_eq!(query::<i64>(&plant, held), 0, "every member has acknowledged");
 }
 

@@ -180,7 +180,7 @@ fn every_warning_and_error_in_the_log_of_a_node_is_explained_and_nothing_else() 
 #[test]
 fn every_test_that_the_threat_model_names_exists() {
     let name = Regex::new("`([a-z0-9]+(?:_[a-z0-9]+)+)`").expect("a pattern");
-    let model = ["docs/threat-model.md", "docs/revision-2/threat-model.md"].map(read).join("\n");
+    let model = read("docs/threat-model.md");
     let named: BTreeSet<&str> =
         name.captures_iter(&model).map(|found| found.get(1).expect("a name").as_str()).collect();
     assert!(named.len() > 40, "{named:?}");
@@ -194,7 +194,7 @@ fn every_test_that_the_threat_model_names_exists() {
 
 #[test]
 fn every_query_that_the_threat_model_names_has_its_models_and_nothing_else_has() {
-    let threats = read("docs/revision-2/threat-model.md");
+    let threats = read("docs/threat-model.md");
     let row = Regex::new(r"(?m)^\| ([a-z-]+) \|[^|]*\| (?:none|`([a-z-]+)`) \|").expect("a pattern");
     let mut named = BTreeSet::new();
     for found in row.captures_iter(section(&threats, "## 5. Claims")) {

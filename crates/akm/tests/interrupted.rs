@@ -156,7 +156,7 @@ fn check_steps_1_and_2(plant: &Plant, point: &Point) {
     assert!(nodes == 1 || !plant.dir(NODE).exists(), "{point:?}");
     assert_eq!(count("ceremonies WHERE completed >= 2"), nodes, "{point:?}");
     if count("ceremonies WHERE completed = 2") == 1 {
-        let secrets = "generations WHERE element_root NOT NULL AND tree_root NOT NULL AND header NOT NULL";
+        let secrets = "generations WHERE element_root NOT NULL AND tree_root NOT NULL AND host_keys NOT NULL";
         assert_eq!(count(secrets), 1, "{point:?}");
         assert_eq!(count("relationship_members WHERE state = 'pending'"), 2, "{point:?}");
     }

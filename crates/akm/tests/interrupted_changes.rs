@@ -69,7 +69,7 @@ fn check_asr(plant: &Plant, members: &[&str]) {
 fn check_secrets(plant: &Plant, roots: i64) {
     check_store(plant);
     let of_asrs = "FROM generations g JOIN relationships r ON r.id = g.relationship WHERE r.kind = 2";
-    let left = format!("SELECT count(*) {of_asrs} AND (g.tree_root IS NOT NULL OR g.header IS NOT NULL)");
+    let left = format!("SELECT count(*) {of_asrs} AND (g.tree_root IS NOT NULL OR g.host_keys IS NOT NULL)");
     assert_eq!(query::<i64>(plant, &left), 0);
     let left = format!("SELECT count(DISTINCT g.element_version) {of_asrs} AND g.element_root IS NOT NULL");
     assert_eq!(query::<i64>(plant, &left), roots);

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use akm_core::crypto::hash::sha256;
-use akm_core::element::{ProvisionableElement, Root};
+use akm_core::element::{ProvisionableElement, Root, RootCheck};
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
 use akm_counterparts::ports;
@@ -502,7 +502,7 @@ fn an_element_that_is_not_ours_is_refused() {
     fs::remove_file(copy.join("state/element")).unwrap();
     let mut element = SoftwareElement::create(&copy.join("state"), None).unwrap();
     let stranger = RelationshipId::from_random([0x5a; 16]);
-    let root = Root::Relationship { id: stranger, version: 1 };
+    let root = Root::Relationship { id: stranger, version: 1, check: RootCheck([0; 4]) };
     element.install(root, wrap_for_software(&Secret::take(&mut [9; 32])).expose()).unwrap();
     let says = [&stranger.to_string(), "akmd reset --force"];
     akm_refused(&plant, &["provision", &target, "--name", "b"], 4, &says);

@@ -109,9 +109,10 @@ impl Secrets {
         };
         add("element root", secrets.element_root.as_ref());
         add("tree root", secrets.tree_root.as_ref());
-        if let Some((key, _)) = &secrets.header {
-            self.add(&format!("header key of {id}"), key.expose());
-            count += 1;
+        if let Some(keys) = &secrets.keys {
+            self.add(&format!("header key of {id}"), keys.header_key.expose());
+            self.add(&format!("resync key of {id}"), keys.resync_key.expose());
+            count += 2;
         }
         count
     }
@@ -176,8 +177,8 @@ fn stored_places(plant: &Plant, name: &str) -> Vec<(String, Vec<u8>)> {
         let sds = store.relationship(id).expect("the store").expect("it knows it").sds;
         let place =
             seal.open(akm_core::crypto::provider(), sds.suite(), sds.digest(), &sealed).expect("it opens");
-        for (at, node) in place.expose()[9..].chunks_exact(37).enumerate() {
-            all.push((format!("tree node {at} in {}", path.display()), node[5..].to_vec()));
+        for (at, node) in place.expose()[8..].chunks_exact(32).enumerate() {
+            all.push((format!("tree node {at} in {}", path.display()), node.to_vec()));
         }
     }
     assert!(!all.is_empty(), "{name} has places");

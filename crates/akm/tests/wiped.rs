@@ -56,8 +56,9 @@ fn secrets_of(store: &Store, id: RelationshipId) -> Vec<(String, Vec<u8>)> {
     if let Some(root) = element_root {
         add(format!("element root of {id}"), root);
     }
-    if let Some((key, _)) = &held.header {
-        add(format!("header key of {id}"), key.expose());
+    if let Some(keys) = &held.keys {
+        add(format!("header key of {id}"), keys.header_key.expose());
+        add(format!("resync key of {id}"), keys.resync_key.expose());
     }
     if let (Some(root), Some(tree_root)) = (element_root, held.tree_root) {
         add(format!("tree root of {id}"), tree_root.expose());

@@ -17,6 +17,7 @@ use core::ffi::c_int;
 use core::time::Duration;
 
 use akm_core::crypto::{self, Suite};
+use akm_core::element::RootCheck;
 use akm_core::frame::FrameKind;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::policy::Policy;
@@ -124,12 +125,13 @@ fn provision() -> Result<[Member; 2], Failure> {
     .map_err(|_| Failure::Setup)?;
     let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);
     let member = |node| {
-        let membership = Membership::new(sds.clone(), node, secrets.header_key.duplicate(), secrets.tag)
+        let check = RootCheck::of(&secrets.element_root);
+        let membership = Membership::new(sds.clone(), node, check, secrets.host.keys.duplicate())
             .map_err(|_| Failure::Setup)?;
         let mut element = MemoryElement { root: membership.root(), key: secrets.element_root.duplicate() };
         let mut surroundings =
             Surroundings { now: Instant::default(), element: &mut element, random: &mut SystemRandom };
-        let standing = Standing::Active(Place::before_first(0, secrets.tree_root.duplicate()));
+        let standing = Standing::Active(Place::before_first(0, secrets.host.tree_root.duplicate()));
         let options = Options { hello_at_start: false, find_back: false };
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)
             .map_err(|_| Failure::Setup)?;

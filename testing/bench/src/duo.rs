@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akm_core::crypto::{CryptoProvider, Suite};
-use akm_core::element::{ElementError, Label, Root, SecureElement};
+use akm_core::element::{ElementError, Label, Root, RootCheck, SecureElement};
 use akm_core::frame::FrameKind;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::element_function;
@@ -72,7 +72,7 @@ impl Duo {
 
     /// The place before the first epoch.
     pub fn first_place(&self) -> Place {
-        Place::before_first(0, self.secrets.tree_root.duplicate())
+        Place::before_first(0, self.secrets.host.tree_root.duplicate())
     }
 
     /// A member that starts from this place.
@@ -90,13 +90,9 @@ impl Duo {
     fn start(&self, index: usize, standing: Standing, options: Options) -> Member {
         let secrets = &self.secrets;
         let mut element = MemoryElement(secrets.element_root.duplicate());
-        let membership = Membership::new(
-            self.sds.clone(),
-            self.sds.members()[index],
-            secrets.header_key.duplicate(),
-            secrets.tag,
-        )
-        .expect("it is in the list");
+        let (member, check) = (self.sds.members()[index], RootCheck::of(&secrets.element_root));
+        let membership = Membership::new(self.sds.clone(), member, check, secrets.host.keys.duplicate())
+            .expect("it is in the list");
         let mut surroundings =
             Surroundings { now: Instant::default(), element: &mut element, random: &mut SystemRandom };
         let session = Session::start(self.provider, membership, standing, options, &mut surroundings)

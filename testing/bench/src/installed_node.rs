@@ -1,6 +1,6 @@
 //! A node with any number of relationships, on the disk as its stack leaves it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use akm_core::crypto::{self, Suite};
-use akm_core::element::{MonotonicCounter, Root};
+use akm_core::element::{MonotonicCounter, RootCheck};
 use akm_core::enrolment::Envelope;
 use akm_core::frame::Header;
 use akm_core::id::{AkmId, RelationshipId};
@@ -18,6 +18,7 @@ use akm_core::keys::PlaceSeal;
 use akm_core::management::Install;
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
+use akm_core::seal::{HostPartSeal, KeysSeal};
 use akm_core::secret::{Secret, SecretBytes};
 use akm_core::tree::Place;
 use akm_element::random;
@@ -85,12 +86,13 @@ impl InstalledNode {
     fn enrol(&self, id: AkmId) -> Result<(), BenchError> {
         let (sds, secrets) =
             issue(Kind::Provisioning, vec![AkmId::from_random(random()), id], &Policy::provisioning());
+        let seal = HostPartSeal::by_root(&secrets.element_root, &sds);
+        let host_part = seal.seal(crypto::provider(), 1, &random(), &secrets.host);
         let install = Install {
             public_part: sds.emit(),
             wrapped_root: Some(SecretBytes::copy_from(secrets.element_root.expose())),
-            tree_root: secrets.tree_root,
-            header_key: secrets.header_key,
-            tag: secrets.tag,
+            root_check: RootCheck::of(&secrets.element_root),
+            host_part: host_part.try_into().expect("a sealed host part has one length"),
             label: "provisioning by bench".to_owned(),
             member_labels: vec!["bench".to_owned(), "node".to_owned()],
             endpoints: Vec::new(),
@@ -117,23 +119,28 @@ impl InstalledNode {
         let issued: Vec<_> = (0..self.asrs)
             .map(|_| issue(Kind::Communication, vec![id, AkmId::from_random(random())], &Policy::default()))
             .collect();
-        let root = |sds: &SynchronizedDataSet| Root::Relationship {
-            id: sds.relationship(),
-            version: sds.element_version(),
+        let named = |(sds, secrets): &(SynchronizedDataSet, GenerationSecrets)| {
+            let root = secrets.element_root.duplicate();
+            (sds.root(RootCheck::of(&root)), root)
         };
-        let roots: BTreeMap<_, _> =
-            issued.iter().map(|(sds, secrets)| (root(sds), secrets.element_root.duplicate())).collect();
-        element.install_all(roots).map_err(BenchError::product)?;
+        element.install_all(issued.iter().map(named).collect()).map_err(BenchError::product)?;
+        let mut sealed_keys = Vec::new();
+        for (sds, secrets) in &issued {
+            let seal = KeysSeal::derive(&mut element, sds).map_err(BenchError::product)?;
+            sealed_keys.push(seal.seal(crypto::provider(), &random(), &secrets.host.keys));
+        }
         let keep = |(number, (sds, secrets)): (usize, &(SynchronizedDataSet, GenerationSecrets))| {
             let own = sds.index_of(id).map_or(0, usize::from);
             let mut endpoints = vec![endpoint.clone(); 2];
             endpoints[own].clear();
-            let place = Place::before_first(0, secrets.tree_root.duplicate()).emit();
+            let place = Place::before_first(0, secrets.host.tree_root.duplicate()).emit();
             let sealed = seal.seal(crypto::provider(), sds.suite(), sds.digest(), &random(), place.expose());
             let installed = Installed {
                 sds: sds.clone(),
-                header_key: secrets.header_key.duplicate(),
-                tag: secrets.tag,
+                root_check: RootCheck::of(&secrets.element_root),
+                host_part: secrets.host.digest(),
+                tag: secrets.host.keys.tag,
+                sealed_keys: sealed_keys[number].clone(),
                 label: format!("asr-{number}"),
                 member_labels: vec!["one".to_owned(), "other".to_owned()],
                 endpoints,

@@ -22,8 +22,8 @@ pub const MANUFACTURER: &str = "AKM simulated card";
 pub const SLOTS: usize = 64;
 
 const VERSION: [u8; 2] = [1, 0];
-const PAGE: usize = 12;
-const NAME: usize = 20;
+const PAGE: usize = 10;
+const NAME: usize = 24;
 const KEY: usize = 32;
 const SEQUENCE_END: u32 = 0xff_ffff;
 

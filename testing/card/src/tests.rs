@@ -207,8 +207,8 @@ fn a_used_up_sequence_counter_opens_no_channel() {
 #[test]
 fn what_does_not_fit_is_answered_by_its_status_word() {
     let mut card = selected();
-    let device = [0; 20];
-    let mut nobody = [0; 20];
+    let device = [0; 24];
+    let mut nobody = [0; 24];
     nobody[19] = 1;
     for (header, data, status) in [
         ([0x00, 0xca, 1, 1], &[][..], [0x6e, 0x00]),
@@ -217,12 +217,12 @@ fn what_does_not_fit_is_answered_by_its_status_word() {
         ([0x80, 0x46, 1, 0], &[], [0x6a, 0x86]),
         ([0x80, 0x46, 0, 0], &[1], [0x67, 0x00]),
         ([0x80, 0xca, 1, 6], &[], [0x6a, 0x88]),
-        ([0x80, 0xca, 2, 6], &[], [0x6a, 0x88]),
+        ([0x80, 0xca, 2, 7], &[], [0x6a, 0x88]),
         ([0x80, 0xca, 1, 1], &[1], [0x67, 0x00]),
         ([0x80, 0x50, 0x31, 0], &[0; 8], [0x6a, 0x88]),
         ([0x80, 0x50, 0x30, 0], &[0; 7], [0x67, 0x00]),
         ([0x80, 0x32, 0, 0], &[0; 7], [0x67, 0x00]),
-        (ERASE, &device[..19], [0x67, 0x00]),
+        (ERASE, &device[..23], [0x67, 0x00]),
         (ERASE, &nobody, [0x6a, 0x80]),
         (F, &device, [0x67, 0x00]),
         ([0x84, 0x82, 0x13, 0], &[0; 16], [0x69, 0x85]),
@@ -272,7 +272,7 @@ fn visible(bytes: Vec<u8>) -> (Visible, Card) {
         slots: tell(&mut card, 1, 5),
         roots: tell(&mut card, 2, 0),
         root: f(&mut card, exchanges()[0].get("name")),
-        device: f(&mut card, &[0; 20]),
+        device: f(&mut card, &[0; 24]),
     };
     (visible, card)
 }
@@ -292,7 +292,7 @@ fn power_lost_at_any_write_leaves_what_was_before_or_after() {
         card.transmit(exchange.get("store"))
     };
     let erase: Act<'_> = &|card| card.transmit(&command(ERASE, exchange.get("name")));
-    let erase_device: Act<'_> = &|card| card.transmit(&command(ERASE, &[0; 20]));
+    let erase_device: Act<'_> = &|card| card.transmit(&command(ERASE, &[0; 24]));
     let count: Act<'_> = &|card| card.transmit(&command(COUNT, &1u64.to_be_bytes()));
     for (what, start, act) in [
         ("store", &empty, store),
@@ -336,7 +336,7 @@ fn power_lost_while_the_device_key_is_made_leaves_none_or_one_that_stays() {
             assert_eq!(card.transmit(&command(GENERATE, &[])), Err(PowerLost));
             let (found, mut card) = visible(card.applet().memory().bytes().to_vec());
             assert_eq!(send(&mut card, GENERATE, &[]), [0x90, 0x00]);
-            let made = f(&mut card, &[0; 20]);
+            let made = f(&mut card, &[0; 24]);
             assert_eq!(made.len(), 34);
             assert!(found.device == made || found.device == [0x6a, 0x88], "{write} {moment:?}");
         }

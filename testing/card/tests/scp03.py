@@ -53,7 +53,8 @@ def exchange(sequence, host_challenge, name, root):
     head = bytes.fromhex("8482130010") + kdf(s_mac, 1, 64, both)
     chaining = cmac(s_mac, bytes(16) + head)
     authenticate = head + chaining[:8]
-    plain = information[:10] + name + cbc(DEK, bytes(16), root) + b"\x80\0"
+    plain = information[:10] + name + cbc(DEK, bytes(16), root) + b"\x80"
+    plain += bytes(-len(plain) % 16)
     encrypted = cbc(s_enc, ecb(s_enc, (1).to_bytes(16, "big")), plain)
     head = bytes([0x84, 0xE2, 0xA0, 0, len(encrypted) + 8]) + encrypted
     chaining = cmac(s_mac, chaining + head)
@@ -64,8 +65,8 @@ def exchange(sequence, host_challenge, name, root):
 
 print("# Made by scp03.py. Serial number, key version, ENC, MAC, DEK; then exchanges for a sequence counter.")
 print(SERIAL.decode(), f"{VERSION:02x}", ENC.hex(), MAC.hex(), DEK.hex())
-name = bytes.fromhex("0f8fad5bd9cb469fa16570867728950e00000001")
 for sequence, root in [(0, b"\x11" * 32), (1, b"\x11" * 32), (2, b"\x22" * 32)]:
+    name = bytes.fromhex("0f8fad5bd9cb469fa16570867728950e00000001") + hashlib.sha256(root).digest()[:4]
     host_challenge = hashlib.sha256(b"host challenge %d" % sequence).digest()[:8]
     print("sequence", f"{sequence:06x}")
     for word, value in [("challenge", host_challenge), ("name", name), ("root", root)]:

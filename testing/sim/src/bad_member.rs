@@ -8,7 +8,7 @@ use akm_core::keys::{
     resync_tag,
 };
 use akm_core::resync::{NONCE, Outside, Response, ResyncRequest};
-use akm_core::sds::ElementRoot;
+use akm_core::sds::{ElementRoot, HostPart};
 use akm_core::secret::Secret;
 use akm_core::session::RandomSource;
 use akm_core::tree::{NO_EPOCH, Place};
@@ -53,14 +53,14 @@ impl BadMember {
     /// A frame of run 0 in whatever name, rightly sealed; `None` where there is no such epoch.
     pub fn frame(&self, issue: &Issue, claim: Claim, kind: FrameKind, body: &[u8]) -> Option<Vec<u8>> {
         let Claim { sender, epoch, salt, counter } = claim;
-        let (sds, secrets) = (&issue.sds, issue.secrets());
+        let (sds, part) = (&issue.sds, issue.host_part());
         let mut keys = Keys(issue.element_root());
-        let leaf = Place::before_first(0, secrets.tree_root).leaf(epoch)?;
-        let factor = epoch_factor(&mut keys, sds.root(), sds.generation(), epoch).ok()?;
+        let leaf = Place::before_first(0, part.tree_root).leaf(epoch)?;
+        let factor = epoch_factor(&mut keys, issue.root(), sds.generation(), epoch).ok()?;
         let key = EpochSecret::derive(leaf, &factor, sds.digest()).sender_key(sender, salt);
         let header = Header { class: Class::Session, sender, tag: issue.tag, epoch, salt, counter };
         let mut frame = Vec::with_capacity(OVERHEAD + body.len());
-        frame.extend_from_slice(&header.emit(&secrets.header_key));
+        frame.extend_from_slice(&header.emit(&part.keys.header_key));
         frame.push(kind as u8);
         frame.extend_from_slice(body);
         frame.extend_from_slice(&[0; TAG_LENGTH]);
@@ -77,12 +77,14 @@ impl BadMember {
         let mut keys = Keys(issue.element_root());
         let mut nonce = [0; NONCE];
         self.random.fill(&mut nonce);
-        let root = ResyncRequestRoot::derive(&mut keys, sds.root(), sds.digest()).ok()?;
+        let of_host = issue.host_part().keys;
+        let root =
+            ResyncRequestRoot::derive(&mut keys, issue.root(), sds.digest(), &of_host.resync_key).ok()?;
         let key = crypto::provider().aead(sds.suite(), root.request_key(sender, &nonce).expose());
         let Stance { run, epoch } = stance;
         let request = ResyncRequest { asked, has_place: epoch != NO_EPOCH, run, epoch, challenge: None };
         let outside = (resync_tag(sds.digest()), sender, self.random.next());
-        Some(request.seal(&*key, &issue.secrets().header_key, outside, &nonce))
+        Some(request.seal(&*key, &of_host.header_key, outside, &nonce))
     }
 
     /// An answer to a request that was heard, which gives its sender a place wherever it likes; `None` if what was heard
@@ -90,7 +92,13 @@ impl BadMember {
     pub fn answer(&mut self, issue: &Issue, heard: &[u8], responder: u16, stance: Stance) -> Option<Vec<u8>> {
         let header = Header::parse(heard).ok()?;
         let Ok(Outside::Request(request)) = Outside::parse(&header, heard) else { return None };
-        let (sds, secrets) = (&issue.sds, issue.secrets());
+        let (sds, HostPart { tree_root, keys: of_host }) = (&issue.sds, issue.host_part());
+        let mut keys = Keys(issue.element_root());
+        let requests =
+            ResyncRequestRoot::derive(&mut keys, issue.root(), sds.digest(), &of_host.resync_key).ok()?;
+        let key = requests.request_key(header.sender, &request.nonce());
+        let key = crypto::provider().aead(sds.suite(), key.expose());
+        let (_, request_body) = request.open(&*key).ok()?;
         let mut response_nonce = [0; NONCE];
         self.random.fill(&mut response_nonce);
         let pair = ResyncPair {
@@ -98,17 +106,18 @@ impl BadMember {
             responder,
             request_nonce: request.nonce(),
             response_nonce,
+            request_body,
         };
-        let mut keys = Keys(issue.element_root());
-        let key = resync_response_key(&mut keys, sds.root(), sds.digest(), &pair).ok()?;
+        let key =
+            resync_response_key(&mut keys, issue.root(), sds.digest(), &of_host.resync_key, &pair).ok()?;
         let key = crypto::provider().aead(sds.suite(), key.expose());
         let Stance { run, epoch } = stance;
-        let response = match Place::before_first(run, secrets.tree_root).at(epoch) {
+        let response = match Place::before_first(run, tree_root).at(epoch) {
             Some(place) => Response::Place(place),
             None => Response::Position { run, epoch },
         };
         let outside = (resync_tag(sds.digest()), responder, self.random.next());
-        Some(response.seal(&*key, &secrets.header_key, outside, &pair.request_nonce, &response_nonce))
+        Some(response.seal(&*key, &of_host.header_key, outside, &pair.request_nonce, &response_nonce))
     }
 }
 

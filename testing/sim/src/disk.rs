@@ -75,7 +75,7 @@ impl Disk {
             relationship: *relationship,
             generation: *generation,
             content: Ok(StoredGeneration {
-                installed: copy(&kept.installed, kept.active),
+                installed: Installed { active: kept.active, ..(*kept.installed).clone() },
                 place: Ok(kept.place.clone()),
                 found_back: kept.found_back,
                 learnt: kept.learnt.clone(),
@@ -132,18 +132,5 @@ impl Disk {
     fn kept(&mut self, of: GenerationId) -> Result<&mut Kept, WriteFailed> {
         let missing = || WriteFailed { of_the_disk: false, why: format!("generation {} is not here", of.1) };
         self.kept.get_mut(&of).ok_or_else(missing)
-    }
-}
-
-/// A second copy, as it is read again.
-fn copy(installed: &Installed, active: bool) -> Installed {
-    Installed {
-        sds: installed.sds.clone(),
-        header_key: installed.header_key.duplicate(),
-        tag: installed.tag,
-        label: installed.label.clone(),
-        member_labels: installed.member_labels.clone(),
-        endpoints: installed.endpoints.clone(),
-        active,
     }
 }

@@ -51,7 +51,7 @@ impl Intruder {
     pub fn resign(&self, back: usize, epoch: u32, issues: &[Issue]) -> Option<Vec<u8>> {
         let (issue, mut frame) = self.recorded(back)?;
         let header = Header { epoch, ..Header::parse(&frame).ok()? };
-        let key = issues[issue].secrets().header_key;
+        let key = issues[issue].secrets().host.keys.header_key;
         frame[..HEADER_LENGTH].copy_from_slice(&header.emit(&key));
         Some(frame)
     }
@@ -68,7 +68,7 @@ impl Intruder {
         };
         let mut frame = vec![0; OVERHEAD + 8];
         self.random.fill(&mut frame);
-        frame[..HEADER_LENGTH].copy_from_slice(&header.emit(&issue.secrets().header_key));
+        frame[..HEADER_LENGTH].copy_from_slice(&header.emit(&issue.secrets().host.keys.header_key));
         frame
     }
 

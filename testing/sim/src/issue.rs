@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 
-use akm_core::crypto::Suite;
+use akm_core::crypto::{Suite, provider};
+use akm_core::element::{Root, RootCheck, SecureElement};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::Install;
 use akm_core::policy::Policy;
 use akm_core::sds::{
-    ElementRoot, Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet, Tag,
+    ElementRoot, Generation, GenerationSecrets, HostPart, Kind, ParameterDataVector, SynchronizedDataSet, Tag,
 };
+use akm_core::seal::{HostPartSeal, KeysSeal};
 use akm_core::secret::Secret;
 use akm_core::session::RandomSource;
 use akm_host::{Endpoint, GenerationId, Installed};
@@ -73,7 +75,7 @@ impl Issue {
             random,
             root_of: None,
         };
-        issue.tag = issue.secrets().tag;
+        issue.tag = issue.secrets().host.keys.tag;
         issue
     }
 
@@ -97,7 +99,7 @@ impl Issue {
         let relationship = usize::MAX;
         let active = true;
         let mut issue = Self { relationship, members, active, sds, tag: Tag([0; 4]), random, root_of: None };
-        issue.tag = issue.secrets().tag;
+        issue.tag = issue.secrets().host.keys.tag;
         issue
     }
 
@@ -122,7 +124,7 @@ impl Issue {
         });
         let (relationship, members) = (self.relationship, members.to_vec());
         let mut made = Self { relationship, members, active: false, sds, tag: Tag([0; 4]), random, root_of };
-        made.tag = made.secrets().tag;
+        made.tag = made.secrets().host.keys.tag;
         made
     }
 
@@ -137,31 +139,49 @@ impl Issue {
         }
     }
 
+    /// The name of that root in an element.
+    pub fn root(&self) -> Root {
+        self.sds.root(RootCheck::of(&self.element_root()))
+    }
+
+    /// What goes to the host of each member.
+    pub fn host_part(&self) -> HostPart {
+        let mut part = self.secrets().host;
+        part.keys.tag = self.tag;
+        part
+    }
+
     /// Its relationship and generation.
     pub fn id(&self) -> GenerationId {
         (self.sds.relationship(), self.sds.generation())
     }
 
     /// What the module sends of it to a member, with where the members are.
-    pub fn message(&self, endpoints: Vec<String>) -> Install {
-        let secrets = self.secrets();
+    pub fn message(&self, member: usize, endpoints: Vec<String>) -> Install {
+        let index = self.sds.index_of(id_of_node(member)).unwrap_or(u16::MAX);
+        let mut random = [0; 16];
+        self.random.clone().fill(&mut random);
+        let seal = HostPartSeal::by_root(&self.element_root(), &self.sds);
+        let host_part = seal.seal(provider(), index, &random, &self.host_part());
         Install {
             public_part: self.sds.emit(),
             wrapped_root: Some(self.element_root().expose().to_vec().into()),
-            tree_root: secrets.tree_root,
-            header_key: secrets.header_key,
-            tag: self.tag,
+            root_check: RootCheck::of(&self.element_root()),
+            host_part: host_part.try_into().expect("a sealed host part has one length"),
             label: format!("relationship {}", self.relationship),
             member_labels: self.labels(),
             endpoints,
         }
     }
 
-    /// What a member keeps of it.
-    pub fn installed(&self) -> Installed {
+    /// What a member with this element keeps of it.
+    pub fn installed(&self, member: usize, element: &mut dyn SecureElement) -> Installed {
         let addresses = self.members.iter().map(|member| address(*member, 0).to_string());
-        let (installed, _) = Installed::of(self.message(addresses.collect()), self.sds.clone(), self.active);
-        installed
+        let message = self.message(member, addresses.collect());
+        let seal = KeysSeal::derive(element, &self.sds).expect("a new element answers");
+        let (sds, part) = (self.sds.clone(), self.host_part());
+        let sealed = seal.seal(provider(), &[member as u8; 16], &part.keys);
+        Installed::of(message, sds, &part, sealed, self.active)
     }
 
     /// What its members are called.

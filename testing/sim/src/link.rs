@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akm_core::crypto;
-use akm_core::element::ProvisionableElement;
+use akm_core::element::{ProvisionableElement, RootCheck};
 use akm_core::frame::FrameKind;
 use akm_core::management::{Outcome, Response};
 use akm_core::session::{
@@ -47,17 +47,17 @@ impl Link {
     /// A line over which nothing was said yet.
     pub fn new(issue: Issue, random: Random) -> Self {
         let mut element = Element::new(false, random.clone());
-        element.install(issue.sds.root(), issue.element_root().expose()).expect("a new element takes a root");
-        let place = Place::before_first(0, issue.secrets().tree_root).emit().expose().to_vec();
+        element.install(issue.root(), issue.element_root().expose()).expect("a new element takes a root");
+        let place = Place::before_first(0, issue.host_part().tree_root).emit().expose().to_vec();
         Self { issue, element, random, place, session: None, requests: 0 }
     }
 
     /// Opens the line; the number of the next request.
     pub fn open(&mut self) -> u64 {
         let Self { issue, element, random, place, .. } = self;
-        let membership =
-            Membership::new(issue.sds.clone(), id_of_node(MODULE), issue.secrets().header_key, issue.tag)
-                .expect("the module is a member");
+        let (check, keys) = (RootCheck::of(&issue.element_root()), issue.host_part().keys);
+        let membership = Membership::new(issue.sds.clone(), id_of_node(MODULE), check, keys)
+            .expect("the module is a member");
         let place = Place::parse(place).expect("a session makes places");
         let mut surroundings = Surroundings { now: Instant::default(), element, random };
         let options = Options { hello_at_start: false, find_back: false };

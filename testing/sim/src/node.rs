@@ -69,13 +69,12 @@ impl Node {
 
     /// Takes in an issue, as a node has it that its module has sent one.
     pub fn install(&mut self, issue: &Issue) {
-        let sds = &issue.sds;
         let root = issue.element_root();
-        self.element.install(sds.root(), root.expose()).expect("a new element takes a root");
+        self.element.install(issue.root(), root.expose()).expect("a new element takes a root");
         let seal = PlaceSeal::derive(&mut self.element, 0).expect("a new element answers");
-        let place = Place::before_first(0, issue.secrets().tree_root).emit();
+        let place = Place::before_first(0, issue.host_part().tree_root).emit();
         let sealed = seal_place(&seal, &mut self.system, issue, place.expose());
-        let installed = Box::new(issue.installed());
+        let installed = Box::new(issue.installed(self.identity, &mut self.element));
         self.disk.write(Write::Install { installed, sealed, beside: true }).expect("a new disk has room");
     }
 

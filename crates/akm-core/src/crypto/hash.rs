@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 
 /// SHA-256 over the parts, joined.
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
@@ -41,6 +41,14 @@ pub fn expand<const N: usize>(key: &Secret<32>, info: &[&[u8]]) -> Secret<N> {
     const { assert!(N <= 255 * 32) };
     let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).expect("32 bytes are long enough for a PRK");
     Secret::fill(|out| hkdf.expand_multi_info(info, out).expect("N is at most 255 blocks"))
+}
+
+/// Like [`expand`], for a length that is not known before.
+pub fn expand_bytes(key: &Secret<32>, info: &[&[u8]], length: u8) -> SecretBytes {
+    let hkdf = Hkdf::<Sha256>::from_prk(key.expose()).expect("32 bytes are long enough for a PRK");
+    let mut out = SecretBytes::zeros(length.into());
+    hkdf.expand_multi_info(info, out.expose_mut()).expect("255 bytes are at most 255 blocks");
+    out
 }
 
 #[cfg(test)]

@@ -14,15 +14,20 @@
 //!
 //! | secret | made | lives, and how often it is made | source |
 //! |---|---|---|---|
-//! | parameter data vector | 128 bytes of the module's system | in the module until the next four exist; once a generation | 3.2 |
+//! | parameter data vector | 128 bytes of the module's system | in the module until the next five exist; once a generation | 3.2 |
 //! | element root | `Expand(PRK, "akm1 element")`, `PRK = Extract("akm1 sds" \|\| D, PDV)` | in each member's element; once an element version | 3.2 |
 //! | tree root | `Expand(PRK, "akm1 tree")`; in a failsafe random, hashed with `"tree root"` | in the place, until it moves on; once a run | 3.2, 15.2 |
+//! | resync key | `Expand(PRK, "akm1 resync")` | in each member's host, sealed, until the generation is erased; once a generation | 3.2 |
 //! | tree node, leaf | `H(node, "akm1 tree" \|\| bit)` | in the place; the leaf until the epoch secret exists | 4 |
 //! | factor | `F(element root, "akm1 epoch", generation \|\| epoch)` | until the epoch secret exists; one element call an epoch | 5 |
-//! | epoch secret | `H(leaf, factor \|\| D)` | while the epoch is open | 5 |
-//! | root of resync requests | `F(element root, "akm1 resync request", D)` | until the session ends; one element call a start | 15 |
+//! | epoch secret | `Expand(Extract(leaf, factor), "akm1 secret" \|\| D)` | while the epoch is open | 5 |
+//! | export secret | `Expand(epoch secret, "akm1 export")` | while one key is made of it | 5 |
+//! | exported key | `Expand(export secret, "akm1 exported" \|\| lengths \|\| label \|\| context)` | it is the application's | 5 |
+//! | root of resync requests | `Extract(resync key, F(element root, "akm1 resync request", D))` | until the session ends; one element call a start | 15 |
 //! | device key | drawn inside the element | in the element for good; once a node | 10 |
 //! | seal of places | `F(device key, "akm1 seal", start)` | until the next start; two element calls a start | 10 |
+//! | seal of kept keys | `F(device key, "akm1 seal", D)` | while they are sealed or opened; one element call a generation, and one a start | 10 |
+//! | seal of host parts | `F(element root, "akm1 install", D)` | while one is sealed or opened; one element call an install | 11.2 |
 //! | vault key | 32 bytes of the system; or `F(device key, "akm1 vault", salt)` of the module's element | while a command runs; once a module | `akm-provision`, `vault` |
 //! | vault device key | `Expand(Extract("", vault key), "akm vault device")` | the module's device key, with start 0 | 10 |
 //!
@@ -32,8 +37,10 @@
 //! |---|---|---|---|---|
 //! | frame of a session | sender key `Expand(epoch secret, "akm1 sender" \|\| index \|\| salt)`; salt: 8 random bytes, drawn with the first frame in an epoch | 8 zero bytes \|\| u32 counter, from 0 | the place is durable before the first frame, so a restart seals in a later epoch; the counter goes up by one and stops at 2^28 frames or 2^38 bytes ([`session`](crate::session)) | 5, 6 |
 //! | request to find back | `Expand(root of resync requests, "akm1 request" \|\| index \|\| nonce R)`; nonce R: 16 random bytes a request | zero | one key a request ([`keys`](crate::keys)) | 15 |
-//! | response to it | `F(element root, "akm1 resync response", SHA-256(D \|\| requester \|\| responder \|\| nonce R \|\| nonce P))`; nonce P: 16 random bytes a response | zero | one key a response | 15 |
+//! | response to it | `Expand(Extract(resync key, F(element root, "akm1 resync response", SHA-256(D \|\| requester \|\| responder \|\| nonce R \|\| nonce P \|\| SHA-256(request)))), "akm1 response")`; nonce P: 16 random bytes a response | zero | one key a response | 15 |
 //! | place of a node or of the module | `Expand(seal of places, "akm1 state" \|\| 16 bytes of the system)`, drawn for each write | zero | one key a write ([`PlaceSeal`](crate::keys::PlaceSeal)) | 10 |
+//! | header key, tag and resync key at a node | `Expand(seal of kept keys, "akm1 installed" \|\| 16 bytes of the system)` | zero | one key a time ([`KeysSeal`](crate::seal::KeysSeal)) | 10 |
+//! | host part on its way to a member | `Expand(seal of host parts, "akm1 host part" \|\| index \|\| 16 bytes of the module's system)` | zero | one key a time ([`HostPartSeal`](crate::seal::HostPartSeal)) | 11.2 |
 //! | secret in the module's store | `Expand(Extract("", vault key), "akm vault seal")`, XChaCha20-Poly1305 | 24 bytes of the system, drawn for each | 192 random bits | `akm-provision`, `vault` |
 //! | vault key under a passphrase | Argon2id(passphrase, 16 bytes of the system), XChaCha20-Poly1305 | 24 bytes of the system | sealed once under that salt | `akm-provision`, `vault` |
 //! | file of a software element | Argon2id(passphrase, 16 bytes of the system), XChaCha20-Poly1305 | 24 bytes of the system, drawn for each write | 192 random bits | `akm-element`, `software/envelope` |
@@ -55,7 +62,9 @@
 //! |---|---|---|---|
 //! | header signature, SipHash-2-4 | `Expand(PRK, "akm1 header")`; in a run above zero the first 16 bytes of `F(element root, "akm1 run", SHA-256(D \|\| run))` | the header; proves nothing | 5, 6 |
 //! | proof of identify | element root, label `"akm1 identify"` | challenge of 32 bytes of the module's system, identifiers, answer | 11.1 |
-//! | receipt | element root, label `"akm1 receipt"` | the body of the install request | 11.2 |
+//! | proof of a request | element root, label `"akm1 request"` | 16 bytes that the node drew for the stream, id, operation, body | 11 |
+//! | proof of an answer | element root, label `"akm1 answer"` | challenge and those 16 bytes, id, operation, outcome, answer or reason | 11 |
+//! | receipt | element root, label `"akm1 receipt"` | `D`, SHA-256 of the host part that is held, the body of the install request | 11.2 |
 //! | check of a card's script | element root, label `"akm1 card"` | 16 bytes of the module's system | `docs/card.md`, 7 |
 
 pub mod hash;

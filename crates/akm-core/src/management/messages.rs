@@ -7,11 +7,14 @@ use minicbor::Decoder;
 use minicbor::encode::Write;
 
 use crate::cbor::{
-    Malformed, WriteResult, read_array, read_bytes, read_map, read_map_from, write, write_secret,
+    Malformed, Unreadable, WriteResult, read_array, read_bytes, read_message, read_message_from, unknown,
+    write, write_secret,
 };
+use crate::element::RootCheck;
 use crate::id::{AkmId, RelationshipId};
-use crate::sds::{HeaderKey, MEMBERS_MAX, Tag, TreeRoot};
-use crate::secret::{Secret, SecretBytes};
+use crate::sds::MEMBERS_MAX;
+use crate::seal::SEALED_HOST_PART_LENGTH;
+use crate::secret::SecretBytes;
 use crate::session::Phase;
 
 /// Longest label of a relationship or member, in bytes.
@@ -20,7 +23,7 @@ pub const LABEL_MAX: usize = 64;
 /// Longest text of an endpoint, in bytes: an IPv6 socket address with a scope.
 pub const ENDPOINT_MAX: usize = 64;
 
-/// Most entries of one page of [`StatusAnswer`], and of the list in a [`NodeIdentity`](super::NodeIdentity).
+/// Most entries of one page of [`StatusAnswer`].
 pub const PAGE_MAX: usize = 1000;
 
 pub(super) fn akm_id(d: &mut Decoder<'_>) -> Result<AkmId, Malformed> {
@@ -40,10 +43,6 @@ fn texts(d: &mut Decoder<'_>, most: usize) -> Result<Vec<String>, Malformed> {
     (0..read_array(d, MEMBERS_MAX)?).map(|_| short_text(d, most)).collect()
 }
 
-fn secret<const N: usize>(d: &mut Decoder<'_>) -> Result<Secret<N>, Malformed> {
-    Secret::copy_from(d.bytes()?).ok_or(Malformed)
-}
-
 /// Asks what the element needs, so that the root of a relationship can be wrapped for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrepareRequest {
@@ -55,13 +54,13 @@ pub struct PrepareRequest {
 
 impl PrepareRequest {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (mut relationship, mut element_version) = (None, None);
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => relationship = Some(relationship_id(d)?),
                 1 => element_version = Some(d.u32()?),
-                _ => return Err(Malformed),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
@@ -86,12 +85,12 @@ pub struct Opaque(pub Vec<u8>);
 
 impl Opaque {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let mut content = None;
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => content = Some(d.bytes()?.to_vec()),
-                _ => return Err(Malformed),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
@@ -114,12 +113,10 @@ pub struct Install {
     pub public_part: Vec<u8>,
     /// The element root, wrapped for the member's element; absent if the element version stays.
     pub wrapped_root: Option<SecretBytes>,
-    /// The root of the epoch tree.
-    pub tree_root: TreeRoot,
-    /// The header key of run 0.
-    pub header_key: HeaderKey,
-    /// The tag of run 0.
-    pub tag: Tag,
+    /// The name of that root in the element, also where the root is left out.
+    pub root_check: RootCheck,
+    /// The host part, sealed for this member under the element root (see [`crate::seal::HostPartSeal`]).
+    pub host_part: [u8; SEALED_HOST_PART_LENGTH],
     /// What operators call the relationship.
     pub label: String,
     /// What operators call each member, in the order of the SDS; empty if that would be too long.
@@ -130,39 +127,36 @@ pub struct Install {
 
 impl Install {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let (mut public_part, mut wrapped_root, mut tree_root) = (None, None, None);
-        let (mut header_key, mut tag, mut label) = (None, None, None);
-        let (mut member_labels, mut endpoints) = (None, None);
-        read_map(bytes, |key, d| {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let (mut public_part, mut wrapped_root, mut root_check, mut host_part) = (None, None, None, None);
+        let (mut label, mut member_labels, mut endpoints) = (None, None, None);
+        read_message(bytes, |key, d| {
             match key {
                 0 => public_part = Some(d.bytes()?.to_vec()),
                 1 => wrapped_root = Some(SecretBytes::copy_from(d.bytes()?)),
-                2 => tree_root = Some(secret(d)?),
-                3 => header_key = Some(secret(d)?),
-                4 => tag = Some(Tag(read_bytes(d)?)),
-                5 => label = Some(short_text(d, LABEL_MAX)?),
-                6 => member_labels = Some(texts(d, LABEL_MAX)?),
-                7 => endpoints = Some(texts(d, ENDPOINT_MAX)?),
-                _ => return Err(Malformed),
+                2 => root_check = Some(RootCheck(read_bytes(d)?)),
+                3 => host_part = Some(read_bytes(d)?),
+                4 => label = Some(short_text(d, LABEL_MAX)?),
+                5 => member_labels = Some(texts(d, LABEL_MAX)?),
+                6 => endpoints = Some(texts(d, ENDPOINT_MAX)?),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
         Ok(Self {
             public_part: public_part.ok_or(Malformed)?,
             wrapped_root,
-            tree_root: tree_root.ok_or(Malformed)?,
-            header_key: header_key.ok_or(Malformed)?,
-            tag: tag.ok_or(Malformed)?,
+            root_check: root_check.ok_or(Malformed)?,
+            host_part: host_part.ok_or(Malformed)?,
             label: label.ok_or(Malformed)?,
             member_labels: member_labels.ok_or(Malformed)?,
             endpoints: endpoints.ok_or(Malformed)?,
         })
     }
 
-    /// The body as it is sent; it holds secrets.
+    /// The body as it is sent; where the element unwraps no root it holds the root as it is.
     pub fn emit(&self) -> SecretBytes {
-        let entries = 7 + u64::from(self.wrapped_root.is_some());
+        let entries = 6 + u64::from(self.wrapped_root.is_some());
         let wrapped = self.wrapped_root.as_ref().map_or(0, |wrapped| wrapped.len());
         let texts = self.member_labels.iter().chain(&self.endpoints).map(|text| text.len() + 2);
         let capacity = 192 + self.public_part.len() + wrapped + self.label.len() + texts.sum::<usize>();
@@ -171,13 +165,13 @@ impl Install {
             if let Some(wrapped) = &self.wrapped_root {
                 e.u8(1)?.bytes(wrapped.expose())?;
             }
-            e.u8(2)?.bytes(self.tree_root.expose())?.u8(3)?.bytes(self.header_key.expose())?;
-            e.u8(4)?.bytes(&self.tag.0)?.u8(5)?.str(&self.label)?;
-            e.u8(6)?.array(self.member_labels.len() as u64)?;
+            e.u8(2)?.bytes(&self.root_check.0)?.u8(3)?.bytes(&self.host_part)?;
+            e.u8(4)?.str(&self.label)?;
+            e.u8(5)?.array(self.member_labels.len() as u64)?;
             for label in &self.member_labels {
                 e.str(label)?;
             }
-            e.u8(7)?.array(self.endpoints.len() as u64)?;
+            e.u8(6)?.array(self.endpoints.len() as u64)?;
             for endpoint in &self.endpoints {
                 e.str(endpoint)?;
             }
@@ -197,7 +191,7 @@ pub struct ActivateRequest {
 
 impl ActivateRequest {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let PrepareRequest { relationship, element_version } = PrepareRequest::parse(bytes)?;
         Ok(Self { relationship, generation: element_version })
     }
@@ -208,31 +202,38 @@ impl ActivateRequest {
     }
 }
 
-/// Names a relationship that is to be erased.
+/// Says what is to be erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EraseRequest {
-    /// The relationship.
-    pub relationship: RelationshipId,
+pub enum EraseRequest {
+    /// A relationship; where it is a provisioning relationship, with all that came by it.
+    Relationship(RelationshipId),
+    /// Everything: the device is no node any more. Written as the ID of sixteen zero bytes.
+    Everything,
 }
 
 impl EraseRequest {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut relationship = None;
-        read_map(bytes, |key, d| {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let mut id = None;
+        read_message(bytes, |key, d| {
             match key {
-                0 => relationship = Some(relationship_id(d)?),
-                _ => return Err(Malformed),
+                0 => id = Some(read_bytes::<16>(d)?),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
-        Ok(Self { relationship: relationship.ok_or(Malformed)? })
+        let id = id.ok_or(Malformed)?;
+        Ok(RelationshipId::from_bytes(id).map_or(Self::Everything, Self::Relationship))
     }
 
     /// The body as it is sent.
     pub fn emit(&self) -> Vec<u8> {
+        let id = match self {
+            Self::Relationship(id) => *id.as_bytes(),
+            Self::Everything => [0; 16],
+        };
         write(|e| {
-            e.map(1)?.u8(0)?.bytes(self.relationship.as_bytes())?;
+            e.map(1)?.u8(0)?.bytes(&id)?;
             Ok(())
         })
     }
@@ -249,13 +250,13 @@ pub struct StatusRequest {
 
 impl StatusRequest {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (mut after, mut most) = (None, None);
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => after = Some(relationship_id(d)?),
                 1 => most = Some(d.u16()?),
-                _ => return Err(Malformed),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
@@ -297,11 +298,11 @@ pub struct RelationshipStatus {
 }
 
 impl RelationshipStatus {
-    fn read(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
+    fn read(d: &mut Decoder<'_>) -> Result<Self, Unreadable> {
         let (mut relationship, mut generation, mut epoch, mut run, mut phase) =
             (None, None, None, None, None);
         let (mut element_version, mut highest, mut found_back) = (0, 0, 0);
-        read_map_from(d, |key, d| {
+        read_message_from(d, |key, d| {
             match key {
                 0 => relationship = Some(relationship_id(d)?),
                 1 => generation = Some(d.u32()?),
@@ -311,11 +312,11 @@ impl RelationshipStatus {
                 5 => element_version = d.u32()?,
                 6 => highest = d.u32()?,
                 7 => found_back = d.u32()?,
-                _ => return Err(Malformed),
+                _ => return unknown(key),
             }
             // What is zero is left out: each status has one form.
             let is_zero = [(5, element_version), (6, highest), (7, found_back)].contains(&(key, 0));
-            if is_zero { Err(Malformed) } else { Ok(()) }
+            if is_zero { Err(Unreadable::Malformed) } else { Ok(()) }
         })?;
         Ok(Self {
             relationship: relationship.ok_or(Malformed)?,
@@ -329,7 +330,7 @@ impl RelationshipStatus {
         })
     }
 
-    pub(super) fn read_list(d: &mut Decoder<'_>) -> Result<Vec<Self>, Malformed> {
+    pub(super) fn read_list(d: &mut Decoder<'_>) -> Result<Vec<Self>, Unreadable> {
         (0..read_array(d, PAGE_MAX)?).map(|_| Self::read(d)).collect()
     }
 
@@ -363,13 +364,13 @@ pub struct StatusAnswer {
 
 impl StatusAnswer {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (mut relationships, mut more) = (None, None);
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => relationships = Some(RelationshipStatus::read_list(d)?),
                 1 => more = Some(d.bool()?),
-                _ => return Err(Malformed),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
@@ -398,9 +399,9 @@ pub struct SetEndpoints {
 
 impl SetEndpoints {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (mut relationship, mut entries) = (None, None);
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => relationship = Some(relationship_id(d)?),
                 1 => {
@@ -413,7 +414,7 @@ impl SetEndpoints {
                     let list: Result<_, _> = (0..read_array(d, PAGE_MAX)?).map(|_| entry(d)).collect();
                     entries = Some(list?);
                 }
-                _ => return Err(Malformed),
+                _ => return unknown(key),
             }
             Ok(())
         })?;

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::messages::{ENDPOINT_MAX, akm_id, relationship_id, short_text};
-use crate::cbor::{Malformed, read_array, read_map, write};
+use crate::cbor::{Malformed, Unreadable, read_array, read_message, unknown, write};
 use crate::id::{AkmId, RelationshipId};
 
 /// Longest name of a reason for which frames are dropped, in bytes.
@@ -24,13 +24,13 @@ pub struct ReportRequest {
 
 impl ReportRequest {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (mut relationship, mut member) = (None, None);
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => relationship = Some(relationship_id(d)?),
                 1 => member = Some(akm_id(d)?),
-                _ => return Err(Malformed),
+                _ => return unknown(key),
             }
             Ok(())
         })?;
@@ -71,11 +71,11 @@ pub struct ReportAnswer {
 
 impl ReportAnswer {
     /// Reads the body.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
         let (mut is_member, mut endpoint, mut heard, mut sent) = (None, None, None, None);
         let (mut accepted, mut rejected) = (None, None);
         let (mut sent_ago, mut up, mut rolled_back) = (None, None, None);
-        read_map(bytes, |key, d| {
+        read_message(bytes, |key, d| {
             match key {
                 0 => is_member = Some(d.bool()?),
                 1 => endpoint = Some(short_text(d, ENDPOINT_MAX)?),
@@ -90,12 +90,12 @@ impl ReportAnswer {
                         }
                         Ok((short_text(d, REASON_MAX)?, d.u64()?))
                     };
-                    rejected = Some((0..count).map(|_| entry(d)).collect::<Result<Vec<_>, _>>()?);
+                    rejected = Some((0..count).map(|_| entry(d)).collect::<Result<Vec<_>, Malformed>>()?);
                 }
                 6 => sent_ago = Some(d.u64()?),
                 7 => up = Some(d.u64()?),
                 8 => rolled_back = Some(d.bool()?),
-                _ => return Err(Malformed),
+                _ => return unknown(key),
             }
             Ok(())
         })?;

@@ -118,6 +118,9 @@ impl Session {
         body: &[u8],
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
+        if self.header_key.is_none() {
+            self.open_keys(surroundings)?;
+        }
         let Some(next) = self.stage.place().and_then(Place::next) else {
             self.use_up();
             return Err(SessionError::EpochsUsedUp);
@@ -228,7 +231,8 @@ impl Session {
         let sending = current.sending.get_or_insert_with(|| {
             Sending::new(&current.epoch, sender, salt, self.provider, self.membership.sds().suite())
         });
-        let signature = Signature { key: &self.header_key, tag: self.tag, sender };
+        let header_key = self.header_key.as_ref().expect("they were opened before an epoch began");
+        let signature = Signature { key: header_key, tag: self.tag, sender };
         let mut frame = self.outbox.spare();
         sending.seal(&signature, current.epoch.number, kind, body, &mut frame);
         let limit = self.membership.policy().rotate_frames;

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::{Event, Instant, Rejection, Session, SessionError, Surroundings};
-use crate::keys::{self, ResyncPair};
+use crate::keys::ResyncPair;
 use crate::resync::{InvalidResync, NONCE, RequestFrame, Response};
 
 /// Answers in any second, whoever asks.
@@ -75,7 +75,7 @@ impl Session {
             return Ok(Some(Rejection::NoPlace));
         }
         let nonce = frame.nonce();
-        let (suite, root) = (self.membership.sds().suite(), self.membership.root());
+        let suite = self.membership.sds().suite();
         let resync = self.resync.as_mut().expect("the caller has it");
         if resync.answers.knows(&nonce) {
             return Ok(Some(Rejection::Duplicate));
@@ -84,14 +84,14 @@ impl Session {
             let Some(made) = resync.calls.take_for(REQUEST_ROOT, now) else {
                 return Ok(Some(Rejection::Budget));
             };
-            let asked = resync.request_root(surroundings, root, self.membership.sds().digest()).map(|_| ());
+            let asked = resync.request_root(surroundings, &self.membership).map(|_| ());
             resync.calls.settle(REQUEST_ROOT, made, &asked);
             asked?;
         }
-        let requests = resync.request_root(surroundings, root, self.membership.sds().digest())?;
+        let requests = resync.request_root(surroundings, &self.membership)?;
         let key = self.provider.aead(suite, requests.request_key(sender, &nonce).expose());
-        let request = match frame.open(&*key) {
-            Ok(request) => request,
+        let (request, request_body) = match frame.open(&*key) {
+            Ok(opened) => opened,
             Err(InvalidResync::Meaningless) => return Ok(Some(Rejection::UnexpectedKind)),
             Err(_) => return Ok(Some(Rejection::NotAuthentic)),
         };
@@ -105,7 +105,7 @@ impl Session {
                     Ok(None)
                 }
                 Ok(Some(challenge)) => {
-                    self.answer(sender, nonce, &Response::Challenge(challenge), surroundings)
+                    self.answer(sender, (nonce, request_body), &Response::Challenge(challenge), surroundings)
                 }
                 Err(reason) => Ok(Some(reason)),
             };
@@ -115,13 +115,13 @@ impl Session {
         } else {
             Response::Position { run: place.run(), epoch: place.epoch() }
         };
-        self.answer(sender, nonce, &response, surroundings)
+        self.answer(sender, (nonce, request_body), &response, surroundings)
     }
 
     fn answer(
         &mut self,
         requester: u16,
-        request_nonce: [u8; NONCE],
+        (request_nonce, request_body): ([u8; NONCE], [u8; 32]),
         response: &Response,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Option<Rejection>, SessionError> {
@@ -134,13 +134,11 @@ impl Session {
         let responder = self.membership.index();
         let response_nonce = self.draw_nonce(surroundings);
         let salt = self.epochs.draw_salt(surroundings.random);
-        let pair = ResyncPair { requester, responder, request_nonce, response_nonce };
-        let sds = self.membership.sds();
-        let key =
-            keys::resync_response_key(surroundings.element, self.membership.root(), sds.digest(), &pair)?;
-        let key = self.provider.aead(sds.suite(), key.expose());
+        let pair = ResyncPair { requester, responder, request_nonce, response_nonce, request_body };
+        let key = self.membership.response_key(&pair, surroundings.element)?;
+        let key = self.provider.aead(self.membership.sds().suite(), key.expose());
         let head = (tag, responder, salt);
-        let header_key = self.membership.header_key();
+        let header_key = self.membership.header_key().expect("it was opened for the request");
         let frame = response.seal(&*key, header_key, head, &request_nonce, &response_nonce);
         let answers = &mut self.resync.as_mut().expect("it was there").answers;
         answers.gave(requester, now);

@@ -167,6 +167,13 @@ impl Epochs {
         }
     }
 
+    /// This epoch, or the current one, if its frames are accepted at this time.
+    pub(super) fn open_at(&self, number: Option<u32>, now: Instant) -> Option<&OpenEpoch> {
+        let current = self.current.as_ref().map(|current| current.epoch.number);
+        let number = number.or(current)?;
+        self.open().find(|epoch| epoch.number == number && epoch.closes.is_none_or(|closes| now < closes))
+    }
+
     pub(super) fn is_current(&self, number: u32) -> bool {
         self.current.as_ref().is_some_and(|current| current.epoch.number == number)
     }

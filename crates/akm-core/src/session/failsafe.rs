@@ -12,7 +12,7 @@ use alloc::collections::BTreeSet;
 use core::time::Duration;
 
 use super::event::Way;
-use super::{Event, Instant, Rejection, Session, SessionError, Surroundings};
+use super::{Event, Instant, RandomSource, Rejection, Session, SessionError, Surroundings};
 use crate::resync::{NONCE, ResyncRequest};
 use crate::secret::Secret;
 use crate::tree::Place;
@@ -37,6 +37,16 @@ impl Initiated {
     pub(super) fn kept(&self) -> usize {
         self.confirmed.len()
     }
+}
+
+/// The run of a failsafe: the upper half is one above that of the highest run reported, the lower half is drawn. So two
+/// failsafes that know nothing of each other take the same run once in 65,536 times, and where they differ the higher
+/// one wins. `None` where the upper half has no successor.
+fn run_above(highest: u32, random: &mut dyn RandomSource) -> Option<u32> {
+    let upper = ((highest >> 16) as u16).checked_add(1)?;
+    let mut lower = [0; 2];
+    random.fill(&mut lower);
+    Some(u32::from(upper) << 16 | u32::from(u16::from_be_bytes(lower)))
 }
 
 impl Session {
@@ -97,7 +107,7 @@ impl Session {
         let initiated = resync.initiated.as_ref().expect("the caller saw that its time has come");
         let missing = others - initiated.confirmed.len();
         if missing == 0
-            && let Some(run) = initiated.run.checked_add(1)
+            && let Some(run) = run_above(initiated.run, surroundings.random)
         {
             let mut root = self.epochs.draw(b"tree root", surroundings.random);
             let place = Place::before_first(run, Secret::take(&mut root));
@@ -106,8 +116,32 @@ impl Session {
         resync.initiated = None;
         resync.failsafe_allowed = Some(now + resync.failsafe_pause);
         resync.failsafe_pause = (resync.failsafe_pause * 2).min(LONGEST_PAUSE);
-        self.tell(Event::FailsafeMissed { missing: missing as u16 });
+        if missing > 0 {
+            self.tell(Event::FailsafeMissed { missing: missing as u16 });
+        }
         self.needs_module();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed([u8; 2]);
+
+    impl RandomSource for Fixed {
+        fn fill(&mut self, out: &mut [u8]) {
+            out.copy_from_slice(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_run_is_above_all_that_were_reported_and_its_lower_half_is_drawn() {
+        assert_eq!(run_above(0, &mut Fixed([0, 0])), Some(0x0001_0000));
+        assert_eq!(run_above(0, &mut Fixed([0xab, 0xcd])), Some(0x0001_abcd));
+        assert_eq!(run_above(0x0001_ffff, &mut Fixed([0, 1])), Some(0x0002_0001));
+        assert_eq!(run_above(0xfffe_1234, &mut Fixed([0xff, 0xff])), Some(0xffff_ffff));
+        assert_eq!(run_above(0xffff_0000, &mut Fixed([0, 0])), None, "then only the module helps");
     }
 }

@@ -243,6 +243,7 @@ impl Session {
         if !is_free || !self.stage.is_established() || self.due.is_wanted() || !self.epochs.own {
             return None;
         }
+        let header_key = self.header_key.as_ref()?.duplicate();
         let current = self.epochs.current.as_mut()?;
         let sending = current.sending.take()?;
         let (loan, lease) = Loan::new();
@@ -250,7 +251,7 @@ impl Session {
         Some(Sealer {
             lease,
             sending,
-            header_key: self.header_key.duplicate(),
+            header_key,
             tag: self.tag,
             sender: self.membership.index(),
             epoch: current.epoch.number,

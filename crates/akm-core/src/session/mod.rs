@@ -11,12 +11,13 @@
 //!   [`Session::persisted`]. After [`Session::persist_failed`] all is as before the input.
 //! - Nothing that a remote party sends makes a call fail: the frame is dropped, counted and told as
 //!   [`Event::Rejected`]. An `Err` is this node's own fault, leaves the state as it was and nothing to
-//!   carry out. Only [`SessionError::EpochsUsedUp`] is a step: from there on the phase is
-//!   [`Phase::UsedUp`].
+//!   carry out. Only two are a step: after [`SessionError::EpochsUsedUp`] the phase is
+//!   [`Phase::UsedUp`], after [`SessionError::KeysLost`] it is [`Phase::WithoutPlace`].
 //! - The element is asked when keys change, never for a frame of the sessions, and at most once for each
-//!   call; twice where the first request to find back is answered.
-//! - Each call does a bounded amount of work: at most 96 hashes, one element call (or those two) and
-//!   three AEAD operations, whatever comes in.
+//!   call; twice where the first request to find back is answered; and once more where the first frame
+//!   of a start opens what the host keeps.
+//! - Each call does a bounded amount of work: at most 96 hashes, one element call (or those three) and
+//!   four AEAD operations, whatever comes in.
 
 mod advance;
 mod answer;
@@ -26,6 +27,7 @@ mod counts;
 mod due;
 mod epochs;
 mod event;
+mod export;
 mod failsafe;
 mod footprint;
 mod lend;
@@ -36,11 +38,13 @@ mod resync;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod unseal;
 
 pub use event::{Cause, Event, FoundBack, Phase, Rejection, Way};
+pub use export::{Exported, NotExported};
 pub use footprint::Footprint;
 pub use lend::{NotSealed, Opened, Opener, Sealer};
-pub use membership::{Membership, NotAMember};
+pub use membership::{KeptKeys, Membership, NotAMember};
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -176,6 +180,9 @@ pub enum SessionError {
         /// Whom it was for.
         index: u16,
     },
+    /// What the host keeps of the generation does not open under this element's device key.
+    #[error("what is kept of this generation does not open: it needs a new one from its module")]
+    KeysLost,
     /// Epochs are used up: the relationship needs a generation.
     #[error("epochs used up: the relationship needs a new generation from its module")]
     EpochsUsedUp,
@@ -231,10 +238,10 @@ pub struct Session {
     stage: Stage,
     /// Whether it is durable that the relationship is active.
     active: bool,
-    /// Header key and tag of the run.
-    header_key: HeaderKey,
+    /// The header key of the run; `None` while it is sealed.
+    header_key: Option<HeaderKey>,
     tag: Tag,
-    /// Those of runs that it was in before, the latest last.
+    /// Those of runs that it was in before, the latest last, without run 0.
     left: Vec<(HeaderKey, Tag)>,
     epochs: Epochs,
     lent: Lent,
@@ -263,9 +270,6 @@ impl Session {
         let seed = Secret::try_fill(|seed| surroundings.element.random(seed))?;
         let run = stage.place().map_or(0, Place::run);
         let (header_key, tag) = membership.run_header(run, surroundings.element)?;
-        // Run 0 was before all others.
-        let run_0 = (run != 0).then(|| (membership.header_key().duplicate(), membership.tag()));
-        let left = run_0.into_iter().collect();
         let sds = membership.sds();
         let resync = options
             .find_back
@@ -280,7 +284,7 @@ impl Session {
             active,
             header_key,
             tag,
-            left,
+            left: Vec::new(),
             epochs: Epochs::new(seed),
             lent: Lent::default(),
             due,
@@ -378,13 +382,14 @@ impl Session {
     }
 
     /// Whether a frame bears a right header signature of this relationship. Decides between
-    /// relationships that share a tag; proves nothing.
+    /// relationships that share a tag; proves nothing. While [`Session::is_sealed`] that cannot be seen, and it
+    /// does not.
     pub fn claims(&self, frame: &[u8]) -> bool {
         let key = match Header::parse(frame).map(|header| header.class) {
             Ok(Class::Resync) => self.membership.header_key(),
-            _ => &self.header_key,
+            _ => self.header_key.as_ref(),
         };
-        crate::frame::is_signed(frame, key)
+        key.is_some_and(|key| crate::frame::is_signed(frame, key))
     }
 
     /// Whether frames with this tag are for this session: that of its run, or that by which its members
@@ -408,17 +413,34 @@ impl Session {
         self.resync.as_ref().map_or(0, |resync| resync.answers.total())
     }
 
-    /// Header keys and tags of the runs that it was in, the present one last; not of all, if there were very many.
+    /// The header key of the run; `None` while it is sealed.
+    pub(crate) fn header_key(&self) -> Option<&HeaderKey> {
+        self.header_key.as_ref()
+    }
+
+    /// Header keys and tags of the runs that it was in, run 0 first and the present one last; not of all, if there were
+    /// very many, and not of those whose keys are sealed: nobody knows which frames of them are signed.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&HeaderKey, Tag)> {
+        let of_run_0 = self.membership.header_key().map(|header_key| (header_key, self.membership.tag()));
         let left = self.left.iter().map(|(header_key, tag)| (header_key, *tag));
-        left.chain([(&self.header_key, self.tag)])
+        let present = self.header_key().filter(|_| self.is_after_run_0()).map(|header_key| (header_key, self.tag));
+        of_run_0.into_iter().chain(left).chain(present)
+    }
+
+    fn is_after_run_0(&self) -> bool {
+        self.tag != self.membership.tag()
     }
 
     /// Goes over to another run.
-    fn enter_run(&mut self, header_key: HeaderKey, tag: Tag) {
-        if tag != self.tag {
-            let before = mem::replace(&mut self.header_key, header_key);
-            self.left.push((before, mem::replace(&mut self.tag, tag)));
+    fn enter_run(&mut self, header_key: Option<HeaderKey>, tag: Tag) {
+        if tag == self.tag {
+            return;
+        }
+        let is_after_run_0 = self.is_after_run_0();
+        let before = mem::replace(&mut self.header_key, header_key);
+        let tag = mem::replace(&mut self.tag, tag);
+        if is_after_run_0 {
+            self.left.extend(before.map(|before| (before, tag)));
             self.left.drain(..self.left.len().saturating_sub(RUNS_LEFT));
         }
     }

@@ -48,7 +48,7 @@ pub(super) enum Step {
     },
     FindBack {
         place: Place,
-        header_key: HeaderKey,
+        header_key: Option<HeaderKey>,
         tag: Tag,
         found: FoundBack,
     },

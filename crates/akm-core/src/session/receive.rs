@@ -81,7 +81,9 @@ impl Session {
                 None => Err(Rejection::EpochTooOld),
             },
             // Making a key costs work: strangers do not get that far.
-            _ if !is_signed(frame, &self.header_key) => Err(Rejection::HeaderSignature),
+            _ if !self.header_key.as_ref().is_some_and(|key| is_signed(frame, key)) => {
+                Err(Rejection::HeaderSignature)
+            }
             known => {
                 let is_known = known.is_some();
                 let key = epoch.secret.sender_key(header.sender, header.salt);
@@ -113,7 +115,12 @@ impl Session {
         surroundings: &mut Surroundings<'_>,
     ) -> Result<(), SessionError> {
         let sender = Some(header.sender);
-        let is_signed = is_signed(frame, &self.header_key);
+        if self.header_key.is_none()
+            && let Some(reason) = self.open_keys_for_frame(surroundings)?
+        {
+            return self.reject(reason, sender);
+        }
+        let is_signed = self.header_key.as_ref().is_some_and(|key| is_signed(frame, key));
         let Some(ahead) = self.stage.place().and_then(|place| place.ahead(header.epoch)) else {
             if is_signed {
                 self.answer_too_old(surroundings)?;

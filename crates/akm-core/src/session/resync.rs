@@ -8,7 +8,7 @@ use super::event::{FoundBack, Way};
 use super::failsafe::Initiated;
 use super::outbox::{Pending, Recipients, Step};
 use super::stage::{Lost, Stage};
-use super::{Event, Instant, Record, Rejection, Session, SessionError, Surroundings};
+use super::{Event, Instant, Membership, Record, Rejection, Session, SessionError, Surroundings};
 use crate::element::ElementError;
 use crate::frame::{Header, is_signed};
 use crate::keys::{self, ResyncPair, ResyncRequestRoot};
@@ -83,6 +83,8 @@ pub(super) struct Round {
 struct Asked {
     member: u16,
     nonce: [u8; NONCE],
+    /// SHA-256 of what was asked, which the key of the answer follows from.
+    body: [u8; 32],
     answered: bool,
 }
 
@@ -192,11 +194,10 @@ impl Resync {
     pub(super) fn request_root(
         &mut self,
         surroundings: &mut Surroundings<'_>,
-        root: crate::element::Root,
-        digest: &[u8; 32],
+        membership: &Membership,
     ) -> Result<&ResyncRequestRoot, ElementError> {
         if self.requests.is_none() {
-            self.requests = Some(ResyncRequestRoot::derive(surroundings.element, root, digest)?);
+            self.requests = Some(membership.request_root(surroundings.element)?);
         }
         Ok(self.requests.as_ref().expect("it was just made"))
     }
@@ -238,7 +239,10 @@ impl Session {
         if header.sender == self.membership.index() {
             return self.reject(Rejection::OwnFrame, sender);
         }
-        if !is_signed(frame, self.membership.header_key()) {
+        if let Some(reason) = self.open_keys_for_frame(surroundings)? {
+            return self.reject(reason, sender);
+        }
+        if !self.membership.header_key().is_some_and(|key| is_signed(frame, key)) {
             return self.reject(Rejection::HeaderSignature, sender);
         }
         let rejected = match outside {
@@ -265,13 +269,13 @@ impl Session {
     }
 
     fn begin_round(&mut self, surroundings: &mut Surroundings<'_>) -> Result<(), SessionError> {
+        self.open_keys(surroundings)?;
         let now = surroundings.now;
         let (index, sds) = (self.membership.index(), self.membership.sds());
-        let (suite, root) = (sds.suite(), self.membership.root());
-        let members = sds.members().len();
+        let (suite, members) = (sds.suite(), sds.members().len());
         let place = self.stage.place().map(|place| (place.run(), place.epoch()));
         let resync = self.resync.as_mut().expect("the caller saw that something is due");
-        resync.request_root(surroundings, root, sds.digest())?;
+        resync.request_root(surroundings, &self.membership)?;
         resync.confirming.take_if(|confirming| confirming.until <= now);
         let challenge = resync.confirming.as_ref().map(|confirming| confirming.challenge);
         let mut ask: Vec<u16> = if index == 0 { Vec::new() } else { Vec::from([0]) };
@@ -291,9 +295,10 @@ impl Session {
             let resync = self.resync.as_ref().expect("it was there");
             let requests = resync.requests.as_ref().expect("it was made above");
             let key = self.provider.aead(suite, requests.request_key(index, &nonce).expose());
-            let frame = request.seal(&*key, self.membership.header_key(), (resync.tag, index, salt), &nonce);
+            let header_key = self.membership.header_key().expect("it was opened above");
+            let frame = request.seal(&*key, header_key, (resync.tag, index, salt), &nonce);
             self.queue_to(member, &frame);
-            asked.push(Asked { member, nonce, answered: false });
+            asked.push(Asked { member, nonce, body: request.digest(), answered: false });
         }
         let resync = self.resync.as_mut().expect("it was there");
         resync.next = None;
@@ -316,15 +321,18 @@ impl Session {
         let request_nonce = response.request_nonce();
         let expected =
             |asked: &Asked| asked.member == sender && asked.nonce == request_nonce && !asked.answered;
-        let asked = resync.round.as_ref().and_then(|round| round.asked.iter().position(expected));
-        let Some(at) = asked else { return Ok(Some(Rejection::NotAsked)) };
+        let asked = resync.round.as_ref().and_then(|round| {
+            let at = round.asked.iter().position(expected)?;
+            Some((at, round.asked[at].body))
+        });
+        let Some((at, request_body)) = asked else { return Ok(Some(Rejection::NotAsked)) };
         let Some(made) = resync.calls.take_for(sender.into(), now) else {
             return Ok(Some(Rejection::Budget));
         };
         let response_nonce = response.response_nonce();
-        let pair = ResyncPair { requester: index, responder: sender, request_nonce, response_nonce };
-        let digest = self.membership.sds().digest();
-        let key = keys::resync_response_key(surroundings.element, self.membership.root(), digest, &pair);
+        let pair =
+            ResyncPair { requester: index, responder: sender, request_nonce, response_nonce, request_body };
+        let key = self.membership.response_key(&pair, surroundings.element);
         resync.calls.settle(sender.into(), made, &key);
         let opened = response.open(&*self.provider.aead(suite, key?.expose()));
         let Ok(opened) = opened else { return Ok(Some(Rejection::NotAuthentic)) };

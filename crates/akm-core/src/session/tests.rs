@@ -2,6 +2,7 @@
 
 mod advance;
 mod behind;
+mod export;
 mod failure;
 mod fixture;
 mod lend;
@@ -11,4 +12,5 @@ mod resync;
 mod schedules;
 mod start;
 mod table;
+mod unseal;
 mod work;

@@ -1,7 +1,7 @@
 //! An element in memory and a random source that repeats, for tests of the core.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use akm_core::element::{ElementError, Label, Root, SecureElement};
+use akm_core::element::{ElementError, Label, Root, RootCheck, SecureElement};
 use akm_core::keys::element_function;
 use akm_core::sds::{ElementRoot, SynchronizedDataSet};
 use akm_core::secret::Secret;
@@ -14,8 +14,7 @@ pub struct MemoryElement {
 
 impl MemoryElement {
     pub fn holding(sds: &SynchronizedDataSet, root: ElementRoot) -> Self {
-        let name = Root::Relationship { id: sds.relationship(), version: sds.element_version() };
-        Self { root: name, key: root }
+        Self { root: sds.root(RootCheck::of(&root)), key: root }
     }
 
     pub fn with_device_key(mut key: [u8; 32]) -> Self {

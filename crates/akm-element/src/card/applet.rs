@@ -1,7 +1,6 @@
 //! The commands of the applet (`docs/card.md`) and what their status words mean.
 
-use akm_core::element::{ElementError, Root};
-use akm_core::id::RelationshipId;
+use akm_core::element::{ElementError, ROOT_NAME_LENGTH, Root};
 use akm_core::secret::Secret;
 use zeroize::Zeroizing;
 
@@ -12,13 +11,13 @@ pub(super) const AID: [u8; 6] = [0xf0, b'A', b'K', b'M', b'1', 0x01];
 pub(super) const CHECK_LABEL: &[u8] = b"akm1 card";
 
 /// Bytes of a root's name.
-pub(super) const NAME: usize = 20;
+pub(super) const NAME: usize = ROOT_NAME_LENGTH;
 /// Bytes of tag 0107: key diversification data, version, protocol, options, sequence counter.
 pub(super) const KEY_INFORMATION: usize = 16;
 
 const MAJOR: u8 = 1;
-const PAGES: u8 = 6;
-const PAGE: usize = 12;
+const PAGES: u8 = 7;
+const PAGE: usize = 10;
 const TEXT_MAX: usize = 32;
 /// Longest draw in one command.
 const RANDOM_MAX: usize = 255;
@@ -148,7 +147,7 @@ impl<'a> Applet<'a> {
                 return Err(malformed("GET DATA").into());
             }
             for name in names.chunks_exact(NAME) {
-                roots.push(root_of(name).ok_or_else(|| malformed("GET DATA"))?);
+                roots.push(Root::of_name(name).ok_or_else(|| malformed("GET DATA"))?);
             }
         }
         if self.slots()?.1 {
@@ -167,7 +166,7 @@ impl<'a> Applet<'a> {
         label: &[u8],
         context: &[u8],
     ) -> Result<Option<Secret<32>>, Failure> {
-        let data = [&name_of(name)[..], &[label.len() as u8], label, context].concat();
+        let data = [&name.name()[..], &[label.len() as u8], label, context].concat();
         let (response, status) = self.exchange(&command([0x80, 0x88, 0x00, 0x00], &data, true))?;
         match status {
             DONE => Ok(Some(Secret::copy_from(&response).ok_or_else(|| malformed("F"))?)),
@@ -195,7 +194,7 @@ impl<'a> Applet<'a> {
     }
 
     pub(super) fn erase(&mut self, name: Root) -> Result<(), Failure> {
-        self.simple("ERASE ROOT", &command([0x80, 0xe4, 0x00, 0x00], &name_of(name), false))
+        self.simple("ERASE ROOT", &command([0x80, 0xe4, 0x00, 0x00], &name.name(), false))
     }
 
     /// Takes the counter to a value that is its own or the next. `None` if it is elsewhere.
@@ -248,22 +247,6 @@ fn command(header: [u8; 4], data: &[u8], has_response: bool) -> Vec<u8> {
     let length = u8::try_from(data.len()).expect("commands of AKM are short");
     let le: &[u8] = if has_response { &[0x00] } else { &[] };
     [&header[..], &[length], data, le].concat()
-}
-
-/// A root's name on the card; zeros for the device key.
-pub(super) fn name_of(root: Root) -> [u8; NAME] {
-    let mut name = [0; NAME];
-    if let Root::Relationship { id, version } = root {
-        name[..16].copy_from_slice(id.as_bytes());
-        name[16..].copy_from_slice(&version.to_be_bytes());
-    }
-    name
-}
-
-fn root_of(name: &[u8]) -> Option<Root> {
-    let (id, version) = name.split_at_checked(16)?;
-    let version = u32::from_be_bytes(version.try_into().ok()?);
-    Some(Root::Relationship { id: RelationshipId::try_from(id).ok()?, version })
 }
 
 fn text(bytes: &[u8]) -> Option<String> {

@@ -7,7 +7,7 @@ use akm_core::keys::element_function;
 use akm_core::secret::{Secret, SecretBytes};
 use zeroize::Zeroizing;
 
-use super::applet::{AID, CHECK_LABEL, KEY_INFORMATION, NAME, name_of};
+use super::applet::{AID, CHECK_LABEL, KEY_INFORMATION, NAME};
 use super::keys::CardKeys;
 use super::scp03::{Channel, LEVEL, SHORT, encrypt_cbc};
 use crate::WrapError;
@@ -184,7 +184,7 @@ fn wrap_with(
             given: keys.version,
         });
     }
-    let name = name_of(name);
+    let name = name.name();
     let host_challenge = random.first_chunk::<SHORT>().expect("both are in it");
     let nonce = random.last_chunk::<NONCE>().expect("both are in it");
     let sequence = material.sequence();
@@ -227,7 +227,7 @@ fn wrap_with(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use akm_core::element::Protection;
+    use akm_core::element::{Protection, RootCheck};
     use akm_core::id::RelationshipId;
     use proptest::prelude::*;
 
@@ -259,7 +259,7 @@ mod tests {
         [0xea, 0xb8, 0x45, 0xc9, 0x9e, 0x34, 0x0b, 0x03, 0xdd, 0xd1, 0x30, 0x03, 0x70, 0, 0, 0];
 
     fn root() -> Root {
-        Root::Relationship { id: RelationshipId::from_random([7; 16]), version: 1 }
+        Root::Relationship { id: RelationshipId::from_random([7; 16]), version: 1, check: RootCheck([0; 4]) }
     }
 
     #[test]
@@ -276,8 +276,7 @@ mod tests {
             information[13..].copy_from_slice(&values["sequence"]);
             let material = Material { serial: "SIM-0001", keys: &information }.emit();
             let name = &values["name"];
-            let id = RelationshipId::try_from(&name[..16]).unwrap();
-            let name = Root::Relationship { id, version: u32::from_be_bytes(name[16..].try_into().unwrap()) };
+            let name = Root::of_name(name).unwrap();
             let key = Secret::copy_from(&values["root"]).unwrap();
             let mut random = [0; SHORT + NONCE];
             random[..SHORT].copy_from_slice(&values["challenge"]);

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use akm_card::{Applet as CardApplet, Card, Fault, Memory, Moment, Protocol, StaticKeys};
+use akm_core::element::RootCheck;
 use akm_core::id::RelationshipId;
 use akm_core::keys::element_function;
 use akm_core::secret::SecretBytes;
@@ -135,7 +136,7 @@ fn card_keys(line: &str) -> CardKeys {
 }
 
 fn root(version: u32) -> Root {
-    Root::Relationship { id: RelationshipId::from_random([7; 16]), version }
+    Root::Relationship { id: RelationshipId::from_random([7; 16]), version, check: RootCheck([0; 4]) }
 }
 
 fn wrapped(element: &mut CardElement, root: Root, key: [u8; 32]) -> SecretBytes {
@@ -387,7 +388,7 @@ fn no_command_without_the_channel_shows_or_changes_a_root() {
             .iter()
             .any(|secret| secret.windows(6).any(|part| response.windows(6).any(|bytes| bytes == part)))
     };
-    let name = applet::name_of(root(1));
+    let name = root(1).name();
     let mut slot = card.slot();
     for class in [0x00, 0x80, 0x84] {
         for instruction in 0..=255u8 {

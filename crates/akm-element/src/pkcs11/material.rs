@@ -206,7 +206,7 @@ fn at_most(decoder: &mut Decoder<'_>, most: usize) -> Result<Vec<u8>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use akm_core::element::Protection;
+    use akm_core::element::{Protection, RootCheck};
     use akm_core::id::RelationshipId;
     use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
     use aws_lc_rs::rsa::{KeySize, OaepPrivateDecryptingKey, PrivateDecryptingKey};
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     fn name() -> Root {
-        Root::Relationship { id: RelationshipId::from_random([7; 16]), version: 3 }
+        Root::Relationship { id: RelationshipId::from_random([7; 16]), version: 3, check: RootCheck([0; 4]) }
     }
 
     fn description(kind: &str) -> Description {

@@ -1,7 +1,6 @@
 //! The objects on a token: how they are named, what they may be used for, and that the token keeps to it.
 
-use akm_core::element::{ElementError, Label, Root};
-use akm_core::id::RelationshipId;
+use akm_core::element::{ElementError, Label, ROOT_NAME_LENGTH, Root};
 use akm_core::keys::element_function;
 use akm_core::secret::Secret;
 use cryptoki::context::Function;
@@ -29,24 +28,19 @@ const COMPARED: (Label, &[u8]) = (Label::Receipt, b"akm1 pkcs11: is it the same"
 /// A root's `CKA_ID`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
-    /// Relationship ID and version.
+    /// The name of a root.
     Relationship([u8; Self::LENGTH]),
     Device,
 }
 
 impl Name {
-    /// Of a relationship ID and a version.
-    pub(super) const LENGTH: usize = 16 + 4;
+    /// Of a root's name.
+    pub(super) const LENGTH: usize = ROOT_NAME_LENGTH;
 
     pub(super) fn of(root: Root) -> Self {
         match root {
             Root::Device => Self::Device,
-            Root::Relationship { id, version } => {
-                let mut name = [0; Self::LENGTH];
-                name[..16].copy_from_slice(id.as_bytes());
-                name[16..].copy_from_slice(&version.to_be_bytes());
-                Self::Relationship(name)
-            }
+            Root::Relationship { .. } => Self::Relationship(root.name()),
         }
     }
 
@@ -76,13 +70,6 @@ impl Name {
     pub(super) fn attributes(&self) -> [Attribute; 3] {
         [Attribute::Token(true), Attribute::Label(self.label().to_vec()), Attribute::Id(self.id().to_vec())]
     }
-}
-
-/// The root whose `CKA_ID` this is, under the label of roots.
-fn parse_name(id: &[u8]) -> Option<Root> {
-    let (id, version) = id.split_first_chunk::<16>()?;
-    let version = u32::from_be_bytes(version.try_into().ok()?);
-    Some(Root::Relationship { id: RelationshipId::from_bytes(*id).ok()?, version })
 }
 
 /// What a root is and may be used for: the element function and nothing else. The same stands in the unwrap
@@ -241,7 +228,7 @@ pub(super) fn roots(session: &Session) -> Result<Vec<Root>, Failure> {
             });
             let root = match (device, id) {
                 (true, Some(DEVICE_LABEL)) => Some(Root::Device),
-                (false, Some(id)) => parse_name(id),
+                (false, Some(id)) => Root::of_name(id),
                 _ => None,
             };
             roots.push(root.ok_or_else(|| {
@@ -354,18 +341,25 @@ pub(super) fn random(session: &Session, out: &mut [u8]) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use akm_core::element::RootCheck;
+    use akm_core::id::RelationshipId;
+
     use super::*;
 
     #[test]
     fn a_name_is_read_back_as_it_was_written_and_nothing_else_is() {
-        let root = Root::Relationship { id: RelationshipId::from_random([3; 16]), version: 0x0102_0304 };
+        let root = Root::Relationship {
+            id: RelationshipId::from_random([3; 16]),
+            version: 0x0102_0304,
+            check: RootCheck([0; 4]),
+        };
         let Name::Relationship(name) = Name::of(root) else { panic!("a relationship") };
-        assert_eq!(parse_name(&name), Some(root));
+        assert_eq!(Root::of_name(&name), Some(root));
         for length in 0..Name::LENGTH {
-            assert_eq!(parse_name(&name[..length]), None);
+            assert_eq!(Root::of_name(&name[..length]), None);
         }
-        assert_eq!(parse_name(&[&name[..], &[0]].concat()), None);
-        assert_eq!(parse_name(&[0; Name::LENGTH]), None);
+        assert_eq!(Root::of_name(&[&name[..], &[0]].concat()), None);
+        assert_eq!(Root::of_name(&[0; Name::LENGTH]), None);
         assert_eq!(Name::of(Root::Device), Name::Device);
     }
 }

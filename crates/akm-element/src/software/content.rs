@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use akm_core::cbor::{Malformed, WriteResult, read_bytes, read_map};
-use akm_core::element::Root;
+use akm_core::element::{ROOT_NAME_LENGTH, Root};
 use akm_core::secret::Secret;
 use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
@@ -13,8 +13,8 @@ use crate::roots::{read_roots, write_roots};
 /// Length of the serial number in bytes.
 pub(super) const SERIAL_LENGTH: usize = 16;
 
-/// Longest encoding of one root: heads, identifier, version, key.
-const ROOT_LENGTH_MAX: usize = 1 + 17 + 5 + 34;
+/// Longest encoding of one root: head, name, key.
+const ROOT_LENGTH_MAX: usize = 1 + 2 + ROOT_NAME_LENGTH + 34;
 
 /// Longest encoding of all else.
 const FIXED_LENGTH_MAX: usize = 128;
@@ -43,8 +43,8 @@ impl Content {
         Self { serial: self.serial, counter: self.counter, roots }
     }
 
-    /// The content as it is stored: `{0: serial, 1: counter, ? 2: device key, 3: [* [relationship,
-    /// version, root]]}`, ascending. Equal contents make equal bytes.
+    /// The content as it is stored: `{0: serial, 1: counter, ? 2: device key, 3: [* [name,
+    /// root]]}`, ascending. Equal contents make equal bytes.
     pub(super) fn emit(&self) -> Zeroizing<Vec<u8>> {
         let most = FIXED_LENGTH_MAX + ROOT_LENGTH_MAX * self.roots.len();
         // Never grown: a vector that moves leaves a copy of the keys behind.
@@ -100,6 +100,7 @@ fn read_key(decoder: &mut Decoder<'_>) -> Result<Secret<32>, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use akm_core::element::RootCheck;
     use akm_core::id::RelationshipId;
     use proptest::prelude::*;
 
@@ -113,7 +114,10 @@ mod tests {
         }
         for version in versions {
             let id = RelationshipId::from_random([*version as u8; 16]);
-            content.roots.insert(Root::Relationship { id, version: *version }, Secret::take(&mut [3; 32]));
+            let check = RootCheck([*version as u8; 4]);
+            content
+                .roots
+                .insert(Root::Relationship { id, version: *version, check }, Secret::take(&mut [3; 32]));
         }
         content
     }

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use akm_core::element::RootCheck;
 use akm_core::id::RelationshipId;
 use tempfile::TempDir;
 
@@ -72,7 +73,7 @@ fn write_private(path: &Path, bytes: &[u8]) {
 }
 
 fn relationship(number: u8) -> Root {
-    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1 }
+    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1, check: RootCheck([0; 4]) }
 }
 
 fn derived(element: &mut SoftwareElement, root: Root) -> [u8; 32] {
@@ -370,7 +371,7 @@ fn a_counter_at_its_end_stays_there() {
 }
 
 fn relationship_root(number: u8) -> Root {
-    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1 }
+    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1, check: RootCheck([0; 4]) }
 }
 
 #[test]

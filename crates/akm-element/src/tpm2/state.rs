@@ -17,6 +17,8 @@ use akm_core::cbor::{Malformed, WriteResult, read_array, read_bytes, read_map_fr
 use akm_core::crypto::hash::sha256;
 use akm_core::element::Root;
 #[cfg(any(test, feature = "fuzzing"))]
+use akm_core::element::RootCheck;
+#[cfg(any(test, feature = "fuzzing"))]
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
 use minicbor::{Decoder, Encoder};
@@ -253,7 +255,10 @@ pub(super) fn sample(index: u32, is_made: bool, lengths: &[usize]) -> State {
         .enumerate()
         .map(|(at, length)| {
             let id = RelationshipId::from_random([at as u8; 16]);
-            (Root::Relationship { id, version: u32::MAX - at as u32 }, held(*length))
+            (
+                Root::Relationship { id, version: u32::MAX - at as u32, check: RootCheck([0; 4]) },
+                held(*length),
+            )
         })
         .collect();
     if is_made {

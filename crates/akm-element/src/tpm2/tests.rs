@@ -5,6 +5,7 @@ mod interrupted;
 
 use std::fs;
 
+use akm_core::element::RootCheck;
 use akm_core::id::RelationshipId;
 use akm_core::keys::element_function;
 use tempfile::TempDir;
@@ -106,7 +107,7 @@ impl Inside {
 }
 
 fn relationship(number: u8) -> Root {
-    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1 }
+    Root::Relationship { id: RelationshipId::from_random([number; 16]), version: 1, check: RootCheck([0; 4]) }
 }
 
 fn wrapped_for(element: &mut TpmElement, root: Root, key: [u8; 32]) -> Vec<u8> {

@@ -16,7 +16,6 @@
 use akm_core::cbor::{Malformed, WriteResult, read_array, read_bytes, read_map, write, write_sized};
 use akm_core::crypto::hash::{hmac_sha256, sha256};
 use akm_core::element::{Description, Root};
-use akm_core::id::RelationshipId;
 use akm_core::secret::{Secret, SecretBytes};
 use minicbor::Encoder;
 use zeroize::Zeroizing;
@@ -94,7 +93,7 @@ pub(super) struct Wrapped {
 }
 
 impl Wrapped {
-    /// `{0: [relationship, version], 1: TPM2B_ID_OBJECT, 2: its TPM2B_ENCRYPTED_SECRET, 3: TPM2B_PUBLIC, 4:
+    /// `{0: name, 1: TPM2B_ID_OBJECT, 2: its TPM2B_ENCRYPTED_SECRET, 3: TPM2B_PUBLIC, 4:
     /// TPM2B_PRIVATE, 5: its TPM2B_ENCRYPTED_SECRET, 6: authorisation}`, each without its length in front.
     pub(super) fn emit(&self) -> SecretBytes {
         write_sized(7 * PART_LENGTH_MAX, |encoder| self.write(encoder)).into()
@@ -102,10 +101,7 @@ impl Wrapped {
 
     fn write(&self, encoder: &mut Encoder<&mut Vec<u8>>) -> WriteResult {
         encoder.map(7)?.u8(0)?;
-        match self.name {
-            Root::Device => encoder.array(0)?,
-            Root::Relationship { id, version } => encoder.array(2)?.bytes(id.as_bytes())?.u32(version)?,
-        };
+        encoder.bytes(&self.name.name())?;
         encoder.u8(1)?.bytes(&self.credential)?.u8(2)?.bytes(&self.credential_secret)?;
         encoder.u8(3)?.bytes(&self.public)?.u8(4)?.bytes(&self.duplicate)?.u8(5)?.bytes(&self.seed)?;
         encoder.u8(6)?.bytes(&self.authorisation[..])?;
@@ -118,13 +114,7 @@ impl Wrapped {
         let mut authorisation = None;
         read_map(bytes, |key, decoder| {
             match key {
-                0 => {
-                    if read_array(decoder, 2)? != 2 {
-                        return Err(Malformed);
-                    }
-                    let id = RelationshipId::from_bytes(read_bytes(decoder)?).map_err(|_| Malformed)?;
-                    name = Some(Root::Relationship { id, version: decoder.u32()? });
-                }
+                0 => name = Some(Root::of_name(decoder.bytes()?).ok_or(Malformed)?),
                 1..=5 => {
                     let part = decoder.bytes()?;
                     if part.len() > PART_LENGTH_MAX {
@@ -243,13 +233,19 @@ pub(super) fn new_authorisation() -> Result<Secret<32>, getrandom::Error> {
 
 #[cfg(test)]
 mod tests {
+    use akm_core::element::RootCheck;
+    use akm_core::id::RelationshipId;
     use proptest::prelude::*;
 
     use super::*;
 
     fn wrapped() -> Wrapped {
         Wrapped {
-            name: Root::Relationship { id: RelationshipId::from_random([1; 16]), version: 7 },
+            name: Root::Relationship {
+                id: RelationshipId::from_random([1; 16]),
+                version: 7,
+                check: RootCheck([0; 4]),
+            },
             credential: vec![1; 50],
             credential_secret: vec![2; 68],
             public: vec![3; 80],

@@ -9,7 +9,8 @@ use core::time::Duration;
 
 use akm_core::crypto::{Suite, provider};
 use akm_core::element::{
-    Description, ElementError, Label, MonotonicCounter, Protection, ProvisionableElement, Root, SecureElement,
+    Description, ElementError, Label, MonotonicCounter, Protection, ProvisionableElement, Root, RootCheck,
+    SecureElement,
 };
 use akm_core::frame::FrameKind;
 use akm_core::id::{AkmId, RelationshipId};
@@ -17,6 +18,7 @@ use akm_core::keys::{PlaceSeal, element_function};
 use akm_core::management::{Install, Operation, Outcome, Request, Response};
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
+use akm_core::seal::{HostPartSeal, KeysSeal};
 use akm_core::secret::Secret;
 use akm_core::session::{
     Input as Given, Instant, Membership, Opener, Options, Output as Made, RandomSource, Sealer, Session,
@@ -76,24 +78,32 @@ impl Issued {
         }
     }
 
-    /// The body of the request that brings it.
-    pub(super) fn install(&self, wrapped: bool) -> Vec<u8> {
-        let GenerationSecrets { tree_root, header_key, tag, .. } = self.secrets();
+    /// The name of its root in an element.
+    pub(super) fn name(&self) -> Root {
+        self.sds.root(RootCheck::of(&self.root()))
+    }
+
+    /// What brings it to this node.
+    pub(super) fn install(&self, to: u8, wrapped: bool) -> Install {
         let members = self.sds.members();
         let at = |member: &AkmId| member.as_bytes()[0] - 1;
+        let index = self.sds.index_of(node_id(to)).unwrap();
+        let seal = HostPartSeal::by_root(&self.root(), &self.sds);
+        let host_part = seal.seal(provider(), index, &[to; 16], &self.secrets().host);
         Install {
             public_part: self.sds.emit(),
             wrapped_root: wrapped.then(|| self.root().expose().to_vec().into()),
-            tree_root,
-            header_key,
-            tag,
+            root_check: RootCheck::of(&self.root()),
+            host_part: host_part.try_into().unwrap(),
             label: String::from("lamps"),
             member_labels: members.iter().map(|member| alloc::format!("n{}", at(member))).collect(),
             endpoints: members.iter().map(|member| endpoint(at(member)).to_string()).collect(),
         }
-        .emit()
-        .expose()
-        .to_vec()
+    }
+
+    /// The body of the request that brings it to this node.
+    pub(super) fn body(&self, to: u8, wrapped: bool) -> Vec<u8> {
+        self.install(to, wrapped).emit().expose().to_vec()
     }
 }
 
@@ -222,7 +232,7 @@ impl ProvisionableElement for Element {
 
 /// What the disk holds of a generation.
 pub(super) struct Stored {
-    pub(super) issued: Issued,
+    pub(super) installed: Installed,
     pub(super) place: Option<Vec<u8>>,
     pub(super) active: bool,
     pub(super) found_back: u32,
@@ -250,8 +260,6 @@ pub(super) struct Plant {
     pub(super) node: Node,
     pub(super) element: Element,
     pub(super) disk: BTreeMap<(RelationshipId, u32), Stored>,
-    /// What the module sent and the disk is about to hold.
-    pub(super) issued: Vec<Issued>,
     pub(super) disowned: bool,
     pub(super) disk_is_full: bool,
     random: Drawn,
@@ -270,14 +278,13 @@ impl Plant {
         let mut element = Element::default();
         let made = provisioning(at);
         element.roots.insert(Root::Device, Secret::take(&mut [at + 7; 32]));
-        element.roots.insert(made.sds.root(), made.root());
+        element.roots.insert(made.name(), made.root());
         let mut plant = Self {
             at,
             now: Instant(Duration::from_secs(1000)),
             node: Node::start(identity(at), String::new(), Vec::new(), &mut surroundings(&mut Drawn(0))),
             element,
             disk: BTreeMap::new(),
-            issued: Vec::new(),
             disowned: false,
             disk_is_full: false,
             random: Drawn(u64::from(at) + 1),
@@ -302,13 +309,27 @@ impl Plant {
 
     /// Puts a generation into disk and element, as if it had been installed.
     pub(super) fn put(&mut self, made: &Issued, active: bool) {
-        self.element.roots.insert(made.sds.root(), made.root());
+        self.element.roots.insert(made.name(), made.root());
         let count = self.element.count;
         let seal = PlaceSeal::derive(&mut self.element, count).unwrap();
-        let place = Place::before_first(0, made.secrets().tree_root).emit();
+        let host = made.secrets().host;
+        let keys = KeysSeal::derive(&mut self.element, &made.sds).unwrap();
+        let sealed_keys = keys.seal(provider(), &[4; 16], &host.keys);
+        let installed = Installed {
+            sds: made.sds.clone(),
+            root_check: RootCheck::of(&made.root()),
+            host_part: host.digest(),
+            tag: host.keys.tag,
+            sealed_keys,
+            label: String::from("lamps"),
+            member_labels: Vec::new(),
+            endpoints: Vec::new(),
+            active,
+        };
+        let place = Place::before_first(0, host.tree_root).emit();
         let sealed = seal.seal(provider(), made.sds.suite(), made.sds.digest(), &[3; 16], place.expose());
         let stored = Stored {
-            issued: made.clone(),
+            installed,
             place: Some(sealed),
             active,
             found_back: 0,
@@ -319,18 +340,9 @@ impl Plant {
 
     fn found(&self) -> Vec<Found> {
         let found = self.disk.iter().map(|((relationship, generation), stored)| {
-            let GenerationSecrets { header_key, tag, .. } = stored.issued.secrets();
             let texts = stored.endpoints.iter();
             let endpoints = texts.map(|at| at.map_or_else(String::new, |at| at.to_string())).collect();
-            let installed = Installed {
-                sds: stored.issued.sds.clone(),
-                header_key,
-                tag,
-                label: String::from("lamps"),
-                member_labels: Vec::new(),
-                endpoints,
-                active: stored.active,
-            };
+            let installed = Installed { endpoints, active: stored.active, ..stored.installed.clone() };
             let place = Ok(stored.place.clone());
             let held = StoredGeneration { installed, place, found_back: stored.found_back, learnt: None };
             Found { relationship: *relationship, generation: *generation, content: Ok(held) }
@@ -429,11 +441,10 @@ impl Plant {
             Write::FoundBack { of, .. } => self.disk.get_mut(&of).unwrap().found_back += 1,
             Write::Endpoints { of, endpoints, .. } => self.disk.get_mut(&of).unwrap().endpoints = endpoints,
             Write::Install { installed, sealed, .. } => {
-                let is = |made: &&Issued| made.sds.digest() == installed.sds.digest();
-                let issued = self.issued.iter().find(is).expect("the module sent it").clone();
                 let endpoints = installed.endpoints.iter().map(|text| text.parse().ok()).collect();
                 let of = (installed.sds.relationship(), installed.sds.generation());
-                let stored = Stored { issued, place: Some(sealed), active: false, found_back: 0, endpoints };
+                let (installed, place) = (*installed, Some(sealed));
+                let stored = Stored { installed, place, active: false, found_back: 0, endpoints };
                 self.disk.insert(of, stored);
             }
             Write::KeepGenerations { relationship, kept } => {
@@ -499,7 +510,7 @@ impl Plant {
 
     /// The module asks this node something over a stream, whatever comes of it.
     pub(super) fn request(&mut self, stream: u64, id: u64, operation: Operation, body: &[u8]) {
-        let request = Request { id, operation: operation as u8, body }.emit();
+        let request = Request { id, operation: operation as u8, body, proof: None }.emit();
         for frame in self.module.says(&request, self.now) {
             self.input(Input::StreamFrame { stream: Stream(stream), frame: &frame });
         }
@@ -527,8 +538,7 @@ impl Plant {
 
     /// The module sends a generation.
     pub(super) fn installs(&mut self, made: &Issued, wrapped: bool) -> Outcome {
-        self.issued.push(made.clone());
-        self.manage(Operation::Install, &made.install(wrapped)).outcome
+        self.manage(Operation::Install, &made.body(self.at, wrapped)).outcome
     }
 
     pub(super) fn generations(&self) -> BTreeSet<u32> {
@@ -561,14 +571,15 @@ struct Module {
 impl Module {
     fn of(at: u8) -> Self {
         let made = provisioning(at);
-        let GenerationSecrets { tree_root, header_key, tag, element_root } = made.secrets();
+        let GenerationSecrets { element_root, host } = made.secrets();
+        let check = RootCheck::of(&element_root);
         let mut element = Element::default();
-        element.roots.insert(made.sds.root(), element_root);
+        element.roots.insert(made.name(), element_root);
         let mut random = Drawn(u64::from(at) + 1000);
         let module = AkmId::from_bytes([MODULE; 16]).unwrap();
-        let membership = Membership::new(made.sds, module, header_key, tag).unwrap();
+        let membership = Membership::new(made.sds, module, check, host.keys).unwrap();
         let options = Options { hello_at_start: false, find_back: false };
-        let standing = Standing::Active(Place::before_first(0, tree_root));
+        let standing = Standing::Active(Place::before_first(0, host.tree_root));
         let mut around = Around { now: Instant::default(), element: &mut element, random: &mut random };
         let session = Session::start(provider(), membership, standing, options, &mut around).unwrap();
         Self { session, element, random }

@@ -29,7 +29,7 @@ fn the_one_before_is_open_for_its_overlap_and_then_erased_and_its_root_goes_on()
     a.live(Duration::from_secs(10));
     assert_eq!(a.generations(), BTreeSet::from([2]));
     assert!(!a.disk.contains_key(&(relationship(ASR), 1)));
-    assert!(a.element.roots.contains_key(&second.sds.root()));
+    assert!(a.element.roots.contains_key(&second.name()));
     a.take_came();
     b.says(b"late");
     let frame = b.sent().remove(0);
@@ -46,8 +46,8 @@ fn where_the_element_version_rose_the_one_before_ends_at_once_with_its_root() {
     a.installs(&second, true);
     assert_eq!(activate(&mut a, 2), Outcome::Done);
     assert_eq!(a.generations(), BTreeSet::from([2]));
-    assert!(!a.element.roots.contains_key(&first.sds.root()));
-    assert!(a.element.roots.contains_key(&second.sds.root()));
+    assert!(!a.element.roots.contains_key(&first.name()));
+    assert!(a.element.roots.contains_key(&second.name()));
 }
 
 #[test]
@@ -81,5 +81,5 @@ fn a_start_goes_on_where_an_erasure_was_cut_off() {
     a.start();
     assert_eq!(a.generations(), BTreeSet::from([2]));
     assert!(!a.disk.contains_key(&(relationship(ASR), 1)));
-    assert!(!a.element.roots.contains_key(&first.sds.root()));
+    assert!(!a.element.roots.contains_key(&first.name()));
 }

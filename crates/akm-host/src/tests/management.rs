@@ -3,12 +3,16 @@
 use alloc::vec::Vec;
 
 use akm_core::crypto::hash::sha256;
+use akm_core::crypto::provider;
+use akm_core::element::RootCheck;
 use akm_core::id::AkmId;
-use akm_core::keys::expected_receipt;
 use akm_core::management::{
-    EraseRequest, IdentifyAnswer, IdentifyRequest, NodeIdentity, Opaque, Operation, Outcome, ReportAnswer,
-    ReportRequest, SetEndpoints, StatusAnswer, StatusRequest,
+    EraseRequest, IdentifyAnswer, IdentifyRequest, Level, NodeIdentity, Opaque, Operation, Outcome,
+    ReportAnswer, ReportRequest, SetEndpoints, StatusAnswer, StatusRequest,
 };
+use akm_core::proof::Proof;
+use akm_core::seal::HostPartSeal;
+use akm_core::secret::Secret;
 
 use super::fixture::*;
 use super::routing::pair;
@@ -22,7 +26,7 @@ fn a_node_says_who_it_is_with_a_proof_of_its_element() {
     let answer = IdentifyAnswer::parse(&response.body).unwrap();
     let identity = NodeIdentity::parse(&answer.identity).unwrap();
     assert_eq!((identity.node, identity.integrity), (node_id(0), [9; 32]));
-    assert_eq!(identity.relationships.len(), 2);
+    assert_eq!((identity.level, identity.holds_others), (Level::Factory, true));
     assert_ne!(answer.proof, [0; 32]);
 }
 
@@ -31,12 +35,12 @@ fn an_installed_generation_is_receipted_and_the_same_again_changes_nothing() {
     let (_, [mut a, _]) = pair();
     let other = issue(0x44, 1, 1, &[0, 1], None);
     for _ in 0..2 {
-        a.issued.push(other.clone());
-        let body = other.install(true);
+        let body = other.body(0, true);
         let response = a.manage(Operation::Install, &body);
         assert_eq!(response.outcome, Outcome::Done);
         let receipt = Opaque::parse(&response.body).unwrap().0;
-        assert!(expected_receipt(&other.root(), &body).equals(&receipt));
+        let expected = Proof::receipt(other.sds.digest(), &other.secrets().host.digest(), &body);
+        assert!(expected.by_root(&other.root()).equals(&receipt));
     }
     assert_eq!(a.node.relationships().count(), 3);
     a.start();
@@ -50,7 +54,7 @@ fn what_cannot_be_written_is_not_installed_and_leaves_no_root() {
     a.manage(Operation::Status, &StatusRequest { after: None, most: 1 }.emit());
     a.disk_is_full = true;
     assert_eq!(a.installs(&other, true), Outcome::Storage);
-    assert!(!a.element.roots.contains_key(&other.sds.root()));
+    assert!(!a.element.roots.contains_key(&other.name()));
     a.disk_is_full = false;
     assert_eq!(a.installs(&other, true), Outcome::Done);
 }
@@ -60,7 +64,7 @@ fn an_erased_relationship_is_gone_from_disk_and_element_and_wishes_that_wait_are
     let (first, [mut a, _]) = pair();
     a.manage(Operation::Status, &StatusRequest { after: None, most: 1 }.emit());
     a.holds_answers = true;
-    a.request(1, 1, Operation::Erase, &EraseRequest { relationship: relationship(ASR) }.emit());
+    a.request(1, 1, Operation::Erase, &EraseRequest::Relationship(relationship(ASR)).emit());
     a.says(b"too late");
     assert!(matches!(a.asked[0].1, Question::Roots));
     a.holds_answers = false;
@@ -69,7 +73,7 @@ fn an_erased_relationship_is_gone_from_disk_and_element_and_wishes_that_wait_are
     assert!(came.contains(&Came::Done(Wish(1), Err(Refused::NotHeld))), "{came:?}");
     assert!(came.contains(&Came::Event(Event::Erased)));
     assert!(a.disk.keys().all(|(id, _)| *id != relationship(ASR)));
-    assert!(!a.element.roots.contains_key(&first.sds.root()));
+    assert!(!a.element.roots.contains_key(&first.name()));
     assert_eq!(a.node.bytes_waiting(), 0);
 }
 
@@ -80,7 +84,7 @@ fn what_waited_for_a_write_is_refused_when_the_erasure_was_written_first() {
     a.holds_writes = true;
     a.now = a.now + core::time::Duration::from_secs(2);
     a.input(crate::Input::Advance { wish: Wish(9), relationship: relationship(ASR) });
-    a.request(1, 1, Operation::Erase, &EraseRequest { relationship: relationship(ASR) }.emit());
+    a.request(1, 1, Operation::Erase, &EraseRequest::Relationship(relationship(ASR)).emit());
     assert_eq!(a.writes.len(), 2);
     let place = a.writes.pop_front();
     a.holds_writes = false;
@@ -94,9 +98,86 @@ fn what_waited_for_a_write_is_refused_when_the_erasure_was_written_first() {
 #[test]
 fn a_node_that_its_module_erases_still_answers_and_is_nobodys() {
     let (_, [mut a, _]) = pair();
-    let response = a.manage(Operation::Erase, &EraseRequest { relationship: relationship(0x80) }.emit());
+    let only = EraseRequest::Relationship(relationship(0x80));
+    assert_eq!(a.manage(Operation::Erase, &only.emit()).outcome, Outcome::Conflict, "nobody would have it");
+    assert!(!a.node.is_disowned());
+    let response = a.manage(Operation::Erase, &EraseRequest::Everything.emit());
     assert_eq!(response.outcome, Outcome::Done);
     assert!(a.disowned && a.node.is_disowned());
+}
+
+#[test]
+fn another_host_part_or_root_under_what_is_held_is_a_conflict() {
+    let (first, [mut a, _]) = pair();
+    // The same public part, and other secrets.
+    let mut other_part = first.install(0, true);
+    let mut host = first.secrets().host;
+    host.tree_root = Secret::take(&mut [1; 32]);
+    let seal = HostPartSeal::by_root(&first.root(), &first.sds);
+    other_part.host_part = seal.seal(provider(), 0, &[9; 16], &host).try_into().unwrap();
+    let response = a.manage(Operation::Install, other_part.emit().expose());
+    assert_eq!(response.outcome, Outcome::Conflict, "{}", response.reason);
+    assert_eq!(a.installs(&first, true), Outcome::Done, "what is held is what it was");
+
+    // Another root under the version that is held, in this generation and in the next.
+    let same_version = [issue(ASR, 1, 1, &[0, 1], None), issue(ASR, 2, 1, &[0, 1], None)];
+    let mut again = same_version[0].install(0, true);
+    again.root_check = RootCheck([7; 4]);
+    let response = a.manage(Operation::Install, again.emit().expose());
+    assert_eq!(response.outcome, Outcome::Conflict, "{}", response.reason);
+    assert_ne!(same_version[1].name(), first.name());
+    assert_eq!(a.installs(&same_version[1], true), Outcome::Conflict);
+    assert_eq!(a.element.roots.len(), 3, "the device key, and one for each relationship");
+    assert_eq!(a.installs(&issue(ASR, 2, 2, &[0, 1], None), true), Outcome::Done, "and this is the way out");
+}
+
+#[test]
+fn a_host_part_that_does_not_open_leaves_no_root_but_one_that_was_held() {
+    let (first, [mut a, _]) = pair();
+    let other = issue(0x44, 1, 1, &[0, 1], None);
+    for damage in [0, 20, 115] {
+        let mut install = other.install(0, true);
+        install.host_part[damage] ^= 1;
+        assert_eq!(a.manage(Operation::Install, install.emit().expose()).outcome, Outcome::Element);
+        assert!(!a.element.roots.contains_key(&other.name()));
+    }
+    let for_the_other = other.install(1, true);
+    assert_eq!(a.manage(Operation::Install, for_the_other.emit().expose()).outcome, Outcome::Element);
+    let next = issue(ASR, 2, 1, &[0, 1], Some(&first));
+    let mut install = next.install(0, true);
+    install.host_part[40] ^= 1;
+    assert_eq!(a.manage(Operation::Install, install.emit().expose()).outcome, Outcome::Element);
+    assert!(a.element.roots.contains_key(&first.name()));
+    assert_eq!(a.installs(&next, false), Outcome::Done);
+}
+
+#[test]
+fn an_install_without_a_root_that_is_not_there_is_answered_not_held_whether_the_relationship_is_or_not() {
+    let (_, [mut a, _]) = pair();
+    assert_eq!(a.installs(&issue(0x44, 1, 1, &[0, 1], None), false), Outcome::NotHeld);
+    assert_eq!(a.installs(&issue(ASR, 2, 2, &[0, 1], None), false), Outcome::NotHeld);
+}
+
+#[test]
+fn what_a_later_module_asks_is_not_understood_or_passed_over_by_its_number() {
+    let (_, [mut a, _]) = pair();
+    let with = |key: u8| {
+        let mut body = EraseRequest::Relationship(relationship(0x77)).emit();
+        body[0] += 1;
+        if key > 23 {
+            body.push(0x18);
+        }
+        body.extend_from_slice(&[key, 1]);
+        body
+    };
+    for key in [1, 23, 63] {
+        let response = a.manage(Operation::Erase, &with(key));
+        assert_eq!(response.outcome, Outcome::Unsupported);
+        assert!(response.reason.contains(&alloc::format!("key {key} ")), "{}", response.reason);
+    }
+    for key in [64, 255] {
+        assert_eq!(a.manage(Operation::Erase, &with(key)).outcome, Outcome::Done, "{key}");
+    }
 }
 
 #[test]

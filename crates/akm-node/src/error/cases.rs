@@ -54,6 +54,8 @@ pub enum Damage {
     },
     /// It does not say which node this is.
     Identity,
+    /// It is whole, and in a form that this version does not know.
+    LaterVersion,
     /// It says that this is a node which holds nothing.
     HoldsNothing {
         /// The node.
@@ -86,6 +88,7 @@ impl Damage {
                 "put back what the module wrote, or provision the device again (akm provision TARGET --again)",
             ),
             Self::Identity => one(AGAIN),
+            Self::LaterVersion => one("install that version again"),
             Self::HoldsNothing { .. } => vec!["put back the one that is wrong".to_owned(), AGAIN.to_owned()],
             Self::TooLong { .. } | Self::Exists | Self::NoCopies | Self::Copies { .. } => Vec::new(),
         }
@@ -104,6 +107,7 @@ impl fmt::Display for Damage {
             Self::Exists => f.write_str("exists already"),
             Self::Configuration { why } => f.write_str(why),
             Self::Identity => f.write_str("damaged"),
+            Self::LaterVersion => f.write_str("of a later version of akmd"),
             Self::HoldsNothing { node, dir } => {
                 write!(f, "it says that this is node {node}, and {} holds no relationship", dir.display())
             }

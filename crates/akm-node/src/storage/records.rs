@@ -1,25 +1,45 @@
 //! The records that are written once, and their bytes.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::Path;
 
-use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write, write_sized};
+use akm_core::cbor::{Malformed, read_array, read_bytes, read_map, write};
 use akm_core::crypto::hash::sha256;
+use akm_core::element::RootCheck;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::sds::{MEMBERS_MAX, SynchronizedDataSet, Tag};
-use akm_core::secret::Secret;
+use akm_core::seal::SEALED_KEYS_LENGTH;
 use akm_disk::durable;
 use akm_host::Installed;
 use tracing::{error, warn};
-use zeroize::Zeroizing;
 
 use crate::error::{Damage, NodeError};
 
 const FORMAT: u8 = 1;
 
-/// Longest encoding of what is kept of a relationship, beside its public part and its texts: heads,
-/// header key, tag and checksum.
-const FIXED_LENGTH_MAX: usize = 128;
+/// Why a record is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRead {
+    /// It is not what was written.
+    Damaged,
+    /// It is whole, and in a form that this version does not know.
+    LaterVersion,
+}
+
+impl fmt::Display for NotRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Damaged => "damaged",
+            Self::LaterVersion => "of a later version of akmd",
+        })
+    }
+}
+
+/// Why a record was not read in which this format stands, if any does.
+fn not_read(format: Option<u8>) -> NotRead {
+    if format.is_some_and(|format| format > FORMAT) { NotRead::LaterVersion } else { NotRead::Damaged }
+}
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +65,17 @@ impl IdentityRecord {
         }))
     }
 
-    /// Reads what [`IdentityRecord::emit`] made; `None` if it is damaged.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let (mut format, mut node, mut relationship, mut provisioner, mut name) =
-            (None, None, None, None, None);
+    /// Reads what [`IdentityRecord::emit`] made.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NotRead> {
+        let mut format = None;
+        Self::read(bytes, &mut format).ok_or_else(|| not_read(format))
+    }
+
+    fn read(bytes: &[u8], format: &mut Option<u8>) -> Option<Self> {
+        let (mut node, mut relationship, mut provisioner, mut name) = (None, None, None, None);
         read_map(content(bytes)?, |key, d| {
             match key {
-                0 => format = Some(d.u8()?),
+                0 => *format = Some(d.u8()?),
                 1 => node = AkmId::try_from(d.bytes()?).ok(),
                 2 => relationship = RelationshipId::try_from(d.bytes()?).ok(),
                 3 => provisioner = AkmId::try_from(d.bytes()?).ok(),
@@ -61,50 +85,57 @@ impl IdentityRecord {
             Ok(())
         })
         .ok()?;
-        (format == Some(FORMAT)).then_some(())?;
+        (*format == Some(FORMAT)).then_some(())?;
         Some(Self { node: node?, relationship: relationship?, provisioner: provisioner?, name: name? })
     }
 }
 
 /// What was installed of a generation as it is stored, its SHA-256 behind it. Whether the generation is active is not in it.
-pub fn emit_installed(installed: &Installed) -> Zeroizing<Vec<u8>> {
-    let public_part = installed.sds.emit();
-    let texts = std::iter::once(&installed.label).chain(&installed.member_labels).chain(&installed.endpoints);
-    // Never grown, not by the checksum either: a vector that moves leaves a copy of the header key behind.
-    let most = public_part.len() + texts.map(|text| text.len() + 3).sum::<usize>() + FIXED_LENGTH_MAX;
-    Zeroizing::new(checked(write_sized(most, |e| {
-        e.map(7)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&public_part)?;
-        e.u8(2)?.bytes(installed.header_key.expose())?.u8(3)?.bytes(&installed.tag.0)?;
-        e.u8(4)?.str(&installed.label)?.u8(5)?;
+pub fn emit_installed(installed: &Installed) -> Vec<u8> {
+    checked(write(|e| {
+        e.map(9)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&installed.sds.emit())?;
+        e.u8(2)?.bytes(&installed.root_check.0)?.u8(3)?.bytes(&installed.host_part)?;
+        e.u8(4)?.bytes(&installed.tag.0)?.u8(5)?.bytes(&installed.sealed_keys)?;
+        e.u8(6)?.str(&installed.label)?.u8(7)?;
         write_texts(e, &installed.member_labels)?;
-        e.u8(6)?;
+        e.u8(8)?;
         write_texts(e, &installed.endpoints)
-    })))
+    }))
 }
 
-/// Reads what [`emit_installed`] made, as one that is not active; `None` if it is damaged.
-pub fn parse_installed(bytes: &[u8]) -> Option<Installed> {
-    let (mut format, mut sds, mut header_key, mut tag) = (None, None, None, None);
+/// Reads what [`emit_installed`] made, as one that is not active.
+pub fn parse_installed(bytes: &[u8]) -> Result<Installed, NotRead> {
+    let mut format = None;
+    read_installed(bytes, &mut format).ok_or_else(|| not_read(format))
+}
+
+fn read_installed(bytes: &[u8], format: &mut Option<u8>) -> Option<Installed> {
+    let (mut sds, mut root_check, mut host_part) = (None, None, None);
+    let (mut tag, mut sealed_keys) = (None, None);
     let (mut label, mut member_labels, mut endpoints) = (None, None, None);
     read_map(content(bytes)?, |key, d| {
         match key {
-            0 => format = Some(d.u8()?),
+            0 => *format = Some(d.u8()?),
             1 => sds = SynchronizedDataSet::parse(d.bytes()?).ok(),
-            2 => header_key = Secret::copy_from(d.bytes()?),
-            3 => tag = Some(Tag(read_bytes(d)?)),
-            4 => label = Some(d.str()?.to_owned()),
-            5 => member_labels = Some(read_texts(d)?),
-            6 => endpoints = Some(read_texts(d)?),
+            2 => root_check = Some(RootCheck(read_bytes(d)?)),
+            3 => host_part = Some(read_bytes(d)?),
+            4 => tag = Some(Tag(read_bytes(d)?)),
+            5 => sealed_keys = Some(read_bytes::<SEALED_KEYS_LENGTH>(d)?.to_vec()),
+            6 => label = Some(d.str()?.to_owned()),
+            7 => member_labels = Some(read_texts(d)?),
+            8 => endpoints = Some(read_texts(d)?),
             _ => return Err(Malformed),
         }
         Ok(())
     })
     .ok()?;
-    (format == Some(FORMAT)).then_some(())?;
+    (*format == Some(FORMAT)).then_some(())?;
     Some(Installed {
         sds: sds?,
-        header_key: header_key?,
+        root_check: root_check?,
+        host_part: host_part?,
         tag: tag?,
+        sealed_keys: sealed_keys?,
         label: label?,
         member_labels: member_labels?,
         endpoints: endpoints?,
@@ -167,7 +198,7 @@ const COPIES: [&str; 2] = ["installed", "copy"];
 
 /// One whole copy of what was installed.
 struct Copy {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Vec<u8>,
     installed: Installed,
 }
 
@@ -175,11 +206,11 @@ impl Copy {
     /// Reads a copy; the error says what it is instead, as the end of a sentence.
     fn read(path: &Path, relationship: RelationshipId, generation: u32) -> Result<Self, String> {
         let bytes = match std::fs::read(path) {
-            Ok(bytes) => Zeroizing::new(bytes),
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err("is missing".to_owned()),
             Err(error) => return Err(format!("cannot be read ({error})")),
         };
-        let installed = parse_installed(&bytes).ok_or_else(|| "is damaged".to_owned())?;
+        let installed = parse_installed(&bytes).map_err(|why| format!("is {why}"))?;
         if installed.sds.relationship() != relationship || installed.sds.generation() != generation {
             return Err(format!("is that of relationship {}", installed.sds.relationship()));
         }
@@ -190,7 +221,7 @@ impl Copy {
 /// Writes a copy anew where it is not the same as the good one. Best effort: the good one serves.
 fn mend(path: &Path, found: Result<Copy, String>, good: &[u8]) {
     let why = match found {
-        Ok(copy) if *copy.bytes == *good => return,
+        Ok(copy) if copy.bytes == good => return,
         Ok(_) => "has another content".to_owned(),
         Err(why) => why,
     };

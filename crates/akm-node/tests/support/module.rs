@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use akm_core::crypto::{self, Suite};
-use akm_core::element::{ElementError, Label, Root, SecureElement};
+use akm_core::element::{ElementError, Label, Root, RootCheck, SecureElement};
 use akm_core::enrolment::Envelope;
 use akm_core::frame::FrameKind;
 use akm_core::id::{AkmId, RelationshipId};
@@ -14,7 +14,9 @@ use akm_core::management::{
     Outcome, Request, Response, StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
+use akm_core::proof::Proof;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
+use akm_core::seal::HostPartSeal;
 use akm_core::secret::{Secret, SecretBytes};
 use akm_core::session::{
     Input, Instant, Membership, Options, Output, RandomSource, Session, Standing, Surroundings,
@@ -163,16 +165,19 @@ impl Relationship {
     }
 
     pub(crate) fn root(&self) -> Root {
-        Root::Relationship { id: self.id(), version: self.sds.element_version() }
+        self.sds.root(RootCheck::of(&self.secrets.element_root))
     }
 
-    pub(crate) fn install(&self) -> Install {
+    /// What brings it to this member.
+    pub(crate) fn install(&self, member: AkmId) -> Install {
+        let index = self.sds.index_of(member).unwrap_or(u16::MAX);
+        let seal = HostPartSeal::by_root(&self.secrets.element_root, &self.sds);
+        let host_part = seal.seal(crypto::provider(), index, &random(), &self.secrets.host);
         Install {
             public_part: self.sds.emit(),
             wrapped_root: Some(SecretBytes::copy_from(self.secrets.element_root.expose())),
-            tree_root: self.secrets.tree_root.duplicate(),
-            header_key: self.secrets.header_key.duplicate(),
-            tag: self.secrets.tag,
+            root_check: RootCheck::of(&self.secrets.element_root),
+            host_part: host_part.try_into().expect("a sealed host part has one length"),
             label: self.label.clone(),
             member_labels: self.sds.members().iter().map(|member| format!("label of {member}")).collect(),
             endpoints: self.endpoints.clone(),
@@ -180,14 +185,20 @@ impl Relationship {
     }
 
     pub(crate) fn first_place(&self) -> Place {
-        Place::before_first(0, self.secrets.tree_root.duplicate())
+        Place::before_first(0, self.secrets.host.tree_root.duplicate())
+    }
+
+    /// The receipt of a member that took it in.
+    pub(crate) fn receipt(&self, body: &[u8]) -> Secret<32> {
+        let proof = Proof::receipt(self.sds.digest(), &self.secrets.host.digest(), body);
+        proof.by_root(&self.secrets.element_root)
     }
 
     pub(crate) fn envelope(&self, name: &str) -> Envelope {
         Envelope {
             node: self.sds.members()[1],
             name: name.to_owned(),
-            install: self.install().emit(),
+            install: self.install(self.sds.members()[1]).emit(),
             replaces: None,
             erase: Vec::new(),
         }
@@ -224,8 +235,9 @@ impl Link {
         let secrets = &relationship.secrets;
         let mut element =
             MemoryElement(BTreeMap::from([(relationship.root(), secrets.element_root.duplicate())]));
+        let check = RootCheck::of(&secrets.element_root);
         let membership =
-            Membership::new(relationship.sds.clone(), member, secrets.header_key.duplicate(), secrets.tag)
+            Membership::new(relationship.sds.clone(), member, check, secrets.host.keys.duplicate())
                 .expect("a member");
         let mut surroundings =
             Surroundings { now: Instant::default(), element: &mut element, random: &mut Random };
@@ -298,7 +310,7 @@ impl Link {
     pub(crate) fn ask_number(&mut self, node: &mut Node, operation: u8, body: &[u8]) -> Response {
         let id = self.next;
         self.next += 1;
-        let request = Request { id, operation, body }.emit();
+        let request = Request { id, operation, body, proof: None }.emit();
         let answers = self.call(node, &request);
         let [answer] = &answers[..] else { panic!("{} answers to one request", answers.len()) };
         let response = Response::parse(answer).expect("a response");
@@ -322,7 +334,8 @@ impl Link {
 
     #[track_caller]
     pub(crate) fn install(&mut self, node: &mut Node, relationship: &Relationship) -> Response {
-        self.ask(node, Operation::Install, relationship.install().emit().expose())
+        let body = relationship.install(node.identity().node).emit();
+        self.ask(node, Operation::Install, body.expose())
     }
 
     #[track_caller]
@@ -341,7 +354,12 @@ impl Link {
 
     #[track_caller]
     pub(crate) fn erase(&mut self, node: &mut Node, relationship: RelationshipId) -> Response {
-        self.ask(node, Operation::Erase, &EraseRequest { relationship }.emit())
+        self.ask(node, Operation::Erase, &EraseRequest::Relationship(relationship).emit())
+    }
+
+    #[track_caller]
+    pub(crate) fn erase_everything(&mut self, node: &mut Node) -> Response {
+        self.ask(node, Operation::Erase, &EraseRequest::Everything.emit())
     }
 
     #[track_caller]
@@ -384,9 +402,9 @@ impl Link {
         let secret = EpochSecret::derive(leaf, &factor, sds.digest());
         let sender = sds.index_of(sender).expect("a member");
         let salt = u64::from_be_bytes(random());
-        let tag = relationship.secrets.tag;
+        let tag = relationship.secrets.host.keys.tag;
         let header = Header { class: Class::Session, sender, tag, epoch, salt, counter: 0 };
-        let mut frame = header.emit(&relationship.secrets.header_key).to_vec();
+        let mut frame = header.emit(&relationship.secrets.host.keys.header_key).to_vec();
         let mut sealed = plaintext.to_vec();
         let key = crypto::provider().aead(sds.suite(), secret.sender_key(sender, salt).expose());
         let aead_tag = key.seal(&header.nonce(), &frame, &mut sealed);

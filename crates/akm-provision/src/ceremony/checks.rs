@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use akm_core::element::Description;
+use akm_core::element::{Description, Root};
 use akm_core::enrolment::Preparation;
-use akm_core::id::AkmId;
+use akm_core::id::{AkmId, RelationshipId};
 use akm_target::{Stack, Target};
 
 use super::Order;
@@ -67,11 +67,18 @@ pub(super) fn check_name_is_free(store: &Store, name: &Name, active: Option<&Nod
 pub(super) fn check_element(store: &Store, found: &Preparation, own: &[AkmId]) -> Result<(), Error> {
     check_is_free(store, &found.element, own)?;
     for leftover in &found.leftovers {
-        if store.relationship(*leftover)?.is_none() {
-            return Err(Refusal::from(AtElement::ForeignRoot { relationship: *leftover }).into());
+        if let Root::Relationship { id, .. } = *leftover
+            && store.relationship(id)?.is_none()
+        {
+            return Err(Refusal::from(AtElement::ForeignRoot { relationship: id }).into());
         }
     }
     Ok(())
+}
+
+/// Whether a device's element holds a root of this relationship that no record there names.
+pub(super) fn holds_root_of(found: &Preparation, relationship: RelationshipId) -> bool {
+    found.leftovers.iter().any(|root| matches!(root, Root::Relationship { id, .. } if *id == relationship))
 }
 
 /// Refuses an element that is another node's than `own`, or the vault's.

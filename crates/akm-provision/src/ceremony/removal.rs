@@ -5,7 +5,7 @@ use akm_core::id::AkmId;
 use akm_element::ElementSpec;
 use akm_target::Target;
 
-use super::checks::check_is_free;
+use super::checks::{check_is_free, holds_root_of};
 use super::luggage;
 use super::preparation::{ask_whoever_is_there, target_of};
 use crate::error::ceremony::{AtElement, Device, Refusal, Taken, Unfit};
@@ -132,7 +132,7 @@ enum Asked {
 }
 
 fn ask_to_erase_itself(store: &Store, node: &Node) -> Result<Asked, LinkError> {
-    match Link::open(store, node)?.erase(node.relationship) {
+    match Link::open(store, node)?.erase_everything() {
         Ok(()) => Ok(Asked::Done),
         Err(error @ LinkError::Store(_)) => Err(error),
         Err(_) => Ok(Asked::Unanswered),
@@ -180,7 +180,7 @@ fn erase_at_target(store: &Store, node: &Node, asked: Asked, force: bool) -> Res
                     || asked != Asked::No
                     || is_erased(store, node)?
                     || found.is_some_and(|found| {
-                        found.node.is_some() || found.leftovers.contains(&node.relationship)
+                        found.node.is_some() || holds_root_of(&found, node.relationship)
                     });
             }
             // A stack that does not say whose node it is goes only if it is of a ceremony that was cut

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use akm_core::element::Description;
+use akm_core::element::{Description, RootCheck};
 use akm_core::enrolment::{Envelope, Preparation, StackFile, integrity_code};
 use akm_core::id::AkmId;
-use akm_core::keys::expected_receipt;
 use akm_core::management::Install;
-use akm_core::sds::SynchronizedDataSet;
-use akm_core::secret::{Secret, SecretBytes};
+use akm_core::proof::Proof;
+use akm_core::sds::{ElementRoot, SynchronizedDataSet};
+use akm_core::secret::SecretBytes;
 use akm_element::{ElementSpec, WrapKeys, wrap};
 use akm_target::{Release, Stack, Target};
 
@@ -20,6 +20,7 @@ use crate::error::ceremony::{AtElement, Device, Refusal};
 use crate::error::{Error, Unfinished};
 use crate::keyring::{Keyring, forget_card};
 use crate::link::Link;
+use crate::mint::seal_host_part;
 use crate::names::Timestamp;
 use crate::progress::{OfCeremony, Progress, StepReport};
 use crate::store::{JournalEntry, MemberState, Node, STEPS, Store};
@@ -197,7 +198,7 @@ impl<'a> Steps<'a> {
             return Ok(format!("element {} {} holds it already", element.kind, element.serial));
         }
         let keys = self.keyring.wrap_keys(self.store, element)?;
-        let (envelope, root) = self.envelope(&node, &relationship.sds, &preparation, &keys)?;
+        let (envelope, root, host_part) = self.envelope(&node, &relationship.sds, &preparation, &keys)?;
         let output = self.target.akmd(&["enroll"], envelope.expose())?;
         match output.code {
             Some(0) => {}
@@ -209,7 +210,8 @@ impl<'a> Steps<'a> {
             _ => return Err(stack_failed(self.target, "take the relationship", &output)),
         }
         let receipt = tagged_line(&output.stdout, "akm-receipt:")?;
-        if !expected_receipt(&root, envelope.expose()).equals(&receipt) {
+        let expected = Proof::receipt(relationship.sds.digest(), &host_part, envelope.expose());
+        if !expected.by_root(&root).equals(&receipt) {
             return Err(Refusal::from(AtElement::Receipt).into());
         }
         self.store.save_element(self.id, element)?;
@@ -275,34 +277,35 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// What `akmd enroll` reads, and the root whose receipt it must give.
+    /// What `akmd enroll` reads, and what its receipt must be made of: the root, and SHA-256 of the host part.
     fn envelope(
         &self,
         node: &Node,
         sds: &SynchronizedDataSet,
         preparation: &Preparation,
         keys: &WrapKeys,
-    ) -> Result<(SecretBytes, Secret<32>), Error> {
+    ) -> Result<(SecretBytes, ElementRoot, [u8; 32]), Error> {
         let replaces =
             preparation.node.map(|existing| existing.relationship).filter(|id| *id != sds.relationship());
-        let erase = preparation.leftovers.iter().copied().filter(|id| *id != sds.relationship()).collect();
         let gone = || Refusal::from(Device::SecretsGone { name: node.name.clone() });
         let secrets = self.store.secrets(node.relationship)?;
+        let part = secrets.host_part().ok_or_else(gone)?;
         let root = secrets.element_root.ok_or_else(gone)?;
-        let (header_key, tag) = secrets.header.ok_or_else(gone)?;
+        let root_check = RootCheck::of(&root);
+        let name = sds.root(root_check);
+        let erase = preparation.leftovers.iter().copied().filter(|leftover| *leftover != name).collect();
         let install = Install {
             public_part: sds.emit(),
-            wrapped_root: Some(wrap(sds.root(), &root, &preparation.element, &preparation.material, keys)?),
-            tree_root: secrets.tree_root.ok_or_else(gone)?,
-            header_key,
-            tag,
+            wrapped_root: Some(wrap(name, &root, &preparation.element, &preparation.material, keys)?),
+            root_check,
+            host_part: seal_host_part(&part, &root, sds, node.id),
             label: format!("provisioning by {}", self.store.module().name),
             member_labels: vec![self.store.module().name.to_string(), node.name.to_string()],
             endpoints: Vec::new(),
         };
         let envelope =
             Envelope { node: node.id, name: node.name.to_string(), install: install.emit(), replaces, erase };
-        Ok((envelope.emit(), root))
+        Ok((envelope.emit(), root, part.digest()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Step 5, at any time.
 
 use akm_core::element::Description;
-use akm_core::management::NodeIdentity;
+use akm_core::management::{NodeIdentity, RelationshipStatus};
 
 use super::preparation::target_of;
 use crate::error::Error;
@@ -10,15 +10,26 @@ use crate::link::Link;
 use crate::names::Timestamp;
 use crate::store::{Node, NodeStatus, Store};
 
+/// What a node said of itself, proven.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    /// Who it is.
+    pub identity: NodeIdentity,
+    /// How its relationships stand there.
+    pub relationships: Vec<RelationshipStatus>,
+}
+
 /// Asks an active node who it is, and compares. Returns what it said.
-pub(crate) fn verify(store: &Store, node: &Node) -> Result<NodeIdentity, Error> {
+pub(crate) fn verify(store: &Store, node: &Node) -> Result<Said, Error> {
     if node.status != NodeStatus::Active {
         return Err(not_active(node));
     }
-    let identity = Link::open(store, node)?.identify()?;
+    let mut link = Link::open(store, node)?;
+    let identity = link.identify()?;
     check(node, &identity)?;
+    let relationships = link.status()?;
     store.mark_verified(node.id, Timestamp::now())?;
-    Ok(identity)
+    Ok(Said { identity, relationships })
 }
 
 /// Says what has to be done before a node can take part in anything.

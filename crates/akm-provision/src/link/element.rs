@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use akm_core::element::{ElementError, Label, Root, SecureElement};
+use akm_core::element::{ElementError, Label, Root, RootCheck, SecureElement};
 use akm_core::keys::{CONTEXT_LENGTH, element_function};
 use akm_core::secret::Secret;
 
@@ -26,11 +26,12 @@ impl<'a> VaultElement<'a> {
     }
 
     fn opened(&mut self, root: Root) -> Result<&Secret<32>, ElementError> {
-        let Root::Relationship { id, version } = root else {
+        let Root::Relationship { id, version, check } = root else {
             return Ok(self.store.vault().device_key());
         };
         if !self.opened.contains_key(&root) {
-            let key = self.store.element_root(id, version).map_err(blame)?.ok_or(ElementError::NoSuchRoot)?;
+            let key = self.store.element_root(id, version).map_err(blame)?;
+            let key = key.filter(|key| RootCheck::of(key) == check).ok_or(ElementError::NoSuchRoot)?;
             self.opened.insert(root, key);
         }
         Ok(&self.opened[&root])
@@ -72,11 +73,9 @@ mod tests {
     fn it_computes_the_element_function_under_the_root_in_the_store() {
         let fixture = Fixture::new();
         let node = fixture.create_node("a");
-        let root = Root::Relationship { id: node.relationship, version: 1 };
-        let expected = {
-            let root = fixture.store.element_root(node.relationship, 1).unwrap().unwrap();
-            element_function(root.expose(), b"akm1 identify", b"context")
-        };
+        let key = fixture.store.element_root(node.relationship, 1).unwrap().unwrap();
+        let expected = element_function(key.expose(), b"akm1 identify", b"context");
+        let root = Root::Relationship { id: node.relationship, version: 1, check: RootCheck::of(&key) };
         let mut element = VaultElement::new(&fixture.store);
         for _ in 0..2 {
             assert!(element.derive(root, Label::Identify, b"context").unwrap().equals(expected.expose()));
@@ -88,9 +87,12 @@ mod tests {
     fn a_root_that_the_store_does_not_hold_is_no_such_root() {
         let fixture = Fixture::new();
         let node = fixture.create_node("a");
+        let key = fixture.store.element_root(node.relationship, 1).unwrap().unwrap();
         let mut element = VaultElement::new(&fixture.store);
-        let root = Root::Relationship { id: node.relationship, version: 2 };
-        assert_eq!(element.derive(root, Label::Epoch, &[]).unwrap_err(), ElementError::NoSuchRoot);
+        for (version, check) in [(2, RootCheck::of(&key)), (1, RootCheck([0; 4]))] {
+            let root = Root::Relationship { id: node.relationship, version, check };
+            assert_eq!(element.derive(root, Label::Epoch, &[]).unwrap_err(), ElementError::NoSuchRoot);
+        }
     }
 
     #[test]

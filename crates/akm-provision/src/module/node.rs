@@ -107,8 +107,8 @@ impl Module {
         let (mut answer, mut reached) = (Vec::with_capacity(nodes.len()), Reached::default());
         for node in nodes {
             let said = ceremony::verify(&self.store, &node);
-            if let Ok(identity) = &said {
-                reached.add(node.id, &identity.relationships);
+            if let Ok(said) = &said {
+                reached.add(node.id, &said.relationships);
             }
             answer.push(Verification::of(&self.store, &node, said)?);
         }

@@ -1,5 +1,6 @@
 //! Hands the present generation of an ASR to its members, and lets it become active.
 
+use akm_core::element::RootCheck;
 use akm_core::frame::{OVERHEAD, STREAM_MAX};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::{Install, Outcome};
@@ -10,7 +11,7 @@ use crate::error::relationship::{Lacks, Members, Refusal};
 use crate::error::{Away, Error, Unfinished};
 use crate::keyring::Keyring;
 use crate::link::{Link, LinkError};
-use crate::mint::{self, Minted};
+use crate::mint::{self, Minted, seal_host_part};
 use crate::names::Timestamp;
 use crate::store::{MemberState, Node, Relationship, Store, StoreError};
 
@@ -301,6 +302,7 @@ fn try_install(
     let lacks = |lacks: Lacks| TryInstall::Other(Refusal::from(lacks).into());
     let gone = || lacks(Lacks::Secrets { name: name.clone() });
     let root = store.element_root(asr.id(), asr.sds.element_version()).map_err(other)?.ok_or_else(gone)?;
+    let root_check = RootCheck::of(&root);
     let wrapped_root = if with_root {
         let element = link
             .node()
@@ -309,13 +311,13 @@ fn try_install(
             .ok_or_else(|| lacks(Lacks::Element { name: link.node().name.clone() }))?;
         let material = link.prepare(&asr.sds).map_err(TryInstall::Link)?;
         let keys = Keyring::default().wrap_keys(store, &element).map_err(TryInstall::Other)?;
-        let wrapped = wrap(asr.sds.root(), &root, &element, &material, &keys);
+        let wrapped = wrap(asr.sds.root(root_check), &root, &element, &material, &keys);
         Some(wrapped.map_err(|error| TryInstall::Other(error.into()))?)
     } else {
         None
     };
     let secrets = store.secrets(asr.id()).map_err(other)?;
-    let (header_key, tag) = secrets.header.ok_or_else(gone)?;
+    let part = secrets.host_part().ok_or_else(gone)?;
     let public_part = asr.sds.emit();
     let listed: usize = texts.labels.iter().chain(&texts.endpoints).map(|text| text.len() + 2).sum();
     // Names are a comfort: where they do not fit into one frame they are left out.
@@ -323,14 +325,13 @@ fn try_install(
     let install = Install {
         public_part,
         wrapped_root,
-        tree_root: secrets.tree_root.ok_or_else(gone)?,
-        header_key,
-        tag,
+        root_check,
+        host_part: seal_host_part(&part, &root, &asr.sds, link.node().id),
         label: name.clone(),
         member_labels: if fits { texts.labels.clone() } else { Vec::new() },
         endpoints: if fits { texts.endpoints.clone() } else { Vec::new() },
     };
-    link.install(install.emit().expose(), &root).map_err(TryInstall::Link)?;
+    link.install(&asr.sds, &part.digest(), install.emit().expose(), &root).map_err(TryInstall::Link)?;
     if !fits {
         link.set_endpoints(asr.id(), &texts.labels, &texts.endpoints).map_err(TryInstall::Link)?;
     }

@@ -124,7 +124,7 @@ impl Store {
 
     /// Erases the secrets that the module need not keep once every member has acknowledged.
     ///
-    /// The tree root, and of an ASR header key and tag too. The element root stays, sealed: members that join later
+    /// The tree root, and of an ASR header key, tag and resync key too. The element root stays, sealed: members that join later
     /// get it, and receipts are checked with it; without a tree root it opens nothing. Of a provisioning relationship,
     /// where the module is a member, its place must be saved before.
     pub fn erase_secrets(&self, id: RelationshipId) -> Result<(), StoreError> {
@@ -133,7 +133,7 @@ impl Store {
             let generation = relationship.sds.generation();
             refuse_while_pending(&relationship)?;
             match relationship.sds.kind() {
-                Kind::Communication => secret::erase_header(sql, id, generation)?,
+                Kind::Communication => secret::erase_keys(sql, id, generation)?,
                 Kind::Provisioning if secret::place(sql, id, generation)?.is_some() => {}
                 Kind::Provisioning => {
                     return Err(StoreError::refused(ObstacleRelationship::NoPlace.of(id)));
@@ -232,7 +232,7 @@ mod tests {
         let asr = store.relationship(id).unwrap().unwrap();
         assert_eq!((asr.sds.generation(), asr.made_at, asr.standing()), (2, LATER, "changing"));
         assert!(asr.members.iter().all(|member| member.state == MemberState::Pending));
-        assert!(store.secrets(id).unwrap().tree_root.unwrap().equals(of_second.tree_root.expose()));
+        assert!(store.secrets(id).unwrap().tree_root.unwrap().equals(of_second.host.tree_root.expose()));
         let root =
             store.element_root(id, 1).unwrap().expect("the element version stays, and so does its root");
         assert!(root.equals(secrets.element_root.expose()));

@@ -95,7 +95,7 @@ fn relationships_and_their_secrets_read_back() {
         let place = store.load_place(node.relationship, 1).unwrap();
         assert_eq!(place, Some(format!("place at {}", node.name).into_bytes()));
         let secrets = store.secrets(node.relationship).unwrap();
-        assert!(secrets.element_root.is_some() && secrets.header.is_some() && secrets.tree_root.is_none());
+        assert!(secrets.element_root.is_some() && secrets.keys.is_none() && secrets.tree_root.is_none());
     }
 
     let line = asr(&store, "line");
@@ -104,7 +104,7 @@ fn relationships_and_their_secrets_read_back() {
     assert_eq!(state(pump.id), Some(MemberState::Installed));
     assert_eq!(state(valve.id), Some(MemberState::Pending));
     let secrets = store.secrets(line.id()).unwrap();
-    assert!(secrets.tree_root.is_some() && secrets.header.is_some());
+    assert!(secrets.tree_root.is_some() && secrets.keys.is_none(), "there was no resync key");
     assert!(store.element_root(line.id(), 1).unwrap().is_some());
     assert_eq!(asr(&store, "parked").status, RelationshipState::Creating);
     assert_eq!(store.asr_by_name(&"ended".parse().unwrap()).unwrap(), None);

@@ -406,7 +406,7 @@ mod tests {
             let ended = store.relationship(old.relationship).unwrap().unwrap();
             assert_eq!(ended.status, RelationshipState::Ended);
             let left = store.secrets(old.relationship).unwrap();
-            assert!(left.element_root.is_none() && left.tree_root.is_none() && left.header.is_none());
+            assert!(left.element_root.is_none() && left.tree_root.is_none() && left.keys.is_none());
             old = store.node_by_name(&name("a")).unwrap().unwrap();
             assert_eq!((old.id, old.status), (new.id, NodeStatus::Active));
         }

@@ -215,11 +215,9 @@ mod tests {
         assert_eq!(store.relationship(sds.relationship()).unwrap(), Some(asr));
 
         let kept = store.secrets(sds.relationship()).unwrap();
+        let part = kept.host_part().unwrap();
+        assert!(part.emit().equals(secrets.host.emit().expose()));
         assert!(kept.element_root.unwrap().equals(secrets.element_root.expose()));
-        assert!(kept.tree_root.unwrap().equals(secrets.tree_root.expose()));
-        let (header_key, tag) = kept.header.unwrap();
-        assert!(header_key.equals(secrets.header_key.expose()));
-        assert_eq!(tag, secrets.tag);
     }
 
     #[test]
@@ -289,7 +287,7 @@ mod tests {
             store.erase_secrets(id).unwrap();
         }
         let left = store.secrets(id).unwrap();
-        assert!(left.tree_root.is_none() && left.header.is_none());
+        assert!(left.tree_root.is_none() && left.keys.is_none());
         assert!(store.element_root(id, 1).unwrap().is_some(), "for members that join later");
         store.activate_relationship(id).unwrap();
         store.acknowledge_relationship(id).unwrap();
@@ -313,7 +311,7 @@ mod tests {
         store.erase_secrets(id).unwrap();
         assert_eq!(store.load_place(id, 1).unwrap().as_deref(), Some(&b"second"[..]));
         let left = store.secrets(id).unwrap();
-        assert!(left.element_root.is_some() && left.tree_root.is_none() && left.header.is_some());
+        assert!(left.element_root.is_some() && left.tree_root.is_none() && left.keys.is_some());
     }
 
     #[test]
@@ -342,7 +340,7 @@ mod tests {
         let (a, b) = (fixture.active_node("a"), fixture.active_node("b"));
         let (sds, secrets) = fixture.create_asr("ab", &[a.id, b.id]);
         let id = sds.relationship();
-        for bytes in [&secrets.element_root.expose()[..], secrets.tree_root.expose()] {
+        for bytes in [&secrets.element_root.expose()[..], secrets.host.tree_root.expose()] {
             assert!(!fixture.files_contain(bytes));
         }
 

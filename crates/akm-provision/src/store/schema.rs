@@ -10,13 +10,13 @@ use super::StoreError;
 /// The version of the schema that this program writes: how many migrations there are.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-const STEPS: &[&str] = &[PROVISIONING, ELEMENTS, GENERATIONS];
+const STEPS: &[&str] = &[PROVISIONING, ELEMENTS, GENERATIONS, HOST_KEYS];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
     LazyLock::new(|| Migrations::new(STEPS.iter().copied().map(M::up).collect()));
 
 /// Identifiers are blobs of 16 bytes, times milliseconds since 1970, paths the bytes of the system.
-/// `element_root`, `tree_root` and `header` are sealed under the vault key; null means erased.
+/// `element_root`, `tree_root` and `header` (later `host_keys`) are sealed under the vault key; null means erased.
 const PROVISIONING: &str = "
 CREATE TABLE module (
     only_one    INTEGER PRIMARY KEY CHECK (only_one = 1),
@@ -150,6 +150,12 @@ CREATE TABLE absences (
     tries    INTEGER NOT NULL CHECK (tries > 0),
     reason   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Header key, tag and resync key stand in one column. What was kept before there was a resync key speaks to no stack.
+const HOST_KEYS: &str = "
+UPDATE generations SET header = NULL;
+ALTER TABLE generations RENAME COLUMN header TO host_keys;
 ";
 
 /// The version of the schema in this file; zero if it is empty.

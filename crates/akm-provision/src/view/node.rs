@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akm_core::id::{AkmId, RelationshipId};
-use akm_core::management::{NodeIdentity, RelationshipStatus};
+use akm_core::management::RelationshipStatus;
 use akm_element::ElementSpec;
 use akm_target::TargetUrl;
 use akm_transport::{Endpoint, NamedEndpoint};
@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::ceremony::milliseconds;
 use super::{Element, Standing, hex, optional_hex, optional_part, optional_text, part, text};
-use crate::ceremony::is_filled;
+use crate::ceremony::{Said, is_filled};
 use crate::error::Error;
 use crate::names::{Name, Timestamp};
 use crate::relationship::rests;
@@ -281,7 +281,7 @@ impl Verification {
     pub(crate) fn of(
         store: &Store,
         node: &store::Node,
-        said: Result<NodeIdentity, Error>,
+        said: Result<Said, Error>,
     ) -> Result<Self, StoreError> {
         let result = match said {
             Ok(identity) => Ok(Proof::of(store, node, identity)?),
@@ -319,18 +319,16 @@ pub struct Proof {
     pub element_description: Option<Element>,
     /// How many relationships it told of.
     pub relationships: usize,
-    /// Whether it holds more than it told of.
-    #[serde(skip)]
-    pub has_more: bool,
     /// Those in which it does not send; in JSON, how many.
     #[serde(serialize_with = "count")]
     pub resting: Vec<Resting>,
 }
 
 impl Proof {
-    fn of(store: &Store, node: &store::Node, identity: NodeIdentity) -> Result<Self, StoreError> {
+    fn of(store: &Store, node: &store::Node, said: Said) -> Result<Self, StoreError> {
+        let Said { identity, relationships } = said;
         let mut resting = Vec::new();
-        for status in &identity.relationships {
+        for status in &relationships {
             if let Some(how) = rests(status) {
                 resting.push(Resting { name: name_of(store, status.relationship)?, how });
             }
@@ -343,8 +341,7 @@ impl Proof {
             integrity_code: identity.integrity,
             element: element_line(element_description.as_ref(), node),
             element_description,
-            relationships: identity.relationships.len(),
-            has_more: identity.more,
+            relationships: relationships.len(),
             resting,
         })
     }

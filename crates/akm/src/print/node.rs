@@ -152,7 +152,7 @@ pub(crate) fn verified(results: &[Verification<CommandError>], as_json: bool) ->
                 &proof.akm_id.to_string(),
                 &proof.provisioning_relationship_id.to_string(),
                 &proof.stack_version,
-                &format!("{}{}", proof.relationships, if proof.has_more { "+" } else { "" }),
+                &proof.relationships.to_string(),
                 "verified",
             ]),
             Err(_) => row(&[node.as_str(), "-", "-", "-", "-", "NOT VERIFIED"]),

@@ -12,9 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use akm_core::cbor::read_map;
+use akm_core::crypto::provider;
 use akm_core::frame::{Class, HEADER_LENGTH, Header};
-use akm_core::sds::{HeaderKey, Tag};
-use akm_core::secret::Secret;
+use akm_core::sds::{HeaderKey, SynchronizedDataSet, Tag};
+use akm_core::seal::KeysSeal;
+use akm_element::software::SoftwareElement;
 use serde_json::Value;
 
 use super::plant::{Plant, processes_naming, signal, text_of, wait_until};
@@ -52,7 +54,7 @@ impl Noise {
     }
 }
 
-/// What a former insider of a relationship knows for ever: header key and tag.
+/// What a former insider of a relationship knows as long as its generation lives: header key and tag.
 #[derive(Debug)]
 pub(crate) struct Insider {
     header_key: HeaderKey,
@@ -60,25 +62,30 @@ pub(crate) struct Insider {
 }
 
 impl Insider {
-    /// Reads both from the disk of a node.
+    /// Takes both from a node, whose element is not sealed: a disk alone does not give them.
     pub(crate) fn of(plant: &Plant, name: &str, asr: &str) -> Self {
         let status = plant.status(name);
         let node = status["akm_id"].as_str().expect("an AKM ID");
         let relationship = plant.relationship(name, asr)["id"].as_str().expect("an ID").to_owned();
-        let path = plant.dir(name).join("state/nodes").join(node).join(relationship).join("g1.installed");
+        let state = plant.dir(name).join("state");
+        let path = state.join("nodes").join(node).join(relationship).join("g1.installed");
         let bytes = fs::read(path).expect("what was installed");
-        let (mut header_key, mut tag) = (None, None);
+        let (mut sds, mut sealed) = (None, Vec::new());
         // A checksum of 32 bytes follows.
         read_map(&bytes[..bytes.len() - 32], |key, value| {
             match key {
-                2 => header_key = Secret::copy_from(value.bytes()?),
-                3 => tag = value.bytes()?.try_into().ok().map(Tag),
+                1 => sds = SynchronizedDataSet::parse(value.bytes()?).ok(),
+                5 => sealed = value.bytes()?.to_vec(),
                 _ => value.skip()?,
             }
             Ok(())
         })
         .expect("a record");
-        Self { header_key: header_key.expect("a header key"), tag: tag.expect("a tag") }
+        let sds = sds.expect("a public part");
+        let mut element = SoftwareElement::open(&state, None).expect("the element");
+        let seal = KeysSeal::derive(&mut element, &sds).expect("a device key");
+        let keys = seal.open(provider(), &sealed).expect("it is that of this element");
+        Self { header_key: keys.header_key, tag: keys.tag }
     }
 
     /// A frame with a right header signature, and nothing right behind it.

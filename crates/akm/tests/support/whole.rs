@@ -20,7 +20,7 @@ pub(crate) fn roots(plant: &Plant, name: &str) -> Vec<String> {
         .iter()
         .map(|root| match root {
             Root::Device => "device".to_owned(),
-            Root::Relationship { id, version } => format!("{id} version {version}"),
+            Root::Relationship { id, version, .. } => format!("{id} version {version}"),
         })
         .collect()
 }
@@ -55,8 +55,8 @@ pub(crate) fn check_store(plant: &Plant) {
             "secrets that the module need not keep",
             "SELECT count(*) FROM generations g JOIN relationships r ON r.id = g.relationship
              WHERE g.tree_root IS NOT NULL
-             OR (r.kind = 2 AND g.header IS NOT NULL)
-             OR (r.status = 'ended' AND coalesce(g.element_root, g.header) IS NOT NULL)",
+             OR (r.kind = 2 AND g.host_keys IS NOT NULL)
+             OR (r.status = 'ended' AND coalesce(g.element_root, g.host_keys) IS NOT NULL)",
         ),
     ] {
         assert_eq!(query::<i64>(plant, sql), 0, "{what}");

@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use akm_core::crypto::{AWS_LC, Suite};
+use akm_core::element::RootCheck;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::lineage::{Lineage, Next};
 use akm_core::policy::Policy;
@@ -342,7 +343,7 @@ impl Changing {
 
     /// The first member, with the generation before.
     fn member(&self) -> Result<Lineage, BenchError> {
-        let place = Place::before_first(0, self.secrets.tree_root.duplicate());
+        let place = Place::before_first(0, self.secrets.host.tree_root.duplicate());
         let session = self.session(self.before.clone(), &self.secrets, Standing::Active(place))?;
         Ok(Lineage::resume(vec![(session, ())]))
     }
@@ -354,7 +355,8 @@ impl Changing {
         standing: Standing,
     ) -> Result<Session, BenchError> {
         let mut element = MemoryElement(secrets.element_root.duplicate());
-        let membership = Membership::new(sds, self.members[0], secrets.header_key.duplicate(), secrets.tag)
+        let check = RootCheck::of(&secrets.element_root);
+        let membership = Membership::new(sds, self.members[0], check, secrets.host.keys.duplicate())
             .map_err(BenchError::product)?;
         let options = Options { hello_at_start: false, find_back: false };
         let mut surroundings =
@@ -365,7 +367,7 @@ impl Changing {
     /// A member installs what the module made, and it becomes active by the module's word.
     fn install(&self, lineage: &mut Lineage, (public, secrets): &Made) -> Result<(), BenchError> {
         let sds = SynchronizedDataSet::parse(public).map_err(BenchError::product)?;
-        let place = Place::before_first(0, secrets.tree_root.duplicate());
+        let place = Place::before_first(0, secrets.host.tree_root.duplicate());
         let staged = self.session(sds, secrets, Standing::Staged(place))?;
         lineage.install(staged, ()).map_err(BenchError::product)?;
         let mut element = MemoryElement(secrets.element_root.duplicate());

@@ -1,7 +1,7 @@
 //! What is kept beside a TPM, and what travels between a token or a card and the module. Whoever controls a node's host
 //! gives the module what it likes for material.
 
-use akm_core::element::{Description, Protection, Root};
+use akm_core::element::{Description, Protection, Root, RootCheck};
 use akm_core::id::RelationshipId;
 use akm_core::secret::Secret;
 use akm_element::{WrapError, WrapKeys, card, pkcs11, tpm2, wrap};
@@ -16,7 +16,7 @@ const EXPANSION: usize = 64;
 const SERIAL: &str = "SIM-0001";
 
 fn root() -> Root {
-    Root::Relationship { id: RelationshipId::from_random([7; 16]), version: 3 }
+    Root::Relationship { id: RelationshipId::from_random([7; 16]), version: 3, check: RootCheck([0; 4]) }
 }
 
 fn wrapped(kind: &str, serial: &str, material: &[u8]) -> Result<Vec<u8>, WrapError> {

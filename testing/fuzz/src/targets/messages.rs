@@ -1,21 +1,22 @@
 //! The messages of the provisioning relationship and of enrolment. What is read comes out deterministic, and
 //! as it went in if it was so; see [`check_reread`].
 
-use akm_core::element::{Description, Protection};
+use akm_core::element::{Description, Protection, Root, RootCheck};
 use akm_core::enrolment::{Envelope, ExistingNode, LEFTOVERS_MAX, Preparation, StackFile, integrity_code};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::management::{
-    ActivateRequest, ENDPOINT_MAX, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, LABEL_MAX,
+    ActivateRequest, ENDPOINT_MAX, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, LABEL_MAX, Level,
     NodeIdentity, Opaque, Operation, Outcome, PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer,
     ReportRequest, Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
-use akm_core::sds::{Kind, MEMBERS_MAX, SynchronizedDataSet, Tag};
-use akm_core::secret::{Secret, SecretBytes};
+use akm_core::sds::{Kind, MEMBERS_MAX, SynchronizedDataSet};
+use akm_core::seal::SEALED_HOST_PART_LENGTH;
+use akm_core::secret::SecretBytes;
 use akm_core::session::Phase;
 
 use super::wire::some_sds;
-use crate::cbor::check_reread;
+use crate::cbor::check_reread_message;
 use crate::memory::{measure, within};
 
 /// An entry of a list is at most so many times larger in memory than on the wire, growth of the list included.
@@ -27,7 +28,7 @@ macro_rules! reread {
         let read = within(EXPANSION, $bytes.len(), || <$message>::parse($bytes)).ok();
         if let Some(message) = &read {
             let emitted = SecretBytes::from(message.emit());
-            check_reread($bytes, emitted.expose());
+            check_reread_message($bytes, emitted.expose());
             assert!(<$message>::parse(emitted.expose()).is_ok(), "what is emitted is read");
         }
         read
@@ -48,7 +49,7 @@ pub fn management(bytes: &[u8]) -> bool {
         2 => reread!(IdentifyRequest, bytes).is_some(),
         3 => reread!(IdentifyAnswer, bytes).is_some(),
         4 => reread!(NodeIdentity, bytes).is_some_and(|identity| {
-            assert!(identity.relationships.len() <= PAGE_MAX && identity.stack_version.len() <= LABEL_MAX);
+            assert!(identity.stack_version.len() <= LABEL_MAX);
             check_description(&identity.element);
             true
         }),
@@ -147,6 +148,19 @@ fn relationship() -> RelationshipId {
     RelationshipId::from_random([2; 16])
 }
 
+fn root() -> Root {
+    Root::Relationship { id: relationship(), version: 3, check: RootCheck([7; 4]) }
+}
+
+/// A message with something more that a reader passes over.
+fn passed_over(message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    message[0] += 2;
+    message
+        .extend_from_slice(b"\x18\x40\xf6\x19\x01\x00\x9f\xa1\x01\xfb\x3f\xf0\x00\x00\x00\x00\x00\x00\xff");
+    message
+}
+
 fn element() -> Description {
     Description {
         kind: "software".into(),
@@ -180,9 +194,8 @@ pub(super) fn install() -> Install {
     Install {
         public_part: some_sds(Kind::Communication, 2, Policy::default().emit()).emit(),
         wrapped_root: Some(vec![4; 32].into()),
-        tree_root: Secret::fill(|root| root.fill(5)),
-        header_key: Secret::fill(|key| key.fill(6)),
-        tag: Tag(*b"tag!"),
+        root_check: RootCheck([5; 4]),
+        host_part: [6; SEALED_HOST_PART_LENGTH],
         label: "line".into(),
         member_labels: vec!["pump".into(), "valve".into()],
         endpoints: vec!["192.0.2.1:47100".into(), String::new()],
@@ -196,14 +209,18 @@ pub fn management_seeds() -> Vec<Vec<u8>> {
         element: element(),
         stack_version: "0.1.0".into(),
         integrity: [8; 32],
-        relationships: statuses(),
-        more: true,
+        level: Level::Authorized,
+        holds_others: true,
+        stream_nonce: [3; 16],
     };
     let page = StatusAnswer { relationships: statuses(), more: false };
     let entries = vec![(0, "pump".into(), "192.0.2.1:47100".into()), (300, String::new(), String::new())];
     let body = IdentifyRequest { challenge: [9; 32] }.emit();
+    let operation = Operation::Identify as u8;
+    let request = |proof| Request { id: u64::MAX, operation, body: &body, proof };
     let without_root = Install { wrapped_root: None, ..install() };
-    let done = Response { id: 7, outcome: Outcome::Done, body: vec![1, 2, 3], reason: String::new() };
+    let done =
+        Response { id: 7, outcome: Outcome::Done, body: vec![1, 2, 3], reason: String::new(), proof: None };
     let failed =
         Response { outcome: Outcome::Storage, body: Vec::new(), reason: "disk".into(), ..done.clone() };
     let report = ReportAnswer {
@@ -218,9 +235,12 @@ pub fn management_seeds() -> Vec<Vec<u8>> {
         rolled_back: false,
     };
     let messages = [
-        (0, Request { id: u64::MAX, operation: Operation::Identify as u8, body: &body }.emit()),
+        (0, request(None).emit()),
+        (0, request(Some([2; 32])).emit()),
+        (0, passed_over(&request(None).emit())),
         (1, done.emit()),
         (1, failed.emit()),
+        (1, Response { proof: Some([4; 32]), ..done.clone() }.emit()),
         (2, body.clone()),
         (3, IdentifyAnswer { identity: identity.emit(), proof: [1; 32] }.emit()),
         (4, identity.emit()),
@@ -229,7 +249,9 @@ pub fn management_seeds() -> Vec<Vec<u8>> {
         (7, install().emit().expose().to_vec()),
         (7, without_root.emit().expose().to_vec()),
         (8, ActivateRequest { relationship: relationship(), generation: 1 }.emit()),
-        (9, EraseRequest { relationship: relationship() }.emit()),
+        (9, EraseRequest::Relationship(relationship()).emit()),
+        (9, EraseRequest::Everything.emit()),
+        (9, passed_over(&EraseRequest::Everything.emit())),
         (10, StatusRequest { after: Some(relationship()), most: 1000 }.emit()),
         (10, StatusRequest { after: None, most: 1 }.emit()),
         (11, page.emit()),
@@ -248,7 +270,7 @@ pub(super) fn preparation() -> Preparation {
         element: element(),
         material: Vec::new(),
         node: Some(existing),
-        leftovers: vec![relationship()],
+        leftovers: vec![root()],
     }
 }
 
@@ -258,7 +280,7 @@ pub fn enrolment_seeds() -> Vec<Vec<u8>> {
         name: "pump".into(),
         install: install().emit(),
         replaces: Some(relationship()),
-        erase: vec![relationship()],
+        erase: vec![root()],
     };
     vec![
         [&[0], &preparation().emit()[..]].concat(),

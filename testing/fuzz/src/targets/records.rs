@@ -3,10 +3,12 @@
 //! unless their last 32 happen to be right.
 
 use akm_core::crypto::hash::sha256;
-use akm_core::element::{Description, Protection};
+use akm_core::element::{Description, Protection, RootCheck};
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::policy::Policy;
-use akm_core::sds::{Kind, SynchronizedDataSet};
+use akm_core::sds::{HostKeys, HostPart, Kind, SynchronizedDataSet, Tag};
+use akm_core::seal::SEALED_KEYS_LENGTH;
+use akm_core::secret::Secret;
 use akm_element::software::fuzzing::{Read, open_file, reread_content, reread_file, seal_file};
 use akm_node::storage::{
     IdentityRecord, Installed, emit_endpoints, emit_installed, parse_endpoints, parse_installed,
@@ -47,7 +49,7 @@ fn reread<T>(content: &[u8], parse: impl Fn(&[u8]) -> Option<T>, emit: impl Fn(&
 }
 
 pub fn identity(content: &[u8]) -> bool {
-    reread(content, IdentityRecord::parse, IdentityRecord::emit).is_some_and(|identity| {
+    reread(content, |bytes| IdentityRecord::parse(bytes).ok(), IdentityRecord::emit).is_some_and(|identity| {
         // These become the names of directories.
         for name in [identity.node.to_string(), identity.relationship.to_string()] {
             assert!(name.len() == 36 && name.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit()));
@@ -67,15 +69,13 @@ pub fn identity_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn installed(content: &[u8]) -> bool {
-    reread(content, parse_installed, |installed| emit_installed(installed).to_vec()).is_some_and(
-        |installed| {
-            assert!(!installed.active);
-            let sds = installed.sds.emit();
-            assert!(SynchronizedDataSet::parse(&sds).is_ok());
-            assert!(content.windows(sds.len()).any(|part| part == sds));
-            true
-        },
-    )
+    reread(content, |bytes| parse_installed(bytes).ok(), emit_installed).is_some_and(|installed| {
+        assert!(!installed.active);
+        let sds = installed.sds.emit();
+        assert!(SynchronizedDataSet::parse(&sds).is_ok());
+        assert!(content.windows(sds.len()).any(|part| part == sds));
+        true
+    })
 }
 
 pub fn installed_seeds() -> Vec<Vec<u8>> {
@@ -84,8 +84,17 @@ pub fn installed_seeds() -> Vec<Vec<u8>> {
         some_sds(Kind::Provisioning, 2, Policy::provisioning().emit()),
     ];
     sds.into_iter()
-        .map(|sds| without_sum(emit_installed(&Installed::of(install(), sds, true).0).to_vec()))
+        .map(|sds| {
+            let sealed_keys = vec![5; SEALED_KEYS_LENGTH];
+            without_sum(emit_installed(&Installed::of(install(), sds, &host_part(), sealed_keys, true)))
+        })
         .collect()
+}
+
+fn host_part() -> HostPart {
+    let (header_key, resync_key) = (Secret::fill(|key| key.fill(6)), Secret::fill(|key| key.fill(7)));
+    let keys = HostKeys { header_key, tag: Tag(*b"tag!"), resync_key };
+    HostPart { tree_root: Secret::fill(|root| root.fill(5)), keys }
 }
 
 pub fn endpoints(content: &[u8]) -> bool {
@@ -126,7 +135,8 @@ pub fn element_content_seeds() -> Vec<Vec<u8>> {
     element.make_device_key().expect("the element works");
     for at in 1..4 {
         let id = RelationshipId::from_random([at; 16]);
-        let root = akm_core::element::Root::Relationship { id, version: u32::from(at) };
+        let root =
+            akm_core::element::Root::Relationship { id, version: u32::from(at), check: RootCheck([0; 4]) };
         element.install(root, &[at; 32]).expect("the element works");
     }
     contents.push(content());

@@ -118,7 +118,7 @@ impl World {
             let Some(node) = self.running(member) else { continue };
             let issue = &self.issues[latest];
             let endpoints = issue.members.iter().map(|member| self.address_of(*member).to_string()).collect();
-            let message = issue.message(endpoints).emit();
+            let message = issue.message(member, endpoints).emit();
             match self.request(node, Operation::Install, message.expose())? {
                 Some((Outcome::Done, _)) => {
                     self.module.ledger(relationship).acknowledged.insert(member);
@@ -171,7 +171,7 @@ impl World {
     pub(crate) fn erase(&mut self, node: usize, relationship: usize) -> Result<(), Violation> {
         let latest = self.module.latest(relationship);
         if !self.issues[latest].members.contains(&self.nodes[node].identity) {
-            let request = EraseRequest { relationship: relationship_id(relationship) };
+            let request = EraseRequest::Relationship(relationship_id(relationship));
             self.request(node, Operation::Erase, &request.emit())?;
         }
         Ok(())
@@ -211,7 +211,7 @@ impl World {
         let identity = self.nodes[node].identity;
         let id = self.links[identity].open();
         let stream = Stream((identity as u64) << 32 | id);
-        let request = Request { id, operation: operation as u8, body }.emit();
+        let request = Request { id, operation: operation as u8, body, proof: None }.emit();
         let answer = self.ask(node, (stream, id), &request)?;
         self.at(node, |node, now, issues, aftermath| node.close_stream(now, stream, issues, aftermath))?;
         Ok(answer)

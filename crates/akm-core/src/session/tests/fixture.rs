@@ -12,16 +12,19 @@ use core::time::Duration;
 
 use crate::crypto::hash::sha256;
 use crate::crypto::{Suite, provider};
-use crate::element::{ElementError, Label, Root, SecureElement};
+use crate::element::{ElementError, Label, Root, RootCheck, SecureElement};
 use crate::frame::{Class, FrameKind, Header};
 use crate::id::{AkmId, RelationshipId};
 use crate::keys::{self, EpochSecret, element_function};
 use crate::policy::Policy;
-use crate::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
+use crate::sds::{
+    Generation, GenerationSecrets, HostKeys, HostPart, Kind, ParameterDataVector, SynchronizedDataSet,
+};
+use crate::seal::KeysSeal;
 use crate::secret::Secret;
 use crate::session::{
-    Event, FoundBack, Input, Instant, Membership, Options, Output, Phase, RandomSource, Record, Rejection,
-    Session, SessionError, Standing, Surroundings,
+    Event, FoundBack, Input, Instant, KeptKeys, Membership, Options, Output, Phase, RandomSource, Record,
+    Rejection, Session, SessionError, Standing, Surroundings,
 };
 use crate::tree::{NO_EPOCH, Place};
 
@@ -32,11 +35,18 @@ pub const SECOND: Duration = Duration::from_secs(1);
 pub struct MemoryElement {
     root: Root,
     key: Secret<32>,
+    pub device_key: [u8; 32],
     pub calls: usize,
     /// Every derivation, whatever for.
     pub all_calls: usize,
     pub fails: bool,
     draws: u64,
+}
+
+impl MemoryElement {
+    fn holding(root: Root, key: Secret<32>) -> Self {
+        Self { root, key, device_key: [9; 32], calls: 0, all_calls: 0, fails: false, draws: 0 }
+    }
 }
 
 impl SecureElement for MemoryElement {
@@ -45,6 +55,9 @@ impl SecureElement for MemoryElement {
         self.all_calls += 1;
         if self.fails {
             return Err(ElementError::Unavailable(String::from("unplugged")));
+        }
+        if root == Root::Device {
+            return Ok(element_function(&self.device_key, label.as_bytes(), context));
         }
         if root != self.root {
             return Err(ElementError::NoSuchRoot);
@@ -213,12 +226,18 @@ pub struct Network {
     pub parties: Vec<Party>,
     pub hello_at_start: bool,
     pub find_back: bool,
+    /// Whether members start with the keys that a host keeps sealed under their device keys.
+    pub seals_keys: bool,
     sds: SynchronizedDataSet,
     made: BTreeSet<(u16, u32, u64, u32)>,
 }
 
 fn secrets(sds: &SynchronizedDataSet) -> GenerationSecrets {
     ParameterDataVector::new(Secret::take(&mut [0x42; 128])).derive(sds)
+}
+
+fn root_of(sds: &SynchronizedDataSet) -> Root {
+    sds.root(RootCheck::of(&secrets(sds).element_root))
 }
 
 impl Network {
@@ -261,16 +280,16 @@ impl Network {
             parties: Vec::new(),
             hello_at_start: false,
             find_back: true,
+            seals_keys: false,
             sds,
             made: BTreeSet::new(),
         };
         for at in 0..members {
             let key = secrets(&network.sds).element_root;
-            let root = Root::Relationship { id: network.sds.relationship(), version: 1 };
-            let mut element =
-                MemoryElement { root, key, calls: 0, all_calls: 0, fails: false, draws: at as u64 * 1000 };
+            let root = root_of(&network.sds);
+            let mut element = MemoryElement { draws: at as u64 * 1000, ..MemoryElement::holding(root, key) };
             let mut random = SeededRandom { seed: at as u64 * 1_000_000, stuck: false };
-            let place = Place::before_first(0, secrets(&network.sds).tree_root).emit().expose().to_vec();
+            let place = Place::before_first(0, secrets(&network.sds).host.tree_root).emit().expose().to_vec();
             let disk = Disk { place: Some(place), active, rolled_back: false, writes_left: None };
             let session = network.session(at, &disk, &mut element, &mut random);
             network.parties.push(Party { session, element, random, disk });
@@ -285,9 +304,17 @@ impl Network {
         element: &mut MemoryElement,
         random: &mut SeededRandom,
     ) -> Session {
-        let GenerationSecrets { header_key, tag, .. } = secrets(&self.sds);
-        let member = self.sds.members()[at];
-        let membership = Membership::new(self.sds.clone(), member, header_key, tag).unwrap();
+        let GenerationSecrets { element_root, host } = secrets(&self.sds);
+        let (member, check) = (self.sds.members()[at], RootCheck::of(&element_root));
+        let keys = if self.seals_keys {
+            let seal =
+                KeysSeal::derive(&mut MemoryElement::holding(Root::Device, Secret::fill(|_| {})), &self.sds);
+            let sealed = seal.unwrap().seal(provider(), &[at as u8; 16], &host.keys);
+            KeptKeys::Sealed { tag: host.keys.tag, sealed }
+        } else {
+            host.keys.into()
+        };
+        let membership = Membership::new(self.sds.clone(), member, check, keys).unwrap();
         let options = Options { hello_at_start: self.hello_at_start, find_back: self.find_back };
         let mut surroundings = Surroundings { now: self.now, element, random };
         Session::start(provider(), membership, disk.standing(), options, &mut surroundings).unwrap()
@@ -354,7 +381,7 @@ impl Network {
         }
         if let Err(error) = &result {
             assert!(done.is_empty(), "an error leaves nothing to carry out: {done:?}");
-            if *error != SessionError::EpochsUsedUp {
+            if !matches!(error, SessionError::EpochsUsedUp | SessionError::KeysLost) {
                 assert_eq!(before, (session.phase(), session.epoch()), "{error}");
             }
         }
@@ -497,6 +524,11 @@ impl Network {
         self.parties[at].session.run()
     }
 
+    /// How many failsafes this member's run comes after: the upper half of its number.
+    pub fn failsafes(&self, at: usize) -> u32 {
+        self.run(at) >> 16
+    }
+
     pub fn phase(&self, at: usize) -> Phase {
         self.parties[at].session.phase()
     }
@@ -512,7 +544,7 @@ impl Network {
 
     /// A header with a right signature and nothing behind it: from somebody who has the header key.
     pub fn forge(&self, sender: u16, epoch: u32, salt: u64, counter: u32) -> Vec<u8> {
-        let GenerationSecrets { header_key, tag, .. } = secrets(&self.sds);
+        let HostKeys { header_key, tag, .. } = secrets(&self.sds).host.keys;
         let header = Header { class: Class::Session, sender, tag, epoch, salt, counter };
         let mut frame = header.emit(&header_key).to_vec();
         frame.extend_from_slice(&[0xaa; 17 + 8]);
@@ -521,10 +553,10 @@ impl Network {
 
     /// An authentic frame as no session makes it: from a member that does what it likes.
     pub fn craft(&self, sender: u16, epoch: u32, salt: u64, counter: u32, plaintext: &[u8]) -> Vec<u8> {
-        let GenerationSecrets { header_key, tag, tree_root, element_root } = secrets(&self.sds);
-        let root = Root::Relationship { id: self.sds.relationship(), version: 1 };
-        let mut element =
-            MemoryElement { root, key: element_root, calls: 0, all_calls: 0, fails: false, draws: 0 };
+        let GenerationSecrets { element_root, host } = secrets(&self.sds);
+        let HostPart { tree_root, keys: HostKeys { header_key, tag, .. } } = host;
+        let root = root_of(&self.sds);
+        let mut element = MemoryElement::holding(root, element_root);
         let factor = keys::epoch_factor(&mut element, root, 1, epoch).unwrap();
         let leaf = Place::before_first(0, tree_root).leaf(epoch).unwrap();
         let key = EpochSecret::derive(leaf, &factor, self.sds.digest()).sender_key(sender, salt);
@@ -545,7 +577,7 @@ impl Network {
 
     /// Puts a member's durable place at a later epoch and starts it from there.
     pub fn place_at(&mut self, at: usize, epoch: u32) {
-        let place = Place::before_first(0, secrets(&self.sds).tree_root).at(epoch).unwrap();
+        let place = Place::before_first(0, secrets(&self.sds).host.tree_root).at(epoch).unwrap();
         self.parties[at].disk.place = Some(place.emit().expose().to_vec());
         self.restart(at);
     }

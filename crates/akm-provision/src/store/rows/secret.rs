@@ -1,19 +1,19 @@
-//! All that is secret in the store: the roots and headers of generations, the module's places, the keys of cards.
+//! All that is secret in the store: the roots and host keys of generations, the module's places, the keys of cards.
 //!
 //! Nothing else reads or writes these columns. Each value is sealed under the vault key and bound to where it stands, so
 //! that it opens nowhere else; only a place is sealed by whoever gives it. Null means erased.
 
 use akm_core::element::Description;
 use akm_core::id::RelationshipId;
-use akm_core::sds::{ElementRoot, GenerationSecrets, HeaderKey, SynchronizedDataSet, Tag, TreeRoot};
+use akm_core::sds::{
+    ElementRoot, GenerationSecrets, HOST_KEYS_LENGTH, HostKeys, HostPart, SynchronizedDataSet, TreeRoot,
+};
 use akm_core::secret::Secret;
 use akm_element::card::CardKeys;
 
 use crate::store::StoreError;
 use crate::store::sql::{Row, Sql, values};
 use crate::vault::Vault;
-
-const HEADER_LENGTH: usize = 20;
 
 /// The secrets of a generation that the module still holds. Wiped on drop.
 #[derive(Debug)]
@@ -22,8 +22,16 @@ pub struct RelationshipSecrets {
     pub element_root: Option<ElementRoot>,
     /// The root of the epoch tree.
     pub tree_root: Option<TreeRoot>,
-    /// Header key and tag as installed.
-    pub header: Option<(HeaderKey, Tag)>,
+    /// Header key, tag and resync key.
+    pub keys: Option<HostKeys>,
+}
+
+impl RelationshipSecrets {
+    /// What goes to the host of each member; `None` if some of it is erased.
+    pub fn host_part(&self) -> Option<HostPart> {
+        let (tree_root, keys) = (self.tree_root.as_ref()?, self.keys.as_ref()?);
+        Some(HostPart { tree_root: tree_root.duplicate(), keys: keys.duplicate() })
+    }
 }
 
 /// The secrets of a relationship's present generation; `None` if there is no such relationship.
@@ -32,16 +40,16 @@ pub(in crate::store) fn of_present(
     vault: &Vault,
     id: RelationshipId,
 ) -> Result<Option<RelationshipSecrets>, StoreError> {
-    let query = "SELECT g.generation, g.element_root, g.tree_root, g.header FROM relationships r
+    let query = "SELECT g.generation, g.element_root, g.tree_root, g.host_keys FROM relationships r
                  JOIN generations g ON g.relationship = r.id AND g.generation = r.generation
                  WHERE r.id = ?";
     sql.first(query, values![&id], |row| {
         let generation = row.get("generation")?;
-        let header = open::<HEADER_LENGTH>(vault, row, id, generation, "header")?;
+        let keys = open::<HOST_KEYS_LENGTH>(vault, row, id, generation, "host_keys")?;
         Ok(RelationshipSecrets {
             element_root: open(vault, row, id, generation, "element_root")?,
             tree_root: open(vault, row, id, generation, "tree_root")?,
-            header: header.as_ref().map(split_header),
+            keys: keys.and_then(|keys| HostKeys::parse(keys.expose())),
         })
     })
 }
@@ -71,18 +79,14 @@ pub(in crate::store) fn save(
     with_element_root: bool,
 ) -> Result<(), StoreError> {
     let (id, generation) = (sds.relationship(), sds.generation());
-    let header: Secret<HEADER_LENGTH> = Secret::fill(|out| {
-        out[..16].copy_from_slice(secrets.header_key.expose());
-        out[16..].copy_from_slice(&secrets.tag.0);
-    });
     let sealed = |column: &str, plain: &[u8]| seal(vault, &context(id, generation, column), plain);
     let element_root =
         with_element_root.then(|| sealed("element_root", secrets.element_root.expose())).transpose()?;
-    let tree_root = sealed("tree_root", secrets.tree_root.expose())?;
-    let header = sealed("header", header.expose())?;
+    let tree_root = sealed("tree_root", secrets.host.tree_root.expose())?;
+    let keys = sealed("host_keys", secrets.host.keys.emit().expose())?;
     sql.execute(
-        "UPDATE generations SET element_root = ?, tree_root = ?, header = ? WHERE relationship = ? AND generation = ?",
-        values![element_root.as_deref(), tree_root.as_slice(), header.as_slice(), &id, generation],
+        "UPDATE generations SET element_root = ?, tree_root = ?, host_keys = ? WHERE relationship = ? AND generation = ?",
+        values![element_root.as_deref(), tree_root.as_slice(), keys.as_slice(), &id, generation],
     )?;
     Ok(())
 }
@@ -100,14 +104,14 @@ pub(in crate::store) fn erase_tree_root(
     Ok(())
 }
 
-/// Erases header key and tag of one generation.
-pub(in crate::store) fn erase_header(
+/// Erases header key, tag and resync key of one generation.
+pub(in crate::store) fn erase_keys(
     sql: Sql<'_>,
     id: RelationshipId,
     generation: u32,
 ) -> Result<(), StoreError> {
     sql.execute(
-        "UPDATE generations SET header = NULL WHERE relationship = ? AND generation = ?",
+        "UPDATE generations SET host_keys = NULL WHERE relationship = ? AND generation = ?",
         values![&id, generation],
     )?;
     Ok(())
@@ -117,7 +121,7 @@ pub(in crate::store) fn erase_header(
 pub(in crate::store) fn erase_before(sql: Sql<'_>, sds: &SynchronizedDataSet) -> Result<(), StoreError> {
     let id = sds.relationship();
     sql.execute(
-        "UPDATE generations SET tree_root = NULL, header = NULL WHERE relationship = ? AND generation < ?",
+        "UPDATE generations SET tree_root = NULL, host_keys = NULL WHERE relationship = ? AND generation < ?",
         values![&id, sds.generation()],
     )?;
     sql.execute(
@@ -130,7 +134,7 @@ pub(in crate::store) fn erase_before(sql: Sql<'_>, sds: &SynchronizedDataSet) ->
 /// Erases all secrets of a relationship, and the module's places in it.
 pub(in crate::store) fn erase_all(sql: Sql<'_>, id: RelationshipId) -> Result<(), StoreError> {
     sql.execute(
-        "UPDATE generations SET element_root = NULL, tree_root = NULL, header = NULL WHERE relationship = ?",
+        "UPDATE generations SET element_root = NULL, tree_root = NULL, host_keys = NULL WHERE relationship = ?",
         values![&id],
     )?;
     sql.execute("DELETE FROM places WHERE relationship = ?", values![&id])?;
@@ -226,9 +230,4 @@ fn open<const N: usize>(
     let context = context(id, generation, column);
     let plain = vault.open_sealed(&context, &sealed).map_err(|_| StoreError::damaged(&context))?;
     Secret::copy_from(&plain).map(Some).ok_or_else(|| StoreError::damaged(&context))
-}
-
-fn split_header(header: &Secret<HEADER_LENGTH>) -> (HeaderKey, Tag) {
-    let (key, tag) = header.expose().split_at(16);
-    (HeaderKey::copy_from(key).expect("16 bytes"), Tag(tag.try_into().expect("4 bytes")))
 }

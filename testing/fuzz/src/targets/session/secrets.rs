@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use akm_core::crypto::provider;
-use akm_core::element::Root;
+use akm_core::element::RootCheck;
 use akm_core::frame::{Class, HEADER_LENGTH, Header};
 use akm_core::keys::{EpochSecret, epoch_factor};
 use akm_core::sds::{GenerationSecrets, ParameterDataVector, SynchronizedDataSet};
@@ -28,7 +28,7 @@ impl Secrets {
         Self {
             sds: sds.clone(),
             generation: derive(),
-            before_first: Place::before_first(0, derive().tree_root),
+            before_first: Place::before_first(0, derive().host.tree_root),
             epochs: BTreeMap::new(),
         }
     }
@@ -42,7 +42,7 @@ impl Secrets {
     /// An element that holds the root.
     pub fn element(&self, seed: u64, stuck: bool) -> MemoryElement {
         MemoryElement {
-            root: Root::Relationship { id: self.sds.relationship(), version: self.sds.element_version() },
+            root: self.sds.root(RootCheck::of(&self.generation.element_root)),
             key: *self.generation.element_root.expose(),
             calls: 0,
             fails: false,
@@ -52,24 +52,25 @@ impl Secrets {
 
     /// What a member is given for its host.
     pub fn membership(&self, sds: &SynchronizedDataSet, index: usize) -> Membership {
-        let GenerationSecrets { header_key, tag, .. } = &self.generation;
-        Membership::new(sds.clone(), sds.members()[index], header_key.duplicate(), *tag)
+        let GenerationSecrets { element_root, host } = &self.generation;
+        let (member, check) = (sds.members()[index], RootCheck::of(element_root));
+        Membership::new(sds.clone(), member, check, host.keys.duplicate())
             .expect("it is a member, and the policy is one that is understood")
     }
 
     pub fn header(&self, sender: u16, epoch: u32, salt: u64, counter: u32) -> Header {
-        Header { class: Class::Session, sender, tag: self.generation.tag, epoch, salt, counter }
+        Header { class: Class::Session, sender, tag: self.generation.host.keys.tag, epoch, salt, counter }
     }
 
     /// A right header and nothing behind it.
     pub fn forge(&self, header: &Header, length: usize) -> Vec<u8> {
-        [&header.emit(&self.generation.header_key)[..], &vec![0xaa; length]].concat()
+        [&header.emit(&self.generation.host.keys.header_key)[..], &vec![0xaa; length]].concat()
     }
 
     /// An authentic frame; `None` if there is no such epoch.
     pub fn seal(&mut self, header: &Header, plain: &[u8]) -> Option<Vec<u8>> {
         let key = self.sender_key(header)?;
-        let head = header.emit(&self.generation.header_key);
+        let head = header.emit(&self.generation.host.keys.header_key);
         let mut buffer = plain.to_vec();
         let aead = provider().aead(self.sds.suite(), key.expose());
         let tag = aead.seal(&header.nonce(), &head, &mut buffer);

@@ -304,6 +304,7 @@ impl World {
                     Fault::TooLong => assert!(body.len() > most),
                     Fault::NoSuchMember => panic!("it was for all"),
                     Fault::Lent => panic!("nothing is lent here"),
+                    Fault::KeysLost => panic!("no keys are sealed here"),
                     Fault::Element | Fault::UsedUp | Fault::OutputPending => {}
                 }
             }
@@ -511,6 +512,7 @@ enum Fault {
     TooLong,
     WrongKind,
     NoSuchMember,
+    KeysLost,
     UsedUp,
     OutputPending,
     Lent,
@@ -524,6 +526,7 @@ impl Fault {
             SessionError::TooLong { .. } => Self::TooLong,
             SessionError::WrongKind => Self::WrongKind,
             SessionError::NoSuchMember { .. } => Self::NoSuchMember,
+            SessionError::KeysLost => Self::KeysLost,
             SessionError::EpochsUsedUp => Self::UsedUp,
             SessionError::OutputPending => Self::OutputPending,
             SessionError::Lent => Self::Lent,
