@@ -90,7 +90,8 @@ pub fn alone(policy: &Policy, pace: Pace) -> Duration {
 
 /// Within this time the next epoch begins by itself; `None` if that is left to somebody who asks.
 pub fn next_epoch(policy: &Policy, pace: Pace) -> Option<Duration> {
-    let by_age = Some(policy.rotate_after).filter(|after| !after.is_zero());
+    // The latest moment at which a member acts on it.
+    let by_age = Some(policy.rotate_after * 9 / 8).filter(|after| !after.is_zero());
     let by_frames = Some(pace.every * policy.rotate_frames).filter(|time| !time.is_zero());
     let begins = by_age.into_iter().chain(by_frames).min()?;
     Some(begins + policy.advance_interval + pace.delay)

@@ -108,6 +108,25 @@ fn two_that_advance_at_once_are_in_the_same_epoch() {
     assert_eq!((tale.epoch(0), tale.epoch(1)), (before + 1, before + 1));
 }
 
+/// Attack 8: with equal clocks and a few milliseconds on the way every member began every epoch, and each said so to all.
+#[test]
+fn attack_8_members_with_equal_clocks_do_not_all_begin_each_epoch() {
+    const MEMBERS: u64 = 10;
+    const BY_AGE: &str =
+        "suite aes-256-gcm rotate-after 3600000 rotate-frames 0 advance-interval 1000 overlap 5000 active";
+    let nodes = "node with-counter\n".repeat(MEMBERS as usize);
+    let mut tale = Tale::begins(&format!(
+        "seed 8\n{nodes}relationship members 0,1,2,3,4,5,6,7,8,9 {BY_AGE}\ndelay 1 3\nrun 60000\n"
+    ));
+    let before = tale.tally();
+    tale.goes_on("run 36000000");
+    let (epochs, hellos) = (tale.tally().epochs - before.epochs, tale.tally().sent - before.sent);
+    let each = epochs / MEMBERS;
+    assert!((8..=11).contains(&each), "ten hours, an hour and some of its eighth each: {each}");
+    assert_eq!(epochs % MEMBERS, 0, "all are in the same epoch");
+    assert!(hellos <= each + each / 4, "{hellos} hellos in {each} epochs");
+}
+
 #[test]
 fn a_sender_that_is_behind_hears_a_hello_and_is_heard() {
     let mut tale = Tale::of(2, "with");
@@ -166,7 +185,7 @@ fn a_disk_from_within_the_latest_start_is_taken_and_frames_since_then_are_accept
 #[test]
 fn a_disk_that_goes_back_unrecognised_makes_its_node_mute_until_the_next_epoch() {
     let mut tale = Tale::of(2, "without");
-    tale.goes_on("image 1; advance 1 0; run 1000; restore 1 image 0; start 1; run 0");
+    tale.goes_on("image 1; advance 1 0; run 1000; restore 1 image 0; start 1; run 2");
     assert_eq!(tale.epoch(1), tale.epoch(0), "it begins the epoch that it was in");
     assert_eq!(tale.dropped(Rejection::PossibleClone, "send 1 0; run 10000; send 1 0; run 0"), 2);
     assert_eq!(tale.accepted("advance 1 0; run 0"), 1, "the next epoch cures it");

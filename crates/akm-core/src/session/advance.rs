@@ -1,5 +1,8 @@
 //! Sending, and moving on to the next epoch (protocol, section 8): when, and what changes once its place is durable.
 
+use core::time::Duration;
+
+use super::due::share_of;
 use super::epochs::{OpenEpoch, Sending, Signature};
 use super::outbox::{Pending, Recipients, Step};
 use super::stage::Stage;
@@ -185,14 +188,30 @@ impl Session {
         self.stage = Stage::active(place);
         self.epochs.start_over();
         self.lent.start_over();
-        self.due.start_over(now, self.options.hello_at_start && self.stage.is_established());
+        let hello = self.start_hello(now).filter(|_| self.stage.is_established());
+        self.due.start_over(now, self.lateness(), hello);
     }
 
     fn become_active(&mut self, now: Instant) {
         self.active = true;
         self.stage.activate();
-        self.due.become_active(now, self.options.hello_at_start);
+        let hello = self.start_hello(now);
+        self.due.become_active(now, hello);
         self.tell(Event::Activated);
+    }
+
+    /// When this member makes itself heard that becomes active now: where many do at once they do not all say it at
+    /// once.
+    pub(super) fn start_hello(&self, now: Instant) -> Option<Instant> {
+        let members = self.membership.sds().members().len() as u64;
+        let share = self.epochs.share(b"hello", self.epoch());
+        let late = share_of(Duration::from_millis(members), share);
+        self.options.hello_at_start.then(|| now + late)
+    }
+
+    /// How late this member acts on the age of the epoch that it is in.
+    pub(super) fn lateness(&self) -> u16 {
+        self.epochs.share(b"late", self.epoch())
     }
 
     fn enter(&mut self, place: Place, epoch: OpenEpoch, cause: Cause, now: Instant) {
@@ -201,7 +220,7 @@ impl Session {
         self.lent.enter();
         self.epochs.enter(epoch, self.membership.policy().overlap, now);
         self.stage.move_to(place);
-        self.due.enter(now);
+        self.due.enter(now, self.lateness());
         self.tell(Event::EpochBegan { epoch: number, cause });
         if !was_low && LAST_EPOCH - number <= EPOCHS_LOW {
             self.tell(Event::EpochsRunningLow);

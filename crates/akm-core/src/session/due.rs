@@ -11,10 +11,22 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// A sender that is behind is told so within this time, and at most once in it.
 const REPLY_WITHIN: Duration = Duration::from_secs(1);
 
+/// Age makes a member move on late by at most this part of the age.
+const LATEST: u32 = 8;
+
+/// This share of a time, from none of it at 0 to all of it at 65,535.
+pub(super) fn share_of(time: Duration, share: u16) -> Duration {
+    // Divided first, so that no policy overflows.
+    time / u32::from(u16::MAX) * u32::from(share)
+}
+
 /// When a session acts by itself.
 pub(super) struct Due {
     /// When the epoch began here.
     began: Instant,
+    /// The share of the longest lateness by which this member acts late on the age of this epoch, from 0 to 65,535: so
+    /// one of them acts, and the others hear of it, instead of all at once.
+    late: u16,
     /// The trigger that has fired and was not followed by an epoch yet, but for age.
     wanted: Option<Cause>,
     /// When this member last began an epoch by itself.
@@ -30,13 +42,14 @@ pub(super) struct Due {
 }
 
 impl Due {
-    /// Of a session that starts, and says a hello where it is to.
-    pub(super) fn new(now: Instant, hello: bool) -> Self {
+    /// Of a session that starts, and says a hello at that time, if it is to.
+    pub(super) fn new(now: Instant, late: u16, hello: Option<Instant>) -> Self {
         Self {
             began: now,
+            late,
             wanted: None,
             advanced: None,
-            hello: hello.then_some(now),
+            hello,
             reply: None,
             replied: None,
             retry: None,
@@ -44,21 +57,20 @@ impl Due {
     }
 
     /// As after a start, but for what was tried and told lately.
-    pub(super) fn start_over(&mut self, now: Instant, hello: bool) {
-        *self = Self { replied: self.replied, retry: self.retry, ..Self::new(now, hello) };
+    pub(super) fn start_over(&mut self, now: Instant, late: u16, hello: Option<Instant>) {
+        *self = Self { replied: self.replied, retry: self.retry, ..Self::new(now, late, hello) };
     }
 
     /// The relationship became active.
-    pub(super) fn become_active(&mut self, now: Instant, hello: bool) {
+    pub(super) fn become_active(&mut self, now: Instant, hello: Option<Instant>) {
         self.began = now;
-        if hello {
-            self.hello = Some(now);
-        }
+        self.hello = hello.or(self.hello);
     }
 
     /// An epoch began here.
-    pub(super) fn enter(&mut self, now: Instant) {
+    pub(super) fn enter(&mut self, now: Instant, late: u16) {
         self.began = now;
+        self.late = late;
         self.wanted = None;
         self.reply = None;
     }
@@ -140,7 +152,8 @@ impl Due {
     }
 
     fn age(&self, policy: &Policy) -> Option<Instant> {
-        (!policy.rotate_after.is_zero()).then(|| self.began + policy.rotate_after)
+        let late = share_of(policy.rotate_after / LATEST, self.late);
+        (!policy.rotate_after.is_zero()).then(|| self.began + policy.rotate_after + late)
     }
 
     fn advance_allowed(&self, policy: &Policy) -> Option<Instant> {

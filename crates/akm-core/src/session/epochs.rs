@@ -251,6 +251,13 @@ impl Epochs {
         sha256(&[purpose, self.seed.expose(), &system[..]])
     }
 
+    /// A number from 0 to 65,535 that another member does not have for the same epoch, and this one has once for each
+    /// purpose: for what members are to do one after the other.
+    pub(super) fn share(&self, purpose: &[u8], epoch: u32) -> u16 {
+        let [high, low, ..] = sha256(&[purpose, self.seed.expose(), &epoch.to_be_bytes()]);
+        u16::from_be_bytes([high, low])
+    }
+
     /// A salt.
     pub(super) fn draw_salt(&self, random: &mut dyn RandomSource) -> u64 {
         u64::from_be_bytes(*self.draw(b"", random).first_chunk().expect("8 of 32 bytes"))

@@ -274,9 +274,9 @@ impl Session {
         let resync = options
             .find_back
             .then(|| Resync::new(sds.digest(), sds.members().len(), &stage, surroundings.now));
-        let due = Due::new(surroundings.now, options.hello_at_start && stage.is_established());
+        let due = Due::new(surroundings.now, 0, None);
         let outbox = Outbox::new(sds.kind());
-        Ok(Self {
+        let mut session = Self {
             provider,
             membership,
             options,
@@ -291,7 +291,10 @@ impl Session {
             resync,
             outbox,
             counts: Counts::default(),
-        })
+        };
+        let hello = session.start_hello(surroundings.now).filter(|_| session.stage.is_established());
+        session.due = Due::new(surroundings.now, session.lateness(), hello);
+        Ok(session)
     }
 
     /// Takes one input. All outputs of the input before must have been carried out.
@@ -423,7 +426,8 @@ impl Session {
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&HeaderKey, Tag)> {
         let of_run_0 = self.membership.header_key().map(|header_key| (header_key, self.membership.tag()));
         let left = self.left.iter().map(|(header_key, tag)| (header_key, *tag));
-        let present = self.header_key().filter(|_| self.is_after_run_0()).map(|header_key| (header_key, self.tag));
+        let present =
+            self.header_key().filter(|_| self.is_after_run_0()).map(|header_key| (header_key, self.tag));
         of_run_0.into_iter().chain(left).chain(present)
     }
 

@@ -146,7 +146,8 @@ fn with_a_failing_disk_the_timer_tries_once_a_second() {
     let mut network = Network::with(2, Policy { rotate_after: SECOND * 10, ..Policy::default() });
     network.send(0, b"x");
     network.parties[0].disk.writes_left = Some(0);
-    assert_eq!(network.live(0, SECOND * 20).len(), 11);
+    network.now = network.parties[0].session.timeout().unwrap();
+    assert_eq!(network.live(0, SECOND * 10).len(), 11);
     assert_eq!(network.calls(0), 2);
     network.parties[0].disk.writes_left = None;
     let outcomes = network.live(0, SECOND);
@@ -158,6 +159,7 @@ fn a_hello_at_start_waits_for_disk_and_element() {
     let mut network = Network::of(2);
     network.hello_at_start = true;
     network.restart(0);
+    network.now = network.parties[0].session.timeout().unwrap();
     network.parties[0].disk.writes_left = Some(0);
     network.parties[0].element.fails = true;
     assert_eq!(network.live(0, SECOND * 3).len(), 4);
@@ -209,7 +211,8 @@ fn when_the_element_fails_the_timer_tries_once_a_second() {
     let mut network = Network::with(2, Policy { rotate_after: SECOND * 10, ..Policy::default() });
     network.send(0, b"x");
     network.parties[0].element.fails = true;
-    let outcomes = network.live(0, SECOND * 20);
+    network.now = network.parties[0].session.timeout().unwrap();
+    let outcomes = network.live(0, SECOND * 10);
     assert_eq!(outcomes.len(), 11);
     assert!(outcomes.iter().all(|outcome| outcome.result == unplugged()));
     network.parties[0].element.fails = false;

@@ -103,7 +103,7 @@ fn the_timer_is_not_lost_to_a_sealer() {
     let mut network = Network::with(2, policy);
     network.tell_all(0, b"x");
     let sealer = network.parties[0].session.lend_sealing().unwrap();
-    network.wait(SECOND * 10);
+    network.wait(SECOND * 90 / 8);
     assert_eq!(network.tick(0).result, Err(SessionError::Lent));
     network.parties[0].session.take_back_sealing(sealer);
     let due = network.parties[0].session.timeout();
