@@ -2,6 +2,7 @@
 
 mod begin;
 mod connections;
+mod lines;
 mod metrics;
 mod supervision;
 
@@ -21,13 +22,11 @@ use crate::error::{NodeError, Request};
 use crate::layout::Layout;
 use crate::node::{Message, Network, Node, Refused, SeenFrame, Stream, Wish};
 use begin::{Begun, Sockets, begin, close_locally};
+use lines::Lines;
 use supervision::Supervision;
 
 /// Commands that wait for the driver; who sends more, waits.
 const COMMANDS_WAITING: usize = 64;
-
-/// Lines that wait for an application before some are left out.
-const LINES_WAITING: usize = 4096;
 
 /// What the connections hand to the driver.
 enum Command {
@@ -36,7 +35,7 @@ enum Command {
     /// A stream is closed.
     StreamClosed(Stream),
     /// A request of an application, and where its lines go.
-    Application { request: LocalRequest, lines: mpsc::Sender<String> },
+    Application { request: LocalRequest, lines: Lines },
 }
 
 /// Runs the stack until it is told to stop, or its module erases the node.
@@ -148,7 +147,7 @@ struct Hub {
     /// Frames of streams that are under way, the oldest first.
     streams: HashMap<Stream, VecDeque<UnderWay>>,
     /// Wishes that are under way: of which relationship, and where the answer goes.
-    wishes: HashMap<Wish, (String, mpsc::Sender<String>)>,
+    wishes: HashMap<Wish, (String, Lines)>,
     /// What became of some.
     done: Vec<(Wish, Result<(), Refused>)>,
     unsent: u64,
@@ -164,7 +163,7 @@ struct UnderWay {
 
 struct Subscriber {
     what: Subscription,
-    lines: mpsc::Sender<String>,
+    lines: Lines,
     lost: u64,
 }
 
@@ -195,7 +194,7 @@ impl Hub {
                 Err(refused) => Reply::from(&node.wish_failed(&asr, refused)),
             };
             // The application may be gone: then nobody waits for the reply.
-            let _ = lines.try_send(reply.line());
+            let _ = lines.offer(reply.line());
         }
     }
 
@@ -204,7 +203,7 @@ impl Hub {
         &mut self,
         node: &mut Node,
         asr: &str,
-        lines: &mpsc::Sender<String>,
+        lines: &Lines,
         hand_in: impl FnOnce(&mut Node, Wish, &mut Self) -> Result<(), NodeError>,
     ) -> Option<Result<Reply, NodeError>> {
         let wish = node.wish();
@@ -230,7 +229,7 @@ impl Hub {
         self.outgoing.clear();
     }
 
-    fn serve(&mut self, node: &mut Node, request: LocalRequest, lines: mpsc::Sender<String>) {
+    fn serve(&mut self, node: &mut Node, request: LocalRequest, lines: Lines) {
         let reply = match request {
             LocalRequest::Status => node.status().map(|status| Reply::Status(Box::new(status))),
             LocalRequest::Send { asr, to, data } => match decode(&data) {
@@ -268,7 +267,7 @@ impl Hub {
             LocalRequest::Stop => Ok(Reply::Done),
         };
         // The application may be gone: then nobody waits for the reply.
-        let _ = lines.try_send(reply.unwrap_or_else(|error| Reply::from(&error)).line());
+        let _ = lines.offer(reply.unwrap_or_else(|error| Reply::from(&error)).line());
     }
 
     fn publish(&mut self, wanted: impl Fn(&Subscription) -> bool, line: impl FnOnce() -> String) {
@@ -278,12 +277,10 @@ impl Hub {
         }
         let line = line();
         for subscriber in self.subscribers.iter_mut().filter(|subscriber| wanted(&subscriber.what)) {
-            if subscriber.lost > 0
-                && subscriber.lines.try_send(Reply::Lost { count: subscriber.lost }.line()).is_ok()
-            {
+            if subscriber.lost > 0 && subscriber.lines.offer(Reply::Lost { count: subscriber.lost }.line()) {
                 subscriber.lost = 0;
             }
-            if subscriber.lines.try_send(line.clone()).is_err() {
+            if !subscriber.lines.offer(line.clone()) {
                 subscriber.lost += 1;
             }
         }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use akm_core::id::AkmId;
-use akm_health::{Kind, Metrics, PATIENCE, Page, bind_loopback, is_whole, label, response};
+use akm_health::{AT_ONCE, Kind, Metrics, PATIENCE, Page, bind_loopback, is_whole, label, response};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::{info, warn};
 
@@ -52,10 +52,12 @@ pub fn serve(
     let picture = Arc::new(Mutex::new(Picture::default()));
     if let Some(address) = listen {
         let failed = |source: std::io::Error| ServeError::Address { address, source };
-        let listener = bind_loopback(address).map_err(failed)?;
-        let shown = Arc::clone(&picture);
-        // It ends with the process.
-        thread::spawn(move || show_pages(&listener, &shown));
+        let listener = Arc::new(bind_loopback(address).map_err(failed)?);
+        for _ in 0..AT_ONCE {
+            let (listener, shown) = (Arc::clone(&listener), Arc::clone(&picture));
+            // They end with the process.
+            thread::spawn(move || show_pages(&listener, &shown));
+        }
     }
     // Also for whoever starts this in the background and has to know when it stands.
     info!("serving");

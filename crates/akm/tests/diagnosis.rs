@@ -19,7 +19,7 @@ use akm_element::ElementSpec;
 use akm_provision::fuzzing::{Store, Vault};
 use serde_json::Value;
 use support::plant::{Plant, akmd_program, bytes_of, run, signal, wait_until};
-use support::serving::{Serving, free_address, get};
+use support::serving::{Serving, Silent, free_address, get, get_as};
 
 fn plant(names: &[&str], members: &[&str]) -> Plant {
     let plant = Plant::in_memory();
@@ -314,6 +314,10 @@ fn serve_carries_parked_work_on_and_shows_health_and_metrics() {
     wait_until("all is well", || get(metrics, "/health").starts_with("HTTP/1.1 200"));
     assert!(get(metrics, "/metrics").contains("akm_node_reached{node=\"b\"} 1"));
     assert!(get(metrics, "/other").starts_with("HTTP/1.1 404"));
+    assert!(get_as(metrics, "evil.example", "/metrics").starts_with("HTTP/1.1 421"));
+    let silent = Silent::at(metrics);
+    assert!(get(metrics, "/health").starts_with("HTTP/1.1 200"));
+    silent.check_was_not_waited_for();
     let line: Value = plant.relationship("b", "line");
     assert_eq!(line["generation"], 2);
     signal(serving.0.id(), "TERM");
@@ -441,7 +445,10 @@ fn rejections_and_finding_back_bear_one_name_in_log_status_and_metrics() {
     let rejected = || plant.relationship("a", "line")["rejected"].as_object().unwrap().clone();
     wait_until("a frame that came twice is dropped", || rejected().contains_key("duplicate"));
     let id = plant.relationship("a", "line")["id"].as_str().unwrap().to_owned();
+    let silent = Silent::at(a.metrics);
+    assert!(get_as(a.metrics, "evil.example:80", "/metrics").starts_with("HTTP/1.1 421"));
     let shown = get(a.metrics, "/metrics");
+    silent.check_was_not_waited_for();
     for (reason, count) in rejected() {
         a.check_told(&["frame dropped", "label=\"line\"", &format!("reason=\"{reason}\"")]);
         let sample = format!(

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::lines::Lines;
 use super::supervision::Supervision;
 use super::{COMMANDS_WAITING, Command, connections, metrics};
 use crate::config::Config;
@@ -182,7 +183,7 @@ async fn wait(
                 Command::Application { request: LocalRequest::Stop, lines } => break Told::ToEnd(Some(lines)),
                 Command::Application { lines, .. } => {
                     // The application may be gone: then nobody waits for the reply.
-                    let _ = lines.try_send(Reply::from(waits).line());
+                    let _ = lines.offer(Reply::from(waits).line());
                 }
                 Command::StreamFrame { .. } | Command::StreamClosed(_) => {}
             },
@@ -206,7 +207,7 @@ async fn wait(
 enum Told {
     Nothing,
     /// By a signal, or by whoever has these lines.
-    ToEnd(Option<mpsc::Sender<String>>),
+    ToEnd(Option<Lines>),
 }
 
 /// The signals by which a person or a service manager ends the stack.

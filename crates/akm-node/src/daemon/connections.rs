@@ -13,7 +13,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
-use super::{COMMANDS_WAITING, Command, LINES_WAITING};
+use super::lines::{LINES_WAITING, Lines, lines};
+use super::{COMMANDS_WAITING, Command};
 use crate::error::{NodeError, Request};
 use crate::node::Stream;
 
@@ -148,9 +149,9 @@ async fn serve_stream(
 }
 
 /// Tells whoever asked for it that the stack has let go of all that it held.
-pub(super) async fn say_stopped(asked_by: Option<mpsc::Sender<String>>) {
+pub(super) async fn say_stopped(asked_by: Option<Lines>) {
     if let Some(lines) = asked_by {
-        let _ = lines.send(Reply::Done.line()).await;
+        lines.send(Reply::Done.line()).await;
         drop(lines);
         tokio::time::sleep(LAST_WORDS).await;
     }
@@ -175,9 +176,9 @@ pub(super) async fn accept_applications(listener: UnixListener, commands: mpsc::
 async fn serve_application(stream: UnixStream, commands: mpsc::Sender<Command>) {
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
-    let (lines, mut waiting) = mpsc::channel::<String>(LINES_WAITING.max(COMMANDS_WAITING));
+    let (lines, mut waiting) = lines(LINES_WAITING.max(COMMANDS_WAITING));
     let writer = async move {
-        while let Some(line) = waiting.recv().await {
+        while let Some(line) = waiting.next().await {
             if writing.write_all(line.as_bytes()).await.is_err() {
                 break;
             }
@@ -202,7 +203,7 @@ async fn serve_application(stream: UnixStream, commands: mpsc::Sender<Command>) 
                 Err(error) => {
                     let error =
                         NodeError::from(Request::Malformed { why: format!("not a request: {error}") });
-                    let _ = lines.send(Reply::from(&error).line()).await;
+                    lines.send(Reply::from(&error).line()).await;
                 }
             }
         }

@@ -1,16 +1,21 @@
 //! Health and metrics of the stack, over HTTP on loopback.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use akm_client::{LocalRequest, NodeStatus, RelationshipReport, Reply};
-use akm_health::{Kind, Metrics, NotLoopback, PATIENCE, Page, bind_loopback, is_whole, label, response};
+use akm_health::{
+    AT_ONCE, Kind, Metrics, NotLoopback, PATIENCE, Page, bind_loopback, is_whole, label, response,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Command;
+use super::lines::lines;
 use crate::error::{NodeError, Request, StackTrouble};
 
 pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
@@ -25,8 +30,17 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, NodeError> {
     Ok(TcpListener::from_std(listener).map_err(failed)?)
 }
 
-/// Answers one after the other: nobody on this machine needs more.
+/// Answers for ever, several at once.
 pub(super) async fn serve(listener: TcpListener, commands: mpsc::Sender<Command>) {
+    let mut answering = JoinSet::new();
+    let listener = Arc::new(listener);
+    for _ in 0..AT_ONCE {
+        answering.spawn(serve_each(Arc::clone(&listener), commands.clone()));
+    }
+    answering.join_all().await;
+}
+
+async fn serve_each(listener: Arc<TcpListener>, commands: mpsc::Sender<Command>) {
     loop {
         match listener.accept().await {
             // Who is too slow, or gone, is not waited for.
@@ -47,17 +61,17 @@ async fn answer(mut stream: TcpStream, commands: &mpsc::Sender<Command>) -> std:
         head.extend_from_slice(&buffer[..length]);
     }
     let body = match Page::asked(&head) {
-        None => None,
-        Some(page) => {
-            let (lines, mut replies) = mpsc::channel(1);
+        Err(none) => Err(none),
+        Ok(page) => {
+            let (lines, mut replies) = lines(1);
             let asked = commands.send(Command::Application { request: LocalRequest::Status, lines }).await;
-            let line = if asked.is_ok() { replies.recv().await } else { None };
+            let line = if asked.is_ok() { replies.next().await } else { None };
             let status = match line.and_then(|line| serde_json::from_str(&line).ok()) {
                 Some(Reply::Status(status)) => Ok(status),
                 Some(Reply::Failed { error, .. }) => Err(format!("{error}\n")),
                 _ => Err("the stack does not answer\n".to_owned()),
             };
-            Some(status.and_then(|status| match page {
+            Ok(status.and_then(|status| match page {
                 Page::Metrics => Ok(metrics(&status)),
                 Page::Health => health(&status),
             }))

@@ -42,9 +42,33 @@ pub(crate) fn free_address() -> SocketAddr {
 }
 
 pub(crate) fn get(address: SocketAddr, page: &str) -> String {
+    get_as(address, &address.to_string(), page)
+}
+
+/// The same as somebody who calls it so.
+pub(crate) fn get_as(address: SocketAddr, host: &str, page: &str) -> String {
     let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
-    write!(stream, "GET {page} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    write!(stream, "GET {page} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
     let mut answer = String::new();
     let _ = stream.read_to_string(&mut answer);
     answer
+}
+
+/// Somebody on this machine who connects, four times, and says nothing.
+pub(crate) struct Silent([TcpStream; 4]);
+
+impl Silent {
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self([(); 4].map(|()| TcpStream::connect(address).unwrap()))
+    }
+
+    /// All four are open still: whoever was answered since had not to wait until they were given up.
+    #[track_caller]
+    pub(crate) fn check_was_not_waited_for(mut self) {
+        for stream in &mut self.0 {
+            stream.set_nonblocking(true).unwrap();
+            let nothing = stream.read(&mut [0]).expect_err("it is open, and nothing came");
+            assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+        }
+    }
 }
