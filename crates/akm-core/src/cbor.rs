@@ -34,6 +34,14 @@ pub enum Unreadable {
         /// The key.
         key: u8,
     },
+    /// It is of a version of AKM with which this program does not work together.
+    #[error("it is of {} version of AKM: format {format}, and this is {own}", if format < own { "an earlier" } else { "a later" })]
+    Format {
+        /// The format that stands in it.
+        format: u8,
+        /// The one that is read here.
+        own: u8,
+    },
 }
 
 impl From<Malformed> for Unreadable {

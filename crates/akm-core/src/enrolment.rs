@@ -14,7 +14,7 @@ use crate::management::{LABEL_MAX, read_description, write_description};
 use crate::secret::SecretBytes;
 
 /// The version of both messages.
-pub const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 2;
 
 /// Most roots that an envelope may have erased, and a preparation may list.
 pub const LEFTOVERS_MAX: usize = 4096;
@@ -52,7 +52,7 @@ impl Preparation {
         let (mut node, mut leftovers) = (None, None);
         read_message(bytes, |key, d| {
             match key {
-                0 => format = Some(d.u8()?),
+                0 => format = Some(read_format(d)?),
                 1 => stack_version = Some(String::from(d.str()?)),
                 2 => element = Some(read_description(d)?),
                 3 => material = Some(d.bytes()?.to_vec()),
@@ -78,9 +78,7 @@ impl Preparation {
             }
             Ok(())
         })?;
-        if format != Some(FORMAT) {
-            return Err(Unreadable::Malformed);
-        }
+        format.ok_or(Malformed)?;
         Ok(Self {
             stack_version: stack_version.ok_or(Malformed)?,
             element: element.ok_or(Malformed)?,
@@ -133,7 +131,7 @@ impl Envelope {
         let (mut replaces, mut erase) = (None, None);
         read_message(bytes, |key, d| {
             match key {
-                0 => format = Some(d.u8()?),
+                0 => format = Some(read_format(d)?),
                 1 => node = AkmId::try_from(d.bytes()?).ok(),
                 2 => name = Some(d.str()?).filter(|name| name.len() <= LABEL_MAX).map(String::from),
                 3 => install = Some(SecretBytes::copy_from(d.bytes()?)),
@@ -143,9 +141,7 @@ impl Envelope {
             }
             Ok(())
         })?;
-        if format != Some(FORMAT) {
-            return Err(Unreadable::Malformed);
-        }
+        format.ok_or(Malformed)?;
         Ok(Self {
             node: node.ok_or(Malformed)?,
             name: name.ok_or(Malformed)?,
@@ -204,6 +200,14 @@ pub fn integrity_code(files: &[StackFile], element_identity: &[u8]) -> [u8; 32] 
     covered.extend_from_slice(&(element_identity.len() as u16).to_be_bytes());
     covered.extend_from_slice(element_identity);
     sha256(&[&covered])
+}
+
+/// Another format is told as that, before anything else in the message is looked at: it is the first key.
+fn read_format(d: &mut minicbor::Decoder<'_>) -> Result<u8, Unreadable> {
+    match d.u8()? {
+        FORMAT => Ok(FORMAT),
+        format => Err(Unreadable::Format { format, own: FORMAT }),
+    }
 }
 
 fn read_roots(d: &mut minicbor::Decoder<'_>) -> Result<Vec<Root>, Malformed> {

@@ -217,6 +217,19 @@ fn both_rules_hold_inside_of_a_message_too() {
 }
 
 #[test]
+fn a_message_of_another_format_is_told_as_that_whatever_else_is_in_it() {
+    let enrolment = messages().into_iter().filter(|(what, ..)| ["preparation", "envelope"].contains(what));
+    for (_, bytes, _, parse) in enrolment {
+        assert_eq!(bytes[1..3], [0, 2]);
+        for format in [1, 3] {
+            let mut other = with_entry(&bytes, 63, b"\x00");
+            other[2] = format;
+            assert_eq!(parse(&other), Err(Unreadable::Format { format, own: 2 }));
+        }
+    }
+}
+
+#[test]
 fn a_policy_does_not_grow_in_this_way() {
     for key in [9, 64] {
         assert!(Policy::parse(&with_entry(&Policy::default().emit(), key, b"\x01")).is_err());

@@ -41,7 +41,9 @@ fn malformed<E>(_: E) -> Stop {
 fn unreadable(why: Unreadable) -> Stop {
     match why {
         Unreadable::Malformed => malformed(why),
-        Unreadable::Unsupported { .. } => Stop::Refused(Outcome::Unsupported, why.to_string()),
+        Unreadable::Unsupported { .. } | Unreadable::Format { .. } => {
+            Stop::Refused(Outcome::Unsupported, why.to_string())
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! the old one is erased at the next start. The same envelope again ends in the same node.
 
 use akm_client::Stack;
+use akm_core::cbor::Unreadable;
 use akm_core::element::{ElementError, ProvisionableElement, Root};
 use akm_core::enrolment::{Envelope, ExistingNode, Preparation};
 use akm_core::keys::PlaceSeal;
@@ -65,17 +66,18 @@ pub fn prepare(layout: &Layout) -> Result<Preparation, NodeError> {
 
 /// Makes this device the node of an envelope; returns the receipt of its element.
 pub fn enrol(layout: &Layout, envelope_bytes: &[u8]) -> Result<Secret<32>, NodeError> {
-    let unreadable = || NodeError::from(Request::Envelope);
-    let envelope = Envelope::parse(envelope_bytes).map_err(|_| unreadable())?;
-    let install = Install::parse(envelope.install.expose()).map_err(|_| unreadable())?;
-    let sds = SynchronizedDataSet::parse(&install.public_part).map_err(|_| unreadable())?;
+    let unreadable = |why| NodeError::from(Request::Envelope { why });
+    let envelope = Envelope::parse(envelope_bytes).map_err(unreadable)?;
+    let install = Install::parse(envelope.install.expose()).map_err(unreadable)?;
+    let sds =
+        SynchronizedDataSet::parse(&install.public_part).map_err(|_| unreadable(Unreadable::Malformed))?;
     if sds.kind() != Kind::Provisioning
         || sds.members()[1] != envelope.node
         || Policy::parse(sds.policy()).is_err()
     {
-        return Err(unreadable());
+        return Err(unreadable(Unreadable::Malformed));
     }
-    let wrapped = install.wrapped_root.as_ref().ok_or_else(unreadable)?;
+    let wrapped = install.wrapped_root.as_ref().ok_or_else(|| unreadable(Unreadable::Malformed))?;
     let config = Config::load(layout)?;
     let storage = Storage::open(layout)?;
     let existing = storage.identity()?;

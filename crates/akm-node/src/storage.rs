@@ -432,7 +432,7 @@ fn read_identity(state: &Path) -> Result<Option<IdentityRecord>, NodeError> {
     match fs::read(&path) {
         Ok(bytes) => IdentityRecord::parse(&bytes).map(Some).map_err(|why| {
             let damage = match why {
-                NotRead::Damaged => Damage::Identity,
+                NotRead::Damaged | NotRead::Revision1 => Damage::Identity,
                 NotRead::LaterVersion => Damage::LaterVersion,
             };
             NodeError::Damaged { damage, path }

@@ -183,6 +183,7 @@ fn of_device(device: &Device) -> Vec<String> {
         Device::Killed { dir, .. } => one(format!("if that happens each time, remove {dir}/current there")),
         Device::IsMember { .. } => one("use --force to remove it all the same"),
         Device::SecretsGone { name } => one(format!("give it up and begin anew: akm node remove {name}")),
+        Device::OtherVersion { .. } => one("take akm and akmd (--stack) of one version"),
         Device::NoStack { .. } => one("build it (cargo build --bins) or name one with --stack"),
         Device::NotInStore { .. } | Device::Target(_) | Device::ElementSpec(_) => {
             one("restore the module from a backup")

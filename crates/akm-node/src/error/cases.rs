@@ -8,6 +8,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use akm_client::Kind;
+use akm_core::cbor::Unreadable;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::session::Phase;
 use akm_core::start::StartError;
@@ -54,7 +55,7 @@ pub enum Damage {
     },
     /// It does not say which node this is.
     Identity,
-    /// It is whole, and in a form that this version does not know.
+    /// It is whole, and in a form that a later version of `akmd` wrote.
     LaterVersion,
     /// It says that this is a node which holds nothing.
     HoldsNothing {
@@ -174,7 +175,10 @@ pub enum Request {
         why: String,
     },
     /// What comes from the module cannot be read.
-    Envelope,
+    Envelope {
+        /// Why not.
+        why: Unreadable,
+    },
     /// Metrics cannot be shown at that address.
     Metrics {
         /// The address.
@@ -229,7 +233,7 @@ pub enum Request {
 impl Request {
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Malformed { .. } | Self::Envelope | Self::Metrics { .. } => Kind::Usage,
+            Self::Malformed { .. } | Self::Envelope { .. } | Self::Metrics { .. } => Kind::Usage,
             Self::TooLong { .. } => Kind::TooLong,
             Self::NoAsr { .. } => Kind::NoAsr,
             Self::SeveralAsrs { .. } | Self::SeveralMembers { .. } => Kind::Ambiguous,
@@ -248,7 +252,7 @@ impl Request {
             Self::SeveralMembers { .. } => one("name it by its AKM ID (akmd status shows them)"),
             Self::NoMember { more, .. } if *more > 0 => one("akmd status shows them"),
             Self::Malformed { .. }
-            | Self::Envelope
+            | Self::Envelope { .. }
             | Self::Metrics { .. }
             | Self::NoMember { .. }
             | Self::Itself { .. } => Vec::new(),
@@ -260,8 +264,8 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed { why } => f.write_str(why),
-            Self::Envelope => {
-                f.write_str("the envelope cannot be read: stack and module do not fit together")
+            Self::Envelope { why } => {
+                write!(f, "stack and module do not fit together, the envelope cannot be read: {why}")
             }
             Self::Metrics { address, source } => write!(f, "cannot show metrics at {address}: {source}"),
             Self::TooLong { asr, most } => {

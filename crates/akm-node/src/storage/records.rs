@@ -16,15 +16,21 @@ use tracing::{error, warn};
 
 use crate::error::{Damage, NodeError};
 
-const FORMAT: u8 = 1;
+/// The format of the record that says who a node is.
+const IDENTITY: u8 = 1;
+
+/// The format of the record of what was installed. In revision 1 of the protocol it was 1.
+const INSTALLED: u8 = 2;
 
 /// Why a record is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRead {
     /// It is not what was written.
     Damaged,
-    /// It is whole, and in a form that this version does not know.
+    /// It is whole, and in a form that a later version of `akmd` wrote.
     LaterVersion,
+    /// It is of a node that speaks revision 1 of the protocol.
+    Revision1,
 }
 
 impl fmt::Display for NotRead {
@@ -32,13 +38,21 @@ impl fmt::Display for NotRead {
         f.write_str(match self {
             Self::Damaged => "damaged",
             Self::LaterVersion => "of a later version of akmd",
+            Self::Revision1 => {
+                "of revision 1 of the protocol, which this akmd does not speak: provision the device again (akm \
+                 provision TARGET --again)"
+            }
         })
     }
 }
 
-/// Why a record was not read in which this format stands, if any does.
-fn not_read(format: Option<u8>) -> NotRead {
-    if format.is_some_and(|format| format > FORMAT) { NotRead::LaterVersion } else { NotRead::Damaged }
+/// Why a record was not read in which this format stands, if any does, and which should be in this one.
+fn not_read(format: Option<u8>, own: u8) -> NotRead {
+    match format {
+        Some(format) if format > own => NotRead::LaterVersion,
+        Some(format) if format < own => NotRead::Revision1,
+        _ => NotRead::Damaged,
+    }
 }
 
 /// Who a node is.
@@ -58,7 +72,7 @@ impl IdentityRecord {
     /// The record as it is stored, its SHA-256 behind it.
     pub fn emit(&self) -> Vec<u8> {
         checked(write(|e| {
-            e.map(5)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(self.node.as_bytes())?;
+            e.map(5)?.u8(0)?.u8(IDENTITY)?.u8(1)?.bytes(self.node.as_bytes())?;
             e.u8(2)?.bytes(self.relationship.as_bytes())?.u8(3)?.bytes(self.provisioner.as_bytes())?;
             e.u8(4)?.str(&self.name)?;
             Ok(())
@@ -68,7 +82,7 @@ impl IdentityRecord {
     /// Reads what [`IdentityRecord::emit`] made.
     pub fn parse(bytes: &[u8]) -> Result<Self, NotRead> {
         let mut format = None;
-        Self::read(bytes, &mut format).ok_or_else(|| not_read(format))
+        Self::read(bytes, &mut format).ok_or_else(|| not_read(format, IDENTITY))
     }
 
     fn read(bytes: &[u8], format: &mut Option<u8>) -> Option<Self> {
@@ -85,7 +99,7 @@ impl IdentityRecord {
             Ok(())
         })
         .ok()?;
-        (*format == Some(FORMAT)).then_some(())?;
+        (*format == Some(IDENTITY)).then_some(())?;
         Some(Self { node: node?, relationship: relationship?, provisioner: provisioner?, name: name? })
     }
 }
@@ -93,7 +107,7 @@ impl IdentityRecord {
 /// What was installed of a generation as it is stored, its SHA-256 behind it. Whether the generation is active is not in it.
 pub fn emit_installed(installed: &Installed) -> Vec<u8> {
     checked(write(|e| {
-        e.map(9)?.u8(0)?.u8(FORMAT)?.u8(1)?.bytes(&installed.sds.emit())?;
+        e.map(9)?.u8(0)?.u8(INSTALLED)?.u8(1)?.bytes(&installed.sds.emit())?;
         e.u8(2)?.bytes(&installed.root_check.0)?.u8(3)?.bytes(&installed.host_part)?;
         e.u8(4)?.bytes(&installed.tag.0)?.u8(5)?.bytes(&installed.sealed_keys)?;
         e.u8(6)?.str(&installed.label)?.u8(7)?;
@@ -106,7 +120,7 @@ pub fn emit_installed(installed: &Installed) -> Vec<u8> {
 /// Reads what [`emit_installed`] made, as one that is not active.
 pub fn parse_installed(bytes: &[u8]) -> Result<Installed, NotRead> {
     let mut format = None;
-    read_installed(bytes, &mut format).ok_or_else(|| not_read(format))
+    read_installed(bytes, &mut format).ok_or_else(|| not_read(format, INSTALLED))
 }
 
 fn read_installed(bytes: &[u8], format: &mut Option<u8>) -> Option<Installed> {
@@ -129,7 +143,7 @@ fn read_installed(bytes: &[u8], format: &mut Option<u8>) -> Option<Installed> {
         Ok(())
     })
     .ok()?;
-    (*format == Some(FORMAT)).then_some(())?;
+    (*format == Some(INSTALLED)).then_some(())?;
     Some(Installed {
         sds: sds?,
         root_check: root_check?,

@@ -1,5 +1,6 @@
 //! What the stack at a target says of itself: whose node the device is, and what its element needs.
 
+use akm_core::cbor::Unreadable;
 use akm_core::enrolment::Preparation;
 use akm_target::{ProcessOutput, Target};
 use base64::Engine;
@@ -35,7 +36,13 @@ pub(super) fn ask_whoever_is_there(target: &Target, has_state: bool) -> Result<O
 /// What the stack at a target says before enrolment, out of all that was printed there.
 pub fn read_preparation(stdout: &[u8]) -> Result<Preparation, Error> {
     let bytes = tagged_line(stdout, PREPARE)?;
-    Preparation::parse(&bytes).map_err(|_| Refusal::from(Device::Unreadable { tag: PREPARE }).into())
+    Preparation::parse(&bytes).map_err(|why| {
+        let device = match why {
+            Unreadable::Malformed => Device::Unreadable { tag: PREPARE },
+            Unreadable::Unsupported { .. } | Unreadable::Format { .. } => Device::OtherVersion { why },
+        };
+        Refusal::from(device).into()
+    })
 }
 
 /// The Base64 behind a tag at the begin of a line; a target's shell may print lines of its own.

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
 
+use akm_core::cbor::Unreadable;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_element::InvalidElementSpec;
 use akm_target::TargetUrlError;
@@ -381,6 +382,12 @@ pub enum Device {
         /// The begin of the line that was looked for.
         tag: &'static str,
     },
+    /// The stack there is of another version.
+    #[error("the stack at the target does not fit this akm: {why}")]
+    OtherVersion {
+        /// How that shows in what it says.
+        why: Unreadable,
+    },
     /// The stack is still there after it was taken off.
     #[error("{target} still holds the stack")]
     StillThere {
@@ -476,9 +483,8 @@ impl Refusal {
             Self::Element(_) => Kind::ElementRefused,
             Self::Device(device) => match device {
                 Device::AnotherModule { .. } => Kind::AnotherModule,
-                Device::Stack { .. } | Device::Killed { .. } | Device::Unreadable { .. } => {
-                    Kind::TargetFailed
-                }
+                Device::Stack { .. } | Device::Killed { .. } => Kind::TargetFailed,
+                Device::Unreadable { .. } | Device::OtherVersion { .. } => Kind::TargetFailed,
                 Device::StillThere { .. } | Device::NotArrived => Kind::TargetFailed,
                 Device::NothingThere { .. } => Kind::Unreachable,
                 Device::IsMember { .. } => Kind::IsMember,
