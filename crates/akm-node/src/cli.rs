@@ -8,6 +8,7 @@ use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use akm_client::{LocalRequest, Reply, Stack, decode};
+use akm_process::{plain, plain_in_line};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, Subcommand};
@@ -171,7 +172,7 @@ pub fn main() -> u8 {
                 let _ = say(Reply::from(&error).line().trim_end());
             }
             // Where nobody can be told, as on a full disk, the exit code still tells.
-            let _ = writeln!(std::io::stderr(), "akmd: {error}");
+            let _ = writeln!(std::io::stderr(), "akmd: {}", plain(&error.to_string()));
             error.exit_code()
         }
     }
@@ -373,7 +374,7 @@ fn follow(
 /// Prints a line; an error if nobody reads it.
 fn say(line: &str) -> Result<(), NodeError> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")
+    writeln!(out, "{}", plain(line))
         .and_then(|()| out.flush())
         .map_err(NodeError::file("cannot write to", Path::new("standard output")))
 }
@@ -384,5 +385,8 @@ fn say_json(value: &serde_json::Value) -> Result<(), NodeError> {
 
 /// The bytes of a message as text, where they are text.
 fn readable(data: &str) -> String {
-    String::from_utf8(decode(data).unwrap_or_default()).unwrap_or_else(|_| format!("base64:{data}"))
+    match String::from_utf8(decode(data).unwrap_or_default()) {
+        Ok(text) => plain_in_line(&text).into_owned(),
+        Err(_) => format!("base64:{data}"),
+    }
 }

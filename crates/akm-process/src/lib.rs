@@ -5,13 +5,18 @@
 //!                   \--> not dumpable          another process of the same user reads no memory
 //!                    \-> memory locked         no keys on a swap device, where the system allows it
 //!        \-> start_log                         lines on standard error, lost rather than waited for
+//!   output --> plain                           words of others command no terminal
 //! ```
 //!
 //! It promises what the kernel promises, against everybody but root on the same machine. It does not
 //! wipe anything: secrets wipe themselves.
 
+mod text;
+
 use std::fmt;
 use std::io::stderr;
+
+pub use text::{plain, plain_in_line};
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};

@@ -94,6 +94,7 @@ impl Error {
                 TargetError::Unreachable { .. } => Kind::Unreachable,
                 TargetError::WrongArchitecture { .. } => Kind::WrongArchitecture,
                 TargetError::Occupied { .. }
+                | TargetError::Owned { .. }
                 | TargetError::NotRoot { .. }
                 | TargetError::Missing { .. }
                 | TargetError::Unwritable { .. } => Kind::TargetUnfit,

@@ -77,6 +77,8 @@ pub enum DirKind {
     Ours,
     /// It holds something else.
     Foreign,
+    /// It, or a part of an installation of ours in it, belongs to another user.
+    Owned,
     /// It, or a parent of it, is not a directory.
     Blocked,
 }
@@ -147,7 +149,7 @@ impl Target {
     /// whose own hash does not come with the upload, then by running `akmd --version` from it.
     ///
     /// A release that is there already and passes the same proof is used again. A damaged one is repaired. Refused
-    /// before anything is sent: a directory that holds other files, a stack for another architecture, too little
+    /// before anything is sent: a directory that holds other files or is not our own, a stack for another architecture, too little
     /// room, missing programs.
     pub fn stage(&self, release: &Release) -> Result<Staged, TargetError> {
         let (probe, held) = self.look(Some(release))?;
@@ -253,6 +255,7 @@ impl Target {
             "empty" => DirKind::Empty,
             "ours" => DirKind::Ours,
             "foreign" => DirKind::Foreign,
+            "owned" => DirKind::Owned,
             "blocked" => DirKind::Blocked,
             _ => {
                 return Err(
@@ -288,6 +291,7 @@ impl Target {
         }
         match probe.dir {
             DirKind::Foreign => return Err(TargetError::Occupied { target, dir: self.dir().to_owned() }),
+            DirKind::Owned => return Err(TargetError::Owned { target, dir: self.dir().to_owned() }),
             DirKind::Blocked => {
                 let why = "it is not a directory".to_owned();
                 return Err(TargetError::Unwritable { target, path: probe.place.clone(), why });
@@ -343,6 +347,7 @@ impl Target {
         let said = output.last_lines(1);
         match output.complaint() {
             Some(("occupied", dir)) => TargetError::Occupied { target, dir: clean(dir) },
+            Some(("owned", dir)) => TargetError::Owned { target, dir: clean(dir) },
             Some(("blocked", path)) => {
                 TargetError::Unwritable { target, path: clean(path), why: "it is not a directory".to_owned() }
             }
@@ -437,6 +442,7 @@ fn obstacle(said: &str) -> String {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
     use std::process::Command;
 
     use tempfile::TempDir;
@@ -489,6 +495,35 @@ mod tests {
             assert_eq!(device.releases(), [first.id()], "nothing is left of the upload cut at {cut}");
         }
         assert_eq!(device.target.install(&second).unwrap().previous.as_deref(), Some(first.id()));
+    }
+
+    /// A directory of another user that holds nothing, as he may have made it before us.
+    fn directory_of_another(place: &Path) -> PathBuf {
+        let made = place.join("taken");
+        fs::create_dir(&made).unwrap();
+        if std::os::unix::fs::chown(&made, Some(65_534), None).is_ok() {
+            return made;
+        }
+        // Only root can give it away. To everybody else these are of another user.
+        let is_empty = |dir: &PathBuf| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+        let usual = ["/srv", "/mnt", "/media", "/opt", "/boot", "/home"].map(PathBuf::from);
+        usual.into_iter().find(is_empty).expect("run as root, or have an empty /srv or /mnt")
+    }
+
+    #[test]
+    fn a_directory_of_another_user_gets_no_stack() {
+        let device = Device::new();
+        let release = device.release("1.0.0");
+        let taken = directory_of_another(device.place.path());
+        let target = Target::new(format!("local:{}", taken.display()).parse().unwrap(), None);
+        assert_eq!(target.probe().unwrap().dir, DirKind::Owned);
+        for refused in [target.install(&release).map(drop), target.uninstall().map(drop)] {
+            let Err(TargetError::Owned { dir, .. }) = &refused else { panic!("{refused:?}") };
+            assert_eq!(*dir, taken.display().to_string());
+        }
+        let archive = release.archive().unwrap();
+        assert!(matches!(target.upload(&release, &archive), Err(TargetError::Owned { .. })));
+        assert_eq!(fs::read_dir(&taken).unwrap().count(), 0);
     }
 
     #[test]

@@ -88,6 +88,16 @@ pub enum TargetError {
         /// The directory.
         dir: String,
     },
+    /// Another user could put another program into the directory: give it to the one as whom the stack runs.
+    #[error(
+        "{dir} at {target}, or a part of it, belongs to another user, who could put another program there"
+    )]
+    Owned {
+        /// The target.
+        target: String,
+        /// The directory.
+        dir: String,
+    },
     /// Nothing can be written at the target: make room, or take another directory or user.
     #[error("cannot write {path} at {target}: {why}")]
     Unwritable {

@@ -258,6 +258,9 @@ fn of_target(error: &TargetError) -> Vec<String> {
         TargetError::Missing { .. } => one("install what is missing and try again"),
         TargetError::WrongArchitecture { .. } => one("give a matching one with --stack"),
         TargetError::Occupied { .. } => one("choose an empty or a new directory"),
+        TargetError::Owned { dir, .. } => one(format!(
+            "choose another directory, or give it to whom the stack runs as (chown -R USER {dir})"
+        )),
         TargetError::Damaged { .. } => one("nothing of it was used: install again"),
         TargetError::Unwritable { .. } | TargetError::Absent { .. } | TargetError::Failed { .. } => {
             Vec::new()

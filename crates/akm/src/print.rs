@@ -19,13 +19,15 @@ pub(crate) use task::tasks;
 use std::io::Write;
 use std::time::Duration;
 
-use crate::error::CommandError;
+use akm_process::plain;
 use serde::Serialize;
+
+use crate::error::CommandError;
 
 /// Prints a line; an error if nobody reads it.
 pub(crate) fn say(line: &str) -> Result<(), CommandError> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")
+    writeln!(out, "{}", plain(line))
         .and_then(|()| out.flush())
         .map_err(|error| CommandError::failed(format!("cannot write to standard output: {error}")))
 }
@@ -40,7 +42,7 @@ pub(crate) fn say_json(answer: &impl Serialize) -> Result<(), CommandError> {
 /// Notes something on standard error.
 pub(crate) fn note(text: &str) {
     // Where nobody can be told, as on a full disk, the command still goes on.
-    let _ = writeln!(std::io::stderr(), "akm: {text}");
+    let _ = writeln!(std::io::stderr(), "akm: {}", plain(text));
 }
 
 /// A refusal as JSON.
@@ -53,9 +55,9 @@ pub(crate) fn refusal(error: &CommandError) {
 pub(crate) fn trouble(error: &CommandError) {
     // Where nobody can be told, as on a full disk, the exit code still tells.
     let mut out = std::io::stderr().lock();
-    let _ = writeln!(out, "error: {error}");
+    let _ = writeln!(out, "error: {}", plain(&error.to_string()));
     for hint in error.hints() {
-        let _ = writeln!(out, "  hint: {hint}");
+        let _ = writeln!(out, "  hint: {}", plain(&hint));
     }
 }
 

@@ -19,13 +19,16 @@ hash_of() {
     printf '%s' "${sum%% *}"
 }
 
-# absent, blocked (a file is where a directory should be), empty, ours or foreign.
+# absent, blocked (a file is where a directory should be), owned (another user can change what is in it), empty, ours or
+# foreign.
 kind_of() {
     if [ ! -e "$1" ] && [ ! -L "$1" ]; then
         above=$(nearest "$1")
         [ -d "$above" ] && printf absent || printf blocked
     elif [ ! -d "$1" ]; then
         printf blocked
+    elif ! is_own "$1" || ! is_own "$1/releases" || ! is_own "$1/state" || ! is_own "$1/run"; then
+        printf owned
     elif link=$(readlink "$1/current" 2>/dev/null) && [ "${link%/*}" = releases ] && is_release "${link#*/}"; then
         # Whatever else was put beside it.
         printf ours
@@ -52,6 +55,9 @@ kind_of() {
         printf '%s' "$found"
     fi
 }
+
+# Whether nobody else owns it, if it is there: its owner could put another program in its place.
+is_own() { [ ! -e "$1" ] || [ -O "$1" ]; }
 
 # Whether a name is one that we give: sixteen hexadecimal digits, or a staging place.
 is_release() {

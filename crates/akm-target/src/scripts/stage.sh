@@ -6,6 +6,7 @@ releases=$dir/releases
 
 case $(kind_of "$dir") in
 foreign) fail occupied "$dir" ;;
+owned) fail owned "$dir" ;;
 blocked) fail blocked "$(nearest "$dir")" ;;
 esac
 

@@ -1,5 +1,6 @@
 case $(kind_of "$dir") in
 ours) ;;
+owned) fail owned "$dir" ;;
 *) exit 0 ;;
 esac
 stop_unit

@@ -7,6 +7,7 @@ use std::time::Duration;
 use akm_provision::progress::{OfAsr, OfCeremony, OfRemoval, OfWork, Progress};
 use akm_provision::view::Step;
 
+use akm_process::plain;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{milliseconds, note, say};
@@ -73,7 +74,9 @@ impl Turning {
     fn new(text: String) -> Self {
         let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
             .unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let bar = ProgressBar::new_spinner().with_style(style.tick_chars("|/-\\ ")).with_message(text);
+        let bar = ProgressBar::new_spinner()
+            .with_style(style.tick_chars("|/-\\ "))
+            .with_message(plain(&text).into_owned());
         bar.tick();
         bar.enable_steady_tick(TURN);
         Self(bar)
