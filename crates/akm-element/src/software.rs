@@ -67,7 +67,12 @@ impl SoftwareElement {
             Ok(envelope) => envelope,
             Err(InvalidEnvelope::Damaged) => return Err(damaged()),
             Err(InvalidEnvelope::Format(format)) => {
-                return refused(format!("{path} has format {format}, which this version does not know"));
+                return refused(match format {
+                    1 => {
+                        format!("{path} is of revision 1 of the protocol, which this version does not speak")
+                    }
+                    _ => format!("{path} has format {format}, which this version does not know"),
+                });
             }
         };
         let (content, seal) = match (envelope, passphrase_file) {

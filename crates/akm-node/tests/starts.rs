@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use akm_disk::durable;
@@ -18,6 +19,14 @@ use tempfile::TempDir;
 
 /// Longer than any start takes on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that begins has for a moment what this program has open, also the lock of a node that another test makes.
+static BEGINNING: RwLock<()> = RwLock::new(());
+
+fn begin(command: &mut Command) -> Child {
+    let _nothing_is_open = BEGINNING.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
+}
 
 /// A node, and a service manager that can be told of it.
 struct Place {
@@ -31,8 +40,12 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let device = Device::fresh();
-        device.enrol(Module::new().provision().envelope("station").emit().expose());
+        let device = {
+            let _nobody_begins = BEGINNING.write().unwrap_or_else(PoisonError::into_inner);
+            let device = Device::fresh();
+            device.enrol(Module::new().provision().envelope("station").emit().expose());
+            device
+        };
 
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
@@ -54,18 +67,18 @@ impl Place {
 
     /// As a person runs it, to its end.
     fn run_by_hand(&self, arguments: &[&str]) -> Output {
-        self.akmd(&[&["run"], arguments].concat()).output().unwrap()
+        begin(&mut self.akmd(&[&["run"], arguments].concat())).wait_with_output().unwrap()
     }
 
     /// As the service manager runs it.
     fn run_as_service(&self) -> Service<'_> {
-        let stack = self.akmd(&["run"]).env("NOTIFY_SOCKET", &self.notify).spawn().unwrap();
+        let stack = begin(self.akmd(&["run"]).env("NOTIFY_SOCKET", &self.notify));
         Service { place: self, stack }
     }
 
     /// `akmd status`: its exit code, and what it says.
     fn status(&self) -> (Option<i32>, String) {
-        let output = self.akmd(&["status"]).output().unwrap();
+        let output = begin(&mut self.akmd(&["status"])).wait_with_output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 

@@ -36,8 +36,6 @@ pub enum Cause {
     PossibleClone,
     /// No epoch is left.
     EpochsUsedUp,
-    /// Their stacks are of different versions.
-    VersionMismatch,
     /// It has sent nothing since its start.
     NothingSent,
 }
@@ -56,7 +54,6 @@ impl Cause {
             Self::WithoutPlace => "without place",
             Self::PossibleClone => "possible clone",
             Self::EpochsUsedUp => "epochs used up",
-            Self::VersionMismatch => "version mismatch",
             Self::NothingSent => "nothing sent",
         }
     }
@@ -183,8 +180,6 @@ pub enum WithoutPlace {
 pub enum OfPair {
     /// They are in no ASR together.
     NoCommonAsr,
-    /// Their stacks are of different versions.
-    Versions([String; 2]),
     /// They are in different generations of an ASR.
     Generations {
         /// The ASR.
@@ -228,7 +223,6 @@ impl Finding {
             },
             Self::Pair { trouble, .. } => match trouble {
                 OfPair::NoCommonAsr => Cause::NoCommonRelationship,
-                OfPair::Versions(_) => Cause::VersionMismatch,
                 OfPair::Generations { .. } => Cause::GenerationParked,
             },
             Self::Way { trouble, .. } => match trouble {
@@ -268,13 +262,6 @@ pub fn diagnose(store: &Store, nodes: [&Node; 2], asr: Option<&Relationship>) ->
     by_id.sort_by_key(|node| node.id);
     for node in by_id {
         sides.push(ask(store, node, &mut findings)?);
-    }
-    let versions: Vec<_> = sides.iter().filter_map(|side| side.identity.as_ref()).collect();
-    if let [one, other] = versions[..]
-        && one.stack_version != other.stack_version
-    {
-        let versions = [one, other].map(|identity| identity.stack_version.clone());
-        findings.push(Finding::Pair { nodes: names(by_id), trouble: OfPair::Versions(versions) });
     }
     for (asr, name) in &asrs {
         let mut standings = Vec::new();

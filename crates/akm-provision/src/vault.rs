@@ -10,7 +10,8 @@
 //! ```
 //!
 //! `vault.json` holds salt and cost of Argon2id (RFC 9106) beside the sealed key, so that the cost
-//! can rise without a migration. What is sealed is bound to a context, the place where it stands:
+//! can rise without a migration, and a commitment to the passphrase: it opens under one, and whoever may write it and sees
+//! whether it opens tries one at a time. What is sealed is bound to a context, the place where it stands:
 //! moved to another row it does not open.
 //!
 //! The vault keeps secrets from whoever has the disk and not the key. It keeps nothing from somebody who controls this
@@ -34,6 +35,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use zeroize::Zeroizing;
 
 const KEY_FILE: &str = "vault.key";
@@ -43,6 +45,7 @@ const KEY_LENGTH: usize = 32;
 const SALT_LENGTH: usize = 16;
 const NONCE_LENGTH: usize = 24;
 const TAG_LENGTH: usize = 16;
+const COMMITMENT_LENGTH: usize = 32;
 
 /// The first byte of whatever is sealed: which way of sealing it is.
 const FORM: u8 = 1;
@@ -152,8 +155,7 @@ impl Vault {
         prepare_home(home)?;
         let key = random_secret()?;
         let file = PassphraseFile::seal(&key, passphrase, cost)?;
-        let text = serde_json::to_vec_pretty(&file).expect("numbers and text are always JSON");
-        write_new(&home.join(PASSPHRASE_FILE), &text)?;
+        write_new(&home.join(PASSPHRASE_FILE), &file.emit())?;
         Ok(Self::from_key(&key))
     }
 
@@ -177,7 +179,11 @@ impl Vault {
                     .map_err(|_| VaultError::Damaged { path: path.clone(), why: "it is not a vault file" })?;
                 let passphrase = passphrase().map_err(VaultError::NoPassphrase)?;
                 check_passphrase(&passphrase)?;
-                Ok(Self::from_key(&file.open(&path, &passphrase)?))
+                let key = file.open(&path, &passphrase)?;
+                if file.version == PassphraseFile::FIRST {
+                    file.commit(&path, &key, &passphrase)?;
+                }
+                Ok(Self::from_key(&key))
             }
         }
     }
@@ -259,17 +265,31 @@ struct PassphraseFile {
     lanes: u32,
     salt: String,
     sealed_key: String,
+    /// Not in a file of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    commitment: Option<String>,
+}
+
+/// What can be known of a `vault.json` without a passphrase.
+struct Known {
+    salt: Vec<u8>,
+    sealed: Vec<u8>,
+    cost: Cost,
+    commitment: Option<Vec<u8>>,
 }
 
 impl PassphraseFile {
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
+    /// Without a commitment.
+    const FIRST: u32 = 1;
     const DERIVATION: &str = "argon2id";
     const CONTEXT: &str = "vault key";
 
     fn seal(key: &Secret<KEY_LENGTH>, passphrase: &[u8], cost: Cost) -> Result<Self, VaultError> {
         let mut salt = [0; SALT_LENGTH];
         fill_random(&mut salt)?;
-        let under = derive(passphrase, &salt, cost).expect("the cost is one that this program chose");
+        let (under, commitment) =
+            derive(passphrase, &salt, cost).expect("the cost is one that this program chose");
         Ok(Self {
             version: Self::VERSION,
             derivation: Self::DERIVATION.to_owned(),
@@ -278,14 +298,18 @@ impl PassphraseFile {
             lanes: cost.lanes,
             salt: BASE64.encode(salt),
             sealed_key: BASE64.encode(seal_under(&under, Self::CONTEXT, key.expose())?),
+            commitment: Some(BASE64.encode(commitment)),
         })
     }
 
-    /// Checks all that can be checked without a passphrase: salt, sealed key, cost.
-    fn check(&self, path: &Path) -> Result<(Vec<u8>, Vec<u8>, Cost), VaultError> {
+    /// Checks all that can be checked without a passphrase.
+    fn check(&self, path: &Path) -> Result<Known, VaultError> {
         let damaged = |why| VaultError::Damaged { path: path.to_owned(), why };
-        if self.version != Self::VERSION || self.derivation != Self::DERIVATION {
+        if self.version > Self::VERSION || self.derivation != Self::DERIVATION {
             return Err(damaged("it was written by a later version of this program"));
+        }
+        if (self.version == Self::FIRST) != self.commitment.is_none() {
+            return Err(damaged("its version and its content do not fit together"));
         }
         if self.memory_kib > MEMORY_KIB_MAX || self.passes > PASSES_MAX || self.lanes > LANES_MAX {
             return Err(damaged("its cost is beyond all reason"));
@@ -295,16 +319,44 @@ impl PassphraseFile {
         if sealed.len() != 1 + NONCE_LENGTH + KEY_LENGTH + TAG_LENGTH {
             return Err(damaged("its key has the wrong length"));
         }
-        Ok((salt, sealed, Cost { memory_kib: self.memory_kib, passes: self.passes, lanes: self.lanes }))
+        let commitment = self.commitment.as_ref().map(|text| BASE64.decode(text)).transpose();
+        let commitment = commitment.map_err(|_| damaged("its commitment is not Base64"))?;
+        let cost = Cost { memory_kib: self.memory_kib, passes: self.passes, lanes: self.lanes };
+        Ok(Known { salt, sealed, cost, commitment })
     }
 
     fn open(&self, path: &Path, passphrase: &[u8]) -> Result<Secret<KEY_LENGTH>, VaultError> {
         let damaged = |why| VaultError::Damaged { path: path.to_owned(), why };
-        let (salt, sealed, cost) = self.check(path)?;
-        let under = derive(passphrase, &salt, cost).ok_or_else(|| damaged("its cost or salt is invalid"))?;
-        let key = open_under(&under, Self::CONTEXT, &sealed)
-            .map_err(|_| VaultError::WrongPassphrase { path: path.to_owned() })?;
+        let wrong = || VaultError::WrongPassphrase { path: path.to_owned() };
+        let Known { salt, sealed, cost, commitment } = self.check(path)?;
+        let invalid = || damaged("its cost or salt is invalid");
+        let under = match commitment {
+            None => derive_alone(passphrase, &salt, cost).ok_or_else(invalid)?,
+            Some(commitment) => {
+                let (under, own) = derive(passphrase, &salt, cost).ok_or_else(invalid)?;
+                // It stands there in clear.
+                if own[..] != commitment {
+                    return Err(wrong());
+                }
+                under
+            }
+        };
+        let key = open_under(&under, Self::CONTEXT, &sealed).map_err(|_| wrong())?;
         Secret::copy_from(&key).ok_or_else(|| damaged("its key has the wrong length"))
+    }
+
+    /// Writes a file of version 1 anew, so that it commits to its passphrase from then on. On a disk that takes nothing it
+    /// stays as it is.
+    fn commit(&self, path: &Path, key: &Secret<KEY_LENGTH>, passphrase: &[u8]) -> Result<(), VaultError> {
+        let again = Self::seal(key, passphrase, self.check(path)?.cost)?;
+        if let Err(error) = durable::replace(path, &again.emit()) {
+            warn!(%error, "the file of the vault commits to no passphrase yet");
+        }
+        Ok(())
+    }
+
+    fn emit(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("numbers and text are always JSON")
     }
 }
 
@@ -313,13 +365,28 @@ impl PassphraseFile {
 #[cfg(feature = "fuzzing")]
 pub fn reread_vault_file(bytes: &[u8]) -> Option<(Vec<u8>, u32)> {
     let file: PassphraseFile = serde_json::from_slice(bytes).ok()?;
-    let (_, _, cost) = file.check(Path::new(PASSPHRASE_FILE)).ok()?;
-    Some((serde_json::to_vec_pretty(&file).expect("numbers and text are always JSON"), cost.memory_kib))
+    let known = file.check(Path::new(PASSPHRASE_FILE)).ok()?;
+    Some((file.emit(), known.cost.memory_kib))
 }
 
-/// Argon2id. `None` if cost or salt are outside of what it allows.
-fn derive(passphrase: &[u8], salt: &[u8], cost: Cost) -> Option<Secret<KEY_LENGTH>> {
-    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(KEY_LENGTH)).ok()?;
+/// Key and commitment of a passphrase, by Argon2id. `None` if cost or salt are outside of what it allows.
+fn derive(
+    passphrase: &[u8],
+    salt: &[u8],
+    cost: Cost,
+) -> Option<(Secret<KEY_LENGTH>, [u8; COMMITMENT_LENGTH])> {
+    let both: Secret<{ KEY_LENGTH + COMMITMENT_LENGTH }> = hash(passphrase, salt, cost)?;
+    let (key, commitment) = both.expose().split_at(KEY_LENGTH);
+    Some((Secret::copy_from(key)?, commitment.try_into().ok()?))
+}
+
+/// The key of a passphrase in a file that commits to none.
+fn derive_alone(passphrase: &[u8], salt: &[u8], cost: Cost) -> Option<Secret<KEY_LENGTH>> {
+    hash(passphrase, salt, cost)
+}
+
+fn hash<const N: usize>(passphrase: &[u8], salt: &[u8], cost: Cost) -> Option<Secret<N>> {
+    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(N)).ok()?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     Secret::try_fill(|out| argon2.hash_password_into(passphrase, salt, out)).ok()
 }
@@ -464,6 +531,52 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_commits_to_no_passphrase_opens_once_and_commits_from_then_on() {
+        let home = tempfile::tempdir().unwrap();
+        let vault = Vault::create_with_cost(home.path(), b"p", CHEAP).unwrap();
+        let sealed = vault.seal("a", b"secret").unwrap();
+        let path = home.path().join(PASSPHRASE_FILE);
+        let read = || serde_json::from_slice::<PassphraseFile>(&fs::read(&path).unwrap()).unwrap();
+        let key = read().open(&path, b"p").unwrap();
+        let salt = [7; SALT_LENGTH];
+        let under = derive_alone(b"p", &salt, CHEAP).unwrap();
+        let first = PassphraseFile {
+            version: PassphraseFile::FIRST,
+            salt: BASE64.encode(salt),
+            sealed_key: BASE64.encode(seal_under(&under, PassphraseFile::CONTEXT, key.expose()).unwrap()),
+            commitment: None,
+            ..read()
+        };
+        fs::write(&path, first.emit()).unwrap();
+
+        let refused = Vault::open(home.path(), passphrase("q")).unwrap_err();
+        assert!(matches!(refused, VaultError::WrongPassphrase { .. }));
+        assert_eq!(read().version, PassphraseFile::FIRST);
+        for _ in 0..2 {
+            let vault = Vault::open(home.path(), passphrase("p")).unwrap();
+            assert_eq!(&vault.open_sealed("a", &sealed).unwrap()[..], b"secret");
+            assert_eq!(read().version, PassphraseFile::VERSION);
+        }
+    }
+
+    #[test]
+    fn a_file_that_opens_under_another_passphrase_than_it_commits_to_does_not_open() {
+        let home = tempfile::tempdir().unwrap();
+        Vault::create_with_cost(home.path(), b"one", CHEAP).unwrap();
+        let path = home.path().join(PASSPHRASE_FILE);
+        let file: PassphraseFile = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let salt = BASE64.decode(&file.salt).unwrap();
+        let (under, _) = derive(b"other", &salt, CHEAP).unwrap();
+        let sealed_key =
+            BASE64.encode(seal_under(&under, PassphraseFile::CONTEXT, &[7; KEY_LENGTH]).unwrap());
+        fs::write(&path, PassphraseFile { sealed_key, ..file }.emit()).unwrap();
+        for tried in ["one", "other"] {
+            let refused = Vault::open(home.path(), passphrase(tried)).unwrap_err();
+            assert!(matches!(refused, VaultError::WrongPassphrase { .. }), "{tried}");
+        }
+    }
+
+    #[test]
     fn cost_and_salt_stand_in_the_file_and_a_changed_cost_does_not_open() {
         let home = tempfile::tempdir().unwrap();
         Vault::create_with_cost(home.path(), b"p", CHEAP).unwrap();
@@ -480,7 +593,9 @@ mod tests {
         for (from, to) in [
             ("\"memory_kib\": 8", "\"memory_kib\": 4294967295"),
             ("\"lanes\": 1", "\"lanes\": 0"),
-            ("\"version\": 1", "\"version\": 2"),
+            ("\"version\": 2", "\"version\": 3"),
+            ("\"version\": 2", "\"version\": 1"),
+            ("\"commitment\": \"", "\"commitment\": \"!"),
             ("argon2id", "scrypt"),
             ("\"salt\": \"", "\"salt\": \"!"),
             ("\"sealed_key\": \"", "\"sealed_key\": \"AAAA"),

@@ -423,7 +423,8 @@ mod tests {
         ] {
             assert!(unit.lines().any(|l| l == line), "{line} in\n{unit}");
         }
-        assert!(!unit.contains('@'));
+        let unfilled = ["START", "WRITABLE", "PRIVATE_TMP"].map(|name| format!("@{name}@"));
+        assert!(!unfilled.iter().any(|name| unit.contains(name)), "{unit}");
         let unit = render_unit("/tmp/a b%e$f");
         let start = r#"ExecStart=:"/tmp/a b%%e$f/current/akmd" run --dir "/tmp/a b%%e$f""#;
         assert!(unit.lines().any(|line| line == start), "{unit}");

@@ -1,12 +1,15 @@
 //! The bytes of the file: a clear header, the content, plain or sealed, and a checksum.
 //!
 //! ```text
-//! header                        CBOR map {0: "akm element", 1: format, ? 2: [salt, memory, passes, lanes, nonce]}
+//! header                        CBOR map {0: "akm element", 1: format,
+//!                                         ? 2: [salt, memory, passes, lanes, nonce, commitment]}
 //! content                       CBOR byte string; with field 2 in the header: ciphertext || tag
 //! SHA-256 of all that precedes  32 bytes
 //! ```
 //!
-//! The checksum recognises accidents. Against intent there is only the seal, which covers the header.
+//! The checksum recognises accidents. Against intent there is only the seal, which covers the header. Of the 64 bytes that
+//! come from a passphrase 32 are its key and 32 stand there as its commitment: so a file opens under one passphrase, and
+//! whoever may write it and sees whether it opens tries one at a time.
 
 use akm_core::cbor::{Malformed, read_array, read_bytes, read_map_from};
 use akm_core::crypto::hash::sha256;
@@ -18,7 +21,8 @@ use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
 
 const NAME: &str = "akm element";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+const COMMITMENT_LENGTH: usize = 32;
 const CHECKSUM_LENGTH: usize = 32;
 const SALT_LENGTH: usize = 16;
 const NONCE_LENGTH: usize = 24;
@@ -56,6 +60,7 @@ pub(super) struct Seal {
     salt: [u8; SALT_LENGTH],
     cost: Cost,
     key: Secret<32>,
+    commitment: [u8; COMMITMENT_LENGTH],
 }
 
 /// There is not enough memory to find the key.
@@ -69,12 +74,12 @@ impl Seal {
         salt: [u8; SALT_LENGTH],
         cost: Cost,
     ) -> Result<Self, OutOfMemory> {
-        let params = Params::new(cost.memory, cost.passes, cost.lanes, Some(32)).map_err(|_| OutOfMemory)?;
+        let params = Params::new(cost.memory, cost.passes, cost.lanes, Some(64)).map_err(|_| OutOfMemory)?;
         let count = params.block_count();
         let mut blocks = Zeroizing::new(Vec::new());
         blocks.try_reserve_exact(count).map_err(|_| OutOfMemory)?;
         blocks.resize(count, Block::default());
-        let key = Secret::try_fill(|out| {
+        let both = Secret::<64>::try_fill(|out| {
             Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into_with_memory(
                 passphrase,
                 &salt,
@@ -82,13 +87,17 @@ impl Seal {
                 &mut blocks[..],
             )
         });
-        Ok(Self { salt, cost, key: key.map_err(|_| OutOfMemory)? })
+        let both = both.map_err(|_| OutOfMemory)?;
+        let (key, commitment) = both.expose().split_at(32);
+        let key = Secret::copy_from(key).expect("it is the first half");
+        Ok(Self { salt, cost, key, commitment: commitment.try_into().expect("it is the second half") })
     }
 
-    /// A seal whose key is known already.
+    /// A seal whose key is known already, and which commits to nothing but it.
     #[cfg(feature = "fuzzing")]
     pub(super) fn of(salt: [u8; SALT_LENGTH], cost: Cost, key: Secret<32>) -> Self {
-        Self { salt, cost, key }
+        let commitment = sha256(&[key.expose()]);
+        Self { salt, cost, key, commitment }
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
@@ -122,6 +131,7 @@ pub(super) struct SealedContent<'b> {
     pub(super) salt: [u8; SALT_LENGTH],
     pub(super) cost: Cost,
     nonce: [u8; NONCE_LENGTH],
+    commitment: [u8; COMMITMENT_LENGTH],
     header: &'b [u8],
     ciphertext: &'b [u8],
     tag: [u8; TAG_LENGTH],
@@ -141,20 +151,24 @@ impl<'b> Envelope<'b> {
         if decoder.position() != body.len() {
             return Err(InvalidEnvelope::Damaged);
         }
-        let Some((salt, cost, nonce)) = sealed else {
+        let Some((salt, cost, nonce, commitment)) = sealed else {
             return Ok(Self::Plain(content));
         };
         let (ciphertext, tag) = content.split_last_chunk().ok_or(Malformed)?;
         if !cost.is_sane() {
             return Err(InvalidEnvelope::Damaged);
         }
-        Ok(Self::Sealed(SealedContent { salt, cost, nonce, header, ciphertext, tag: *tag }))
+        Ok(Self::Sealed(SealedContent { salt, cost, nonce, commitment, header, ciphertext, tag: *tag }))
     }
 }
 
 impl SealedContent<'_> {
     /// The content, wiped on drop; `None` if it was not sealed so under this key.
     pub(super) fn open(&self, seal: &Seal) -> Option<Zeroizing<Vec<u8>>> {
+        // It stands there in clear.
+        if seal.commitment != self.commitment {
+            return None;
+        }
         let mut content = Zeroizing::new(self.ciphertext.to_vec());
         let (nonce, tag) = (XNonce::from(self.nonce), Tag::from(self.tag));
         seal.cipher()
@@ -193,7 +207,8 @@ pub(super) fn emit(content: &[u8], seal: Option<&Seal>, nonce: [u8; NONCE_LENGTH
 #[cfg(feature = "fuzzing")]
 pub(super) fn emit_around(sealed: &SealedContent<'_>) -> Zeroizing<Vec<u8>> {
     let mut file = Zeroizing::new(Vec::new());
-    let seal = Seal::of(sealed.salt, sealed.cost, Secret::fill(|_| {}));
+    let commitment = sealed.commitment;
+    let seal = Seal { commitment, ..Seal::of(sealed.salt, sealed.cost, Secret::fill(|_| {})) };
     write_header(&mut Encoder::new(&mut *file), Some(&seal), &sealed.nonce)
         .expect("writing to a vector cannot fail");
     write_bytes(&mut file, &[sealed.ciphertext, &sealed.tag].concat());
@@ -207,7 +222,7 @@ pub(super) fn checksum(file: &[u8]) -> Option<[u8; CHECKSUM_LENGTH]> {
     file.last_chunk().copied()
 }
 
-type Parameters = ([u8; SALT_LENGTH], Cost, [u8; NONCE_LENGTH]);
+type Parameters = ([u8; SALT_LENGTH], Cost, [u8; NONCE_LENGTH], [u8; COMMITMENT_LENGTH]);
 
 fn read_header(decoder: &mut Decoder<'_>) -> Result<Option<Parameters>, InvalidEnvelope> {
     let mut name = None;
@@ -231,12 +246,12 @@ fn read_header(decoder: &mut Decoder<'_>) -> Result<Option<Parameters>, InvalidE
 }
 
 fn read_parameters(decoder: &mut Decoder<'_>) -> Result<Parameters, Malformed> {
-    if read_array(decoder, 5)? != 5 {
+    if read_array(decoder, 6)? != 6 {
         return Err(Malformed);
     }
     let salt = read_bytes(decoder)?;
     let cost = Cost { memory: decoder.u32()?, passes: decoder.u32()?, lanes: decoder.u32()? };
-    Ok((salt, cost, read_bytes(decoder)?))
+    Ok((salt, cost, read_bytes(decoder)?, read_bytes(decoder)?))
 }
 
 type WriteResult = Result<(), minicbor::encode::Error<core::convert::Infallible>>;
@@ -248,9 +263,9 @@ fn write_header(
 ) -> WriteResult {
     encoder.map(if seal.is_some() { 3 } else { 2 })?;
     encoder.u8(0)?.str(NAME)?.u8(1)?.u32(FORMAT)?;
-    if let Some(Seal { salt, cost, .. }) = seal {
-        encoder.u8(2)?.array(5)?.bytes(salt)?;
-        encoder.u32(cost.memory)?.u32(cost.passes)?.u32(cost.lanes)?.bytes(nonce)?;
+    if let Some(Seal { salt, cost, commitment, .. }) = seal {
+        encoder.u8(2)?.array(6)?.bytes(salt)?;
+        encoder.u32(cost.memory)?.u32(cost.passes)?.u32(cost.lanes)?.bytes(nonce)?.bytes(commitment)?;
     }
     Ok(())
 }
@@ -291,6 +306,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_opens_under_the_key_of_a_passphrase_and_commits_to_another_does_not_open() {
+        let (one, other) = (seal(b"one"), seal(b"other"));
+        let key = other.key.duplicate();
+        let file = emit(b"content", Some(&Seal { key, ..seal(b"one") }), [2; NONCE_LENGTH]);
+        let Ok(Envelope::Sealed(sealed)) = Envelope::parse(&file) else { panic!("sealed") };
+        assert!(sealed.open(&one).is_none(), "its content is sealed under the other key");
+        assert!(sealed.open(&other).is_none(), "it commits to the first passphrase");
+    }
+
+    #[test]
     fn sealed_content_that_was_altered_with_its_checksum_does_not_open() {
         let seal = seal(b"right");
         let file = emit(b"content", Some(&seal), [2; NONCE_LENGTH]);
@@ -305,13 +330,16 @@ mod tests {
     }
 
     #[test]
-    fn a_later_format_is_told_from_damage() {
+    fn another_format_is_told_from_damage() {
         let file = emit(b"content", None, [0; NONCE_LENGTH]);
         let mut body = file[..file.len() - CHECKSUM_LENGTH].to_vec();
         let place = 1 + 1 + 1 + NAME.len() + 1;
         assert_eq!(u32::from(body[place]), FORMAT);
-        body[place] = 2;
-        assert_eq!(Envelope::parse(&with_checksum(&body)).err(), Some(InvalidEnvelope::Format(2)));
+        for other in [1, 3] {
+            body[place] = other;
+            let read = Envelope::parse(&with_checksum(&body)).err();
+            assert_eq!(read, Some(InvalidEnvelope::Format(other.into())));
+        }
     }
 
     #[test]

@@ -112,12 +112,11 @@ pub(super) async fn begin(
         };
         let waits = NodeError::from(StackTrouble::Waits { why: why.to_string(), pause });
         warn!("the start waits: {why}");
-        supervision.waits_for(&waits.what(), pause);
         let signals = match &mut signals {
             Some(signals) => signals,
             none => none.insert(Signals::watch()?),
         };
-        if wait(layout, metrics, pause, &waits, signals).await {
+        if wait(layout, metrics, supervision, pause, &waits, signals).await {
             return Ok(None);
         }
     }
@@ -157,6 +156,7 @@ fn attempt(
 async fn wait(
     layout: &Layout,
     metrics: Option<SocketAddr>,
+    supervision: &Supervision,
     pause: Duration,
     waits: &NodeError,
     signals: &mut Signals,
@@ -173,6 +173,8 @@ async fn wait(
             doors.spawn(metrics::serve(pages, commands.clone()));
         }
     }
+    // Whoever hears this can ask.
+    supervision.waits_for(&waits.what(), pause);
     let until = sleep(pause);
     tokio::pin!(until);
     let told = loop {

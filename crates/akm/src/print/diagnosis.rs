@@ -67,9 +67,6 @@ fn what(finding: &Finding) -> String {
         },
         Finding::Pair { nodes: [one, other], trouble } => match trouble {
             OfPair::NoCommonAsr => format!("{one} and {other} are in no ASR together"),
-            OfPair::Versions([of_one, of_other]) => {
-                format!("the stack of {one} is of version {of_one}, that of {other} of version {of_other}")
-            }
             OfPair::Generations { generations: [of_one, of_other], .. } => {
                 format!("{one} is in generation {of_one}, {other} in generation {of_other}")
             }
@@ -131,9 +128,6 @@ fn to_do(finding: &Finding) -> String {
         },
         Finding::Pair { nodes: [one, other], trouble } => match trouble {
             OfPair::NoCommonAsr => format!("akm asr create NAME {one} {other}, or akm asr add"),
-            OfPair::Versions(_) => {
-                "install the same stack on both; CHANGELOG.md says what can talk to what".to_owned()
-            }
             OfPair::Generations { .. } => {
                 "akm tasks shows what is parked; akm verify --all carries it on".to_owned()
             }
