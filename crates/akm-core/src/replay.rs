@@ -46,10 +46,11 @@ impl ReplayWindow {
         if self.accepted[word] & bit != 0 { Err(Replayed::Duplicate) } else { Ok(()) }
     }
 
-    /// Remembers the counter of an authentic frame.
-    pub fn update(&mut self, counter: u32) {
+    /// Remembers the counter of an authentic frame. Returns whether it is above all before it.
+    pub fn update(&mut self, counter: u32) -> bool {
         let counter = u64::from(counter);
-        if counter >= self.next {
+        let is_above = counter >= self.next;
+        if is_above {
             let first = self.next.max((counter + 1).saturating_sub(u64::from(WIDTH)));
             for passed in first..counter {
                 let (word, bit) = slot(passed);
@@ -59,6 +60,7 @@ impl ReplayWindow {
         }
         let (word, bit) = slot(counter);
         self.accepted[word] |= bit;
+        is_above
     }
 }
 

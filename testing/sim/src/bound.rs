@@ -17,8 +17,8 @@
 //! drops its frame and says hello within a second, at most once a second.
 //!
 //! There is one exception, and it is exact: a member whose disk went back, unrecognised, makes frames
-//! in an epoch under a second salt if it had made some there before. Who heard the first salt drops
-//! them as a possible clone until the next epoch begins ([`next_epoch`]).
+//! in an epoch under a further salt if it had made some there before. Who heard four salts of it there
+//! drops them, and begins the next epoch because of that ([`next_epoch`]).
 
 use std::time::Duration;
 
@@ -88,11 +88,10 @@ pub fn alone(policy: &Policy, pace: Pace) -> Duration {
     SPENT + TOLD + policy.advance_interval + pace.every * 3 + pace.delay * 4
 }
 
-/// Within this time the next epoch begins by itself; `None` if that is left to somebody who asks.
-pub fn next_epoch(policy: &Policy, pace: Pace) -> Option<Duration> {
-    // The latest moment at which a member acts on it.
-    let by_age = Some(policy.rotate_after * 9 / 8).filter(|after| !after.is_zero());
-    let by_frames = Some(pace.every * policy.rotate_frames).filter(|time| !time.is_zero());
-    let begins = by_age.into_iter().chain(by_frames).min()?;
-    Some(begins + policy.advance_interval + pace.delay)
+/// An epoch in which a sender came with too many salts is left within ten seconds, once a minute.
+const CROWDED: Duration = Duration::from_secs(10 + 60);
+
+/// Within this time the next epoch begins where a sender came with too many salts.
+pub fn next_epoch(policy: &Policy, pace: Pace) -> Duration {
+    CROWDED + pace.every + policy.advance_interval + pace.delay
 }

@@ -182,6 +182,9 @@ impl fmt::Display for Happening {
                 Event::Rejected { reason, .. } => {
                     write!(f, "issue {issue}: drops it: {}", reason.name())
                 }
+                Event::PossibleClone { sender } => {
+                    write!(f, "issue {issue}: a possible clone of member {sender}")
+                }
                 Event::EpochBegan { epoch, cause } => {
                     write!(f, "issue {issue}: epoch {epoch} begins ({cause:?})")
                 }

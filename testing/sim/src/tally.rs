@@ -37,8 +37,10 @@ pub struct Tally {
     pub rejected: BTreeMap<&'static str, u64>,
     /// Times that the world settled.
     pub settled: u64,
-    /// Senders that somebody did not hear until the next epoch, since their disk had gone back.
+    /// Senders that somebody did not hear until the next epoch, since they came with too many salts.
     pub mute: u64,
+    /// Times that somebody told of a possible clone.
+    pub clones: u64,
     /// Fallbacks, counted at each member.
     pub fallbacks: u64,
     /// Failsafes, counted at each member.
@@ -88,6 +90,7 @@ impl Tally {
                 Way::Fallback { .. } => self.fallbacks += 1,
                 Way::Failsafe => self.failsafes += 1,
             },
+            Happening::Told { event: Event::PossibleClone { .. }, .. } => self.clones += 1,
             Happening::Told { event: Event::FailsafeMissed { .. }, .. } => self.failsafes_missed += 1,
             Happening::Told { event: Event::Activated, .. } => self.activated += 1,
             Happening::Erased { .. } => self.erased += 1,
@@ -125,6 +128,7 @@ impl Tally {
         }
         self.settled += other.settled;
         self.mute += other.mute;
+        self.clones += other.clones;
         self.fallbacks += other.fallbacks;
         self.failsafes += other.failsafes;
         self.failsafes_missed += other.failsafes_missed;

@@ -45,7 +45,7 @@ pub struct Watch {
     betrayed: BTreeSet<usize>,
     salts: HashMap<(usize, [u8; 4], u16, u32), BTreeSet<u64>>,
     /// Relationship and sender: when it last made a frame in an epoch that knows it under two salts.
-    second_salt: HashMap<(usize, u16), Duration>,
+    fifth_salt: HashMap<(usize, u16), Duration>,
     nodes: Vec<WatchedNode>,
     /// Since when it listens to who hears whom.
     since: Duration,
@@ -151,7 +151,7 @@ impl Watch {
             forged: HashMap::new(),
             betrayed: BTreeSet::new(),
             salts: HashMap::new(),
-            second_salt: HashMap::new(),
+            fifth_salt: HashMap::new(),
             nodes: Vec::new(),
             since: Duration::ZERO,
             heard: BTreeMap::new(),
@@ -246,11 +246,11 @@ impl Watch {
         self.heard.get(&(issue, from, to)).copied()
     }
 
-    /// Whether a member, since [`Watch::listen`], made a frame in an epoch in which it had made frames
-    /// under another salt before: only where its disk went back or it was cloned.
-    pub fn spoke_under_second_salt(&self, issue: usize, sender: usize) -> bool {
+    /// Whether a member, since [`Watch::listen`], made a frame in an epoch in which it had made frames under four other
+    /// salts before: only where its disk went back again and again, or it was cloned.
+    pub fn spoke_under_fifth_salt(&self, issue: usize, sender: usize) -> bool {
         let index = self.index(issue, sender);
-        self.second_salt.get(&(issue, index)).is_some_and(|at| *at >= self.since)
+        self.fifth_salt.get(&(issue, index)).is_some_and(|at| *at >= self.since)
     }
 
     /// Whether the place of an issue at a node is older than the element's counter allows.

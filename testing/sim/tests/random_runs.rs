@@ -72,7 +72,7 @@ fn reaches_what_it_is_to_test(tally: &Tally, runs: u64) {
         (tally.not_written, "failed write"),
         (tally.refused, "refusal"),
         (tally.rolled_back, "old image recognised"),
-        (tally.mute, "mute sender"),
+        (tally.clones, "possible clone"),
         (tally.fallbacks, "fallback"),
         (tally.failsafes, "failsafe"),
         (tally.failsafes_missed, "failsafe that lacked a member"),

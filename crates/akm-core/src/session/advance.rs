@@ -151,7 +151,7 @@ impl Session {
             Step::Activate => self.become_active(now),
             Step::Begin { place, epoch, cause, kind, to, buffer, salt } => {
                 self.epochs.own = true;
-                self.due.advance(now);
+                self.due.advance(now, cause);
                 self.enter(place, epoch, cause, now);
                 self.seal(to, kind, &buffer, salt);
                 if !self.is_heard_by_all(to) {
@@ -165,7 +165,7 @@ impl Session {
                     self.become_active(now);
                 }
                 self.enter(place, epoch, Cause::Followed, now);
-                self.accept(&header, buffer);
+                self.accept(&header, buffer, true);
             }
             Step::FindBack { place, header_key, tag, found } => {
                 let active = core::mem::replace(&mut self.active, true);

@@ -11,6 +11,12 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// A sender that is behind is told so within this time, and at most once in it.
 const REPLY_WITHIN: Duration = Duration::from_secs(1);
 
+/// An epoch in which a sender came with too many salts is left within this time.
+const CROWDED_WITHIN: Duration = Duration::from_secs(10);
+
+/// For that reason no two epochs are left within this time.
+const CROWDS_APART: Duration = Duration::from_secs(60);
+
 /// Age makes a member move on late by at most this part of the age.
 const LATEST: u32 = 8;
 
@@ -31,6 +37,10 @@ pub(super) struct Due {
     wanted: Option<Cause>,
     /// When this member last began an epoch by itself.
     advanced: Option<Instant>,
+    /// When to leave an epoch in which a sender came with too many salts.
+    crowded: Option<Instant>,
+    /// When an epoch was last left for that.
+    uncrowded: Option<Instant>,
     /// When to make this member heard after it started or became active.
     hello: Option<Instant>,
     /// When to tell a sender that is behind, unless another member does.
@@ -49,6 +59,8 @@ impl Due {
             late,
             wanted: None,
             advanced: None,
+            crowded: None,
+            uncrowded: None,
             hello,
             reply: None,
             replied: None,
@@ -72,12 +84,25 @@ impl Due {
         self.began = now;
         self.late = late;
         self.wanted = None;
+        self.crowded = None;
         self.reply = None;
     }
 
-    /// This member began it.
-    pub(super) fn advance(&mut self, now: Instant) {
+    /// This member begins an epoch.
+    pub(super) fn advance(&mut self, now: Instant, cause: Cause) {
         self.advanced = Some(now);
+        if cause == Cause::Salts {
+            self.uncrowded = Some(now);
+        }
+    }
+
+    /// A sender came with more salts than are accepted: the epoch is left after this share of the longest delay, unless one
+    /// was left for this reason a short time ago.
+    pub(super) fn want_for_salts(&mut self, share: u16, now: Instant) {
+        let lately = self.uncrowded.is_some_and(|left| now < left + CROWDS_APART);
+        if self.crowded.is_none() && !lately {
+            self.crowded = Some(now + share_of(CROWDED_WITHIN, share));
+        }
     }
 
     /// The next epoch is asked for, as soon as that is allowed.
@@ -98,6 +123,7 @@ impl Due {
     /// This member sends nothing any more.
     pub(super) fn rest(&mut self) {
         self.wanted = None;
+        self.crowded = None;
         self.hello = None;
         self.reply = None;
     }
@@ -137,13 +163,16 @@ impl Due {
 
     /// When the trigger that has fired, or age, makes this member move on.
     pub(super) fn trigger(&self, policy: &Policy) -> Option<Instant> {
-        let due = if self.wanted.is_some() { Instant::default() } else { self.age(policy)? };
+        let at_once = self.wanted.map(|_| Instant::default());
+        let due = [at_once, self.crowded, self.age(policy)].into_iter().flatten().min()?;
         Some(self.advance_allowed(policy).map_or(due, |allowed| due.max(allowed)))
     }
 
     /// The trigger that has fired and was not followed by an epoch yet.
     pub(super) fn fired(&self, now: Instant, policy: &Policy) -> Option<Cause> {
-        self.wanted.or_else(|| self.age(policy).filter(|due| *due <= now).map(|_| Cause::Age))
+        let has_come = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        let salts = || has_come(self.crowded).then_some(Cause::Salts);
+        self.wanted.or_else(salts).or_else(|| has_come(self.age(policy)).then_some(Cause::Age))
     }
 
     /// Whether the advance interval is over.

@@ -2,7 +2,7 @@
 //! those that somebody claims to be in.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -25,6 +25,12 @@ const CLOSED_MAX: usize = 4;
 /// Epochs whose keys are kept until a frame of them authenticates.
 const UNPROVEN_MAX: usize = 4;
 
+/// Salts of one sender that are accepted in an epoch.
+const SALTS_OF_ONE: usize = 4;
+
+/// Beyond one salt for each member, so many further ones are accepted in an epoch, and as many more as there are members.
+const FURTHER_SALTS: usize = 64;
+
 /// Most frames under one key, whatever the policy says.
 const FRAMES_PER_KEY: u32 = 1 << 28;
 
@@ -38,8 +44,8 @@ pub(super) struct Epochs {
     over: Over,
     unproven: VecDeque<Unproven>,
     pub(super) budget: Budget,
-    /// Epoch and counter of the latest frame of each member.
-    pub(super) heard: BTreeMap<u16, (u32, u32)>,
+    /// The latest epoch in which each member was heard.
+    heard: BTreeMap<u16, u32>,
     /// Randomness of the element, mixed into all that is drawn in this start.
     seed: Secret<32>,
     /// Whether this start has made its first frame, in an epoch of its own.
@@ -57,16 +63,31 @@ pub(super) struct Current {
 pub(super) struct OpenEpoch {
     pub(super) number: u32,
     pub(super) secret: EpochSecret,
-    pub(super) senders: BTreeMap<u16, Sender>,
+    /// Members that were heard in it, each once for each salt that it was heard under.
+    pub(super) senders: BTreeMap<(u16, u64), Sender>,
+    /// How many of these are not the first of their member.
+    further: usize,
+    /// Members that came with more salts than are accepted.
+    crowded: BTreeSet<u16>,
     /// When a closed epoch stops receiving; `None` for the current one.
     closes: Option<Instant>,
 }
 
-/// A member that was heard in an epoch, under the one salt that it may have there.
+/// A member that was heard in an epoch under one salt.
 pub(super) struct Sender {
-    pub(super) salt: u64,
     /// `None` while it is lent.
     pub(super) ear: Option<Ear>,
+}
+
+/// What comes of an authentic frame under a salt that its sender was not heard under.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Salt {
+    /// The only one of its sender.
+    First,
+    /// One more: two devices run on one member's state, it was set back, or somebody lies about its name.
+    Further,
+    /// There is no room for it, and whether that is so for the first time for this sender.
+    Refused { first: bool },
 }
 
 /// What opens the frames of one member under one salt, each once.
@@ -223,22 +244,16 @@ impl Epochs {
         self.unproven.len()
     }
 
-    /// Notes an authentic frame. Returns whether no later one of its sender was heard before.
-    pub(super) fn hear(&mut self, header: &Header) -> bool {
-        let at = (header.epoch, header.counter);
-        let latest = self.heard.entry(header.sender).or_insert(at);
-        let newest = at >= *latest;
-        *latest = at.max(*latest);
+    /// Notes an authentic frame, which is above all under its salt or is not. Returns whether no later one of its sender
+    /// was heard before.
+    pub(super) fn hear(&mut self, sender: u16, epoch: u32, is_above: bool) -> bool {
+        let latest = self.heard.entry(sender).or_insert(epoch);
+        let newest = epoch > *latest || (epoch == *latest && is_above);
+        *latest = epoch.max(*latest);
         newest
     }
 
-    /// Notes what an opener heard of a member.
-    pub(super) fn heard_until(&mut self, index: u16, latest: (u32, u32)) {
-        let noted = self.heard.entry(index).or_insert(latest);
-        *noted = latest.max(*noted);
-    }
-
-    /// Members of whom the latest frame is remembered.
+    /// Members of whom the latest epoch is remembered.
     pub(super) fn heard(&self) -> usize {
         self.heard.len()
     }
@@ -273,35 +288,44 @@ impl Current {
 
 impl OpenEpoch {
     pub(super) fn new(number: u32, secret: EpochSecret) -> Self {
-        Self { number, secret, senders: BTreeMap::new(), closes: None }
+        let (senders, crowded) = (BTreeMap::new(), BTreeSet::new());
+        Self { number, secret, senders, further: 0, crowded, closes: None }
     }
-}
 
-impl Sender {
-    /// A member whose frame has just authenticated.
-    pub(super) fn heard(header: &Header, key: Box<dyn AeadKey>) -> Self {
+    /// A frame under a salt that its sender was not heard under has just authenticated. Of so many members.
+    pub(super) fn hear(&mut self, header: &Header, key: Box<dyn AeadKey>, members: usize) -> Salt {
+        let of_sender = (header.sender, 0)..=(header.sender, u64::MAX);
+        let salts = self.senders.range(of_sender).count();
+        let has_room = salts < SALTS_OF_ONE && self.further < members + FURTHER_SALTS;
+        if salts > 0 && !has_room {
+            return Salt::Refused { first: self.crowded.insert(header.sender) };
+        }
         let mut window = ReplayWindow::default();
         window.update(header.counter);
-        Self { salt: header.salt, ear: Some(Ear { key, window }) }
+        self.senders.insert((header.sender, header.salt), Sender { ear: Some(Ear { key, window }) });
+        if salts == 0 {
+            return Salt::First;
+        }
+        self.further += 1;
+        Salt::Further
     }
 }
 
 impl Ear {
-    /// Opens another frame of it into `buffer`, which then holds kind and body.
+    /// Opens another frame of it into `buffer`, which then holds kind and body. Returns whether it is above all before it.
     #[inline]
     pub(super) fn open(
         &mut self,
         header: &Header,
         frame: &[u8],
         buffer: &mut Buffer,
-    ) -> Result<(), Rejection> {
+    ) -> Result<bool, Rejection> {
         match self.window.check(header.counter) {
             Err(Replayed::Duplicate) => Err(Rejection::Duplicate),
             Err(Replayed::TooOld) => Err(Rejection::CounterTooOld),
             Ok(()) => {
                 open(&*self.key, header, frame, buffer)?;
-                self.window.update(header.counter);
-                Ok(())
+                Ok(self.window.update(header.counter))
             }
         }
     }
@@ -376,7 +400,7 @@ impl Sending {
 /// they are few; otherwise the inputs do that [`Session::timeout`](super::Session::timeout) then asks for.
 #[derive(Default)]
 pub(super) struct Over {
-    senders: BTreeMap<u16, Sender>,
+    senders: BTreeMap<(u16, u64), Sender>,
     /// When the next of them are wiped.
     due: Option<Instant>,
 }

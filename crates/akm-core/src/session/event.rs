@@ -48,6 +48,8 @@ pub enum Cause {
     Frames,
     /// The application or the operator asked.
     Asked,
+    /// A sender came with more salts than are accepted: whoever was muted by that is heard again.
+    Salts,
     /// Another member was ahead.
     Followed,
 }
@@ -78,7 +80,8 @@ pub enum Rejection {
     CounterTooOld,
     /// The AEAD says no.
     NotAuthentic,
-    /// Authentic, but under a second salt: somebody has a copy of this member's state.
+    /// Authentic, but under one more salt than are accepted of this sender: see [`Event::PossibleClone`]. Counted too for
+    /// each second, third and fourth salt of a sender in an epoch, under which frames are accepted.
     PossibleClone,
     /// Authentic, but of an unknown kind or one that has no place here, or a hello that is not empty.
     UnexpectedKind,
@@ -180,6 +183,12 @@ pub enum Event {
         reason: Rejection,
         /// The index that it claimed, where it had one.
         sender: Option<u16>,
+    },
+    /// A sender has a second, third or fourth salt in an epoch, or, told once, more than that: two devices run on one
+    /// member's state, it was set back, or somebody lies about its name.
+    PossibleClone {
+        /// Its index.
+        sender: u16,
     },
     /// At most 2^31 epochs are left: the relationship will need a generation.
     EpochsRunningLow,

@@ -8,11 +8,12 @@ use super::Session;
 pub struct Footprint {
     /// Epochs whose frames are accepted: the current one and at most four closed ones.
     pub open_epochs: usize,
-    /// Members heard in one of these, once for each of them: a key and a replay window each.
+    /// Members heard in one of these, once for each of them and for each of at most four salts: a key and a replay window
+    /// each.
     pub senders: usize,
     /// Members heard in an epoch that is over, whose keys are not wiped yet.
     pub over: usize,
-    /// Members of whom the latest frame is remembered.
+    /// Members of whom the latest epoch is remembered.
     pub heard: usize,
     /// Epochs that a header named and of which nothing has authenticated: at most four.
     pub unproven: usize,

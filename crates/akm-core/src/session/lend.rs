@@ -184,7 +184,7 @@ pub struct Opener {
     tag: Tag,
     epoch: u32,
     frame_max: usize,
-    senders: BTreeMap<u16, Known>,
+    senders: BTreeMap<(u16, u64), Known>,
     /// Whether any frame authenticated.
     has_heard: bool,
     counts: Counts,
@@ -193,10 +193,7 @@ pub struct Opener {
 
 struct Known {
     from: AkmId,
-    salt: u64,
     ear: Ear,
-    /// Epoch and counter of the latest frame.
-    latest: (u32, u32),
 }
 
 impl Opener {
@@ -213,15 +210,17 @@ impl Opener {
         {
             return Opened::Elsewhere;
         }
-        let known = self.senders.get_mut(&header.sender).filter(|known| known.salt == header.salt);
-        let Some(known) = known else { return Opened::Elsewhere };
-        if let Err(reason) = known.ear.open(&header, frame, &mut self.buffer) {
-            self.counts.reject(reason);
-            return Opened::Dropped(reason);
-        }
-        let at = (header.epoch, header.counter);
-        let newest = at >= known.latest;
-        known.latest = at.max(known.latest);
+        let Some(known) = self.senders.get_mut(&(header.sender, header.salt)) else {
+            return Opened::Elsewhere;
+        };
+        // No member was heard in a later epoch than this one.
+        let newest = match known.ear.open(&header, frame, &mut self.buffer) {
+            Ok(is_above) => is_above,
+            Err(reason) => {
+                self.counts.reject(reason);
+                return Opened::Dropped(reason);
+            }
+        };
         self.has_heard = true;
         let kind = FrameKind::from_number(self.buffer[0]);
         let Some(kind) = kind.filter(|kind| kind.fits(Kind::Communication, &self.buffer[1..])) else {
@@ -269,16 +268,15 @@ impl Session {
             return None;
         }
         let current = self.epochs.current.as_mut()?;
-        let (members, heard) = (self.membership.sds().members(), &self.epochs.heard);
+        let members = self.membership.sds().members();
         let epoch = current.epoch.number;
-        let senders: BTreeMap<u16, Known> = current
+        let senders: BTreeMap<(u16, u64), Known> = current
             .epoch
             .senders
             .iter_mut()
-            .filter_map(|(index, sender)| {
-                let (ear, salt, from) = (sender.ear.take()?, sender.salt, members[usize::from(*index)]);
-                let latest = heard.get(index).copied().unwrap_or((epoch, 0));
-                Some((*index, Known { from, salt, ear, latest }))
+            .filter_map(|(key, sender)| {
+                let (ear, from) = (sender.ear.take()?, members[usize::from(key.0)]);
+                Some((*key, Known { from, ear }))
             })
             .collect();
         if senders.is_empty() {
@@ -321,12 +319,9 @@ impl Session {
         if !borrowed.is_of_use {
             return;
         }
-        for (index, known) in &opener.senders {
-            self.epochs.heard_until(*index, known.latest);
-        }
         let Some(epoch) = self.epochs.open_mut(opener.epoch) else { return };
-        for (index, known) in opener.senders {
-            if let Some(sender) = epoch.senders.get_mut(&index) {
+        for (key, known) in opener.senders {
+            if let Some(sender) = epoch.senders.get_mut(&key) {
                 sender.ear = Some(known.ear);
             }
         }
@@ -388,8 +383,9 @@ impl Session {
     #[cold]
     fn claim_lent_opening(&mut self, header: &Header) -> Result<(), SessionError> {
         let Some(borrowed) = &self.lent.opening else { return Ok(()) };
-        let sender = self.epochs.open_mut(header.epoch).and_then(|epoch| epoch.senders.get(&header.sender));
-        if sender.is_none_or(|sender| sender.ear.is_some() || sender.salt != header.salt) {
+        let key = (header.sender, header.salt);
+        let sender = self.epochs.open_mut(header.epoch).and_then(|epoch| epoch.senders.get(&key));
+        if sender.is_none_or(|sender| sender.ear.is_some()) {
             return Ok(());
         }
         if borrowed.loan.is_lost() {

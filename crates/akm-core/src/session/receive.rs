@@ -2,7 +2,7 @@
 
 use super::advance::epoch_secret;
 use super::buffer::Buffer;
-use super::epochs::{OpenEpoch, Sender, Unproven, open};
+use super::epochs::{OpenEpoch, Salt, Sender, Unproven, open};
 use super::outbox::{Pending, Received, Step};
 use super::{Event, Record, Rejection, Session, SessionError, Surroundings};
 use crate::element::ElementError;
@@ -57,49 +57,70 @@ impl Session {
             return self.reject(Rejection::NoPlace, sender);
         }
         self.claim_opening(header)?;
-        let buffer = match self.open_in_open_epoch(header, frame) {
-            Some(Ok(buffer)) => buffer,
+        let (buffer, is_above, salt) = match self.open_in_open_epoch(header, frame) {
+            Some(Ok(opened)) => opened,
             Some(Err(reason)) => return self.reject(reason, sender),
             None => return self.receive_in_other_epoch(header, frame, surroundings),
         };
-        if self.epochs.is_current(header.epoch) {
+        let is_current = self.epochs.is_current(header.epoch);
+        match salt {
+            None | Some(Salt::First) => {}
+            Some(Salt::Further) => {
+                self.counts.reject(Rejection::PossibleClone);
+                self.tell(Event::PossibleClone { sender: header.sender });
+            }
+            Some(Salt::Refused { first }) => {
+                self.outbox.recycle(buffer);
+                if first {
+                    self.tell(Event::PossibleClone { sender: header.sender });
+                }
+                if is_current && self.stage.is_established() {
+                    // Whoever was muted by salts in his name is heard again in the next epoch.
+                    let mut random = [0; 2];
+                    surroundings.random.fill(&mut random);
+                    self.due.want_for_salts(u16::from_be_bytes(random), surroundings.now);
+                }
+                return self.reject(Rejection::PossibleClone, sender);
+            }
+        }
+        if is_current {
             self.due.hear_current();
         }
-        self.accept(header, buffer);
+        self.accept(header, buffer, is_above);
         Ok(())
     }
 
-    /// Opens a frame of an epoch that is open; `None` if this is not one.
-    fn open_in_open_epoch(&mut self, header: &Header, frame: &[u8]) -> Option<Result<Buffer, Rejection>> {
+    /// Opens a frame of an epoch that is open; `None` if this is not one. With whether it is above all under its salt, and
+    /// what comes of its salt if that was not heard before.
+    #[expect(clippy::type_complexity, reason = "used once")]
+    fn open_in_open_epoch(
+        &mut self,
+        header: &Header,
+        frame: &[u8],
+    ) -> Option<Result<(Buffer, bool, Option<Salt>), Rejection>> {
+        let members = self.membership.sds().members().len();
         let epoch = self.epochs.open_mut(header.epoch)?;
         let (provider, suite) = (self.provider, self.membership.sds().suite());
         let mut buffer = self.outbox.spare();
-        let opened = match epoch.senders.get_mut(&header.sender) {
-            Some(known) if known.salt == header.salt => match &mut known.ear {
-                Some(ear) => ear.open(header, frame, &mut buffer),
-                // An opener was lost, and what it accepted with it.
-                None => Err(Rejection::EpochTooOld),
-            },
+        let opened = match epoch.senders.get_mut(&(header.sender, header.salt)) {
+            Some(Sender { ear: Some(ear) }) => {
+                ear.open(header, frame, &mut buffer).map(|is_above| (is_above, None))
+            }
+            // An opener was lost, and what it accepted with it.
+            Some(Sender { ear: None }) => Err(Rejection::EpochTooOld),
             // Making a key costs work: strangers do not get that far.
-            _ if !self.header_key.as_ref().is_some_and(|key| is_signed(frame, key)) => {
+            None if !self.header_key.as_ref().is_some_and(|key| is_signed(frame, key)) => {
                 Err(Rejection::HeaderSignature)
             }
-            known => {
-                let is_known = known.is_some();
+            None => {
                 let key = epoch.secret.sender_key(header.sender, header.salt);
                 let key = provider.aead(suite, key.expose());
-                match open(&*key, header, frame, &mut buffer) {
-                    Ok(()) if is_known => Err(Rejection::PossibleClone),
-                    Ok(()) => {
-                        epoch.senders.insert(header.sender, Sender::heard(header, key));
-                        Ok(())
-                    }
-                    Err(reason) => Err(reason),
-                }
+                let opened = open(&*key, header, frame, &mut buffer);
+                opened.map(|()| (true, Some(epoch.hear(header, key, members))))
             }
         };
         Some(match opened {
-            Ok(()) => Ok(buffer),
+            Ok((is_above, salt)) => Ok((buffer, is_above, salt)),
             Err(reason) => {
                 self.outbox.recycle(buffer);
                 Err(reason)
@@ -155,7 +176,7 @@ impl Session {
         }
         let place = ahead.place();
         let mut epoch = OpenEpoch::new(header.epoch, unproven.secret);
-        epoch.senders.insert(header.sender, Sender::heard(header, key));
+        epoch.hear(header, key, self.membership.sds().members().len());
         let activates = self.stage.is_staged();
         let record = Record::Place(place.emit());
         let step = Step::Adopt { place, epoch, header: *header, buffer, activates };
@@ -164,13 +185,14 @@ impl Session {
         Ok(())
     }
 
-    /// Queues what an authentic frame said, or drops it if its kind has no place here.
-    pub(super) fn accept(&mut self, header: &Header, buffer: Buffer) {
+    /// Queues what an authentic frame said, or drops it if its kind has no place here. It is above all under its salt or
+    /// is not.
+    pub(super) fn accept(&mut self, header: &Header, buffer: Buffer, is_above: bool) {
         if let Some(resync) = &mut self.resync {
             resync.heard_authentic();
         }
         let (index, epoch) = (header.sender, header.epoch);
-        let newest = self.epochs.hear(header);
+        let newest = self.epochs.hear(index, epoch, is_above);
         match FrameKind::from_number(buffer[0]).filter(|kind| self.carries(*kind, &buffer[1..])) {
             Some(kind) => self.outbox.deliver(Received { index, epoch, kind, newest }, buffer),
             None => {

@@ -77,12 +77,11 @@ fn tell_of_session((id, generation): GenerationId, label: &str, event: session::
         Event::Activated => info!(relationship = %id, label, generation, "active"),
         Event::EpochBegan { epoch, cause } => debug!(relationship = %id, label, epoch, ?cause, "epoch began"),
         Event::Rejected { reason, sender } => {
-            if reason == Rejection::PossibleClone {
-                let reason = reason.name();
-                warn!(relationship = %id, label, reason, sender, "possible clone: two nodes send in the name of one member");
-            } else {
-                debug!(relationship = %id, label, reason = reason.name(), sender, "frame dropped");
-            }
+            debug!(relationship = %id, label, reason = reason.name(), sender, "frame dropped");
+        }
+        Event::PossibleClone { sender } => {
+            let reason = Rejection::PossibleClone.name();
+            warn!(relationship = %id, label, reason, sender, "possible clone: two nodes send in the name of one member");
         }
         Event::EpochsRunningLow => warn!(relationship = %id, label, "half of the epochs are used up"),
         Event::EpochsUsedUp => {

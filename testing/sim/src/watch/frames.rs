@@ -8,6 +8,9 @@ use super::{Sent, Watch, name, rank, violated};
 use crate::happening::Delivered;
 use crate::invariant::{Invariant, Violation};
 
+/// Salts of a sender that are accepted in an epoch.
+const SALTS: usize = 4;
+
 impl Watch {
     pub(super) fn sent(
         &mut self,
@@ -34,8 +37,8 @@ impl Watch {
         }
         let salts = self.salts.entry((issue, tag.0, sender, epoch)).or_default();
         salts.insert(salt);
-        if salts.len() > 1 {
-            self.second_salt.insert((issue, sender), now);
+        if salts.len() > SALTS {
+            self.fifth_salt.insert((issue, sender), now);
         }
         let index = self.index(issue, identity);
         let known = self.known(node, issue);

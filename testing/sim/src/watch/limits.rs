@@ -75,8 +75,8 @@ pub(super) fn state_is_bounded(
     } = stands.footprint;
     let others = members - 1;
     let fits = open_epochs <= OPEN_EPOCHS
-        && senders <= open_epochs * others
-        && over <= others
+        && senders <= open_epochs * (others + members + FURTHER_SALTS)
+        && over <= others + members + FURTHER_SALTS
         && heard <= others
         && unproven <= UNPROVEN
         && element_calls <= CALLS
@@ -174,6 +174,9 @@ const OPEN_EPOCHS: usize = 5;
 
 /// What waits behind a record that is being written.
 const QUEUED: usize = 8;
+
+/// Salts in an epoch beyond one for each member and as many more.
+const FURTHER_SALTS: usize = 64;
 
 /// Epochs that a header named and nothing proved.
 const UNPROVEN: usize = 4;

@@ -55,7 +55,7 @@ impl World {
                 let from = self.nodes[*from].identity;
                 let issue = self.module.latest(relationship);
                 if let Some(heard) = self.watch.heard(issue, from, *to)
-                    && !self.watch.spoke_under_second_salt(issue, from)
+                    && !self.watch.spoke_under_fifth_salt(issue, from)
                 {
                     self.watch.tally.slowest_of(heard - began, bound);
                 }
@@ -68,12 +68,12 @@ impl World {
         Ok(())
     }
 
-    /// The one excuse: a sender whose disk went back is not heard in an epoch in which it had been heard
-    /// under another salt.
+    /// The one excuse: a sender whose disk went back again and again is not heard in an epoch in which it had been heard
+    /// under four other salts.
     fn is_mute(&mut self, late: &Wanted, bound: Duration) -> Result<(), Violation> {
         let Wanted { relationship, from, to } = *late;
         let issue = self.module.latest(relationship);
-        if !self.watch.spoke_under_second_salt(issue, self.nodes[from].identity) {
+        if !self.watch.spoke_under_fifth_salt(issue, self.nodes[from].identity) {
             return Err(Violation::new(
                 Invariant::AllHearAllWithinTheBound,
                 format!(
@@ -83,7 +83,7 @@ impl World {
         }
         self.note(&format!(
             "node {from} is mute to node {to} in relationship {relationship} until the next epoch: its disk went \
-             back, and it makes frames under another salt than before in the same epoch"
+             back, and it makes frames under a fifth salt in the same epoch"
         ));
         Ok(())
     }
@@ -105,12 +105,8 @@ impl World {
             }
             let (policy, pace) = (self.setup.relationships[*relationship].policy, paces[*relationship]);
             let begins = bound::next_epoch(&policy, pace);
-            if begins.is_none() {
-                // Nothing but a person ends the epoch.
-                self.advance(*from, *relationship)?;
-            }
             let bound = self.bound(*relationship, pace, alone);
-            longest = longest.max(begins.unwrap_or_default() + bound);
+            longest = longest.max(begins + bound);
         }
         self.watch.tally.mute += senders.len() as u64;
         self.talk(mute, speakers, began + longest)?;

@@ -200,7 +200,7 @@ fn an_opener_says_of_all_that_it_does_not_know_that_it_is_elsewhere() {
         assert_eq!(open(&mut opener, frame), None);
     }
     assert!(network.accepts(0, &of_member_2));
-    assert_eq!(network.drops(0, &second_salt), Rejection::PossibleClone);
+    assert!(network.hear(0, &second_salt).tells(Event::PossibleClone { sender: 1 }));
     assert!(network.accepts(0, &ahead));
 }
 

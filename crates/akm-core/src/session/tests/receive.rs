@@ -246,15 +246,98 @@ fn a_second_salt_of_a_sender_in_an_epoch_tells_of_a_clone() {
     network.restart_from(0, image);
     let clone = network.send(0, b"the clone");
     assert_eq!(header(&clone).epoch, 0);
-    for _ in 0..2 {
-        assert_eq!(network.drops(1, &clone), Rejection::PossibleClone);
-    }
     assert_eq!(network.drops(1, &unsigned(clone.clone())), Rejection::HeaderSignature);
     let forged = network.forge(0, 0, 77, 0);
     assert_eq!(network.drops(1, &forged), Rejection::NotAuthentic);
-    let mut damaged = clone;
+    let mut damaged = clone.clone();
     damaged[HEADER_LENGTH] ^= 1;
     assert_eq!(network.drops(1, &damaged), Rejection::NotAuthentic);
+    let outcome = network.hear(1, &clone);
+    assert_eq!(outcome.payload(), Some(&b"the clone"[..]));
+    assert!(outcome.tells(Event::PossibleClone { sender: 0 }));
+    assert_eq!(network.drops(1, &clone), Rejection::Duplicate);
+    let more = network.send(0, b"the clone again");
+    assert_eq!(network.hear(1, &more).events(), [], "told once");
+}
+
+/// How often a possible clone is told in what came of these frames.
+fn clones_told(network: &mut Network, at: usize, frames: &[Vec<u8>]) -> usize {
+    let told = |event: &&Event| matches!(event, Event::PossibleClone { .. });
+    frames.iter().map(|frame| network.hear(at, frame).events().iter().filter(told).count()).sum()
+}
+
+#[test]
+fn attack_6_a_member_in_whose_name_somebody_speaks_under_other_salts_is_heard() {
+    let mut network = Network::of(3);
+    for salt in 0..3 {
+        let lie = network.craft_data(0, 0, salt, 0, b"a lie");
+        assert!(network.accepts(1, &lie));
+        assert!(network.accepts(2, &lie));
+    }
+    for counter in 0..100 {
+        let honest = network.craft_data(0, 0, 99, counter, b"honest");
+        assert!(network.accepts(1, &honest), "muted at {counter}");
+    }
+}
+
+#[test]
+fn attack_6_who_is_muted_by_four_salts_is_heard_in_an_epoch_that_begins_for_it() {
+    let mut network = Network::of(3);
+    network.tell_all(1, b"in 0");
+    for salt in 0..4 {
+        let lie = network.craft_data(0, 0, salt, 0, b"a lie");
+        assert!(network.accepts(1, &lie));
+    }
+    let honest = network.craft_data(0, 0, 99, 0, b"honest");
+    let asked = network.now;
+    assert_eq!(network.drops(1, &honest), Rejection::PossibleClone);
+    let due = network.parties[1].session.timeout().unwrap();
+    assert!(asked <= due && due <= asked + SECOND * 10, "{due:?}");
+    for _ in 0..100 {
+        assert_eq!(network.drops(1, &honest), Rejection::PossibleClone);
+        assert_eq!(network.parties[1].session.timeout(), Some(due), "it is not put off");
+    }
+    let outcomes = network.live(1, SECOND * 10);
+    assert!(outcomes[0].tells(Event::EpochBegan { epoch: 1, cause: Cause::Salts }));
+    let honest = network.craft_data(0, 1, 99, 0, b"honest");
+    assert!(network.accepts(1, &honest));
+    // Whoever does it again gets another epoch after a minute.
+    for salt in 0..4 {
+        let lie = network.craft_data(0, 1, salt, 0, b"a lie");
+        network.hear(1, &lie);
+    }
+    network.live(1, SECOND * 40);
+    assert_eq!(network.epoch(1), 1, "not yet");
+    network.wait(SECOND * 20);
+    let lie = network.craft_data(0, 1, 4, 0, b"a lie");
+    assert_eq!(network.drops(1, &lie), Rejection::PossibleClone);
+    network.live(1, SECOND * 10);
+    assert_eq!(network.epoch(1), 2);
+}
+
+#[test]
+fn attack_10_a_possible_clone_is_told_at_most_four_times_for_each_sender_and_epoch() {
+    let mut network = Network::of(3);
+    let of_clones: Vec<_> = (0..20).map(|salt| network.craft_data(0, 0, salt, 0, b"a clone")).collect();
+    network.tell_all(2, b"opens epoch 0");
+    let all: Vec<_> = (0..50).flat_map(|_| of_clones.clone()).collect();
+    assert_eq!(clones_told(&mut network, 1, &all), 4, "three that are accepted, and once for all beyond");
+    let of_another: Vec<_> = (0..5).map(|salt| network.craft_data(2, 0, 100 + salt, 0, b"x")).collect();
+    assert_eq!(clones_told(&mut network, 1, &of_another), 4);
+}
+
+#[test]
+fn in_an_epoch_few_salts_are_kept_beyond_one_for_each_member() {
+    const MEMBERS: u16 = 40;
+    let mut network = Network::of(MEMBERS.into());
+    for sender in 1..MEMBERS {
+        for salt in 0..5 {
+            let frame = network.craft_data(sender, 0, salt, 0, b"x");
+            network.hear(0, &frame);
+        }
+    }
+    // One of each other member, and n + 64 further ones.
+    assert_eq!(network.parties[0].session.footprint().senders, 39 + 40 + 64);
 }
 
 #[test]
@@ -262,7 +345,9 @@ fn a_clone_is_told_of_whatever_kind_its_frame_claims() {
     let mut network = Network::of(2);
     network.tell_all(0, b"the one");
     let clone = network.craft(0, 0, 77, 0, &[9, 1, 2]);
-    assert_eq!(network.drops(1, &clone), Rejection::PossibleClone);
+    let outcome = network.hear(1, &clone);
+    assert!(outcome.tells(Event::PossibleClone { sender: 0 }));
+    assert_eq!(outcome.rejection(), Some(Rejection::UnexpectedKind));
 }
 
 #[test]
