@@ -4,8 +4,12 @@
 //! provisioned, or that has a counter, implements the trait for that. A capability that an element
 //! lacks is a missing trait, never a method that answers "not supported".
 
+mod account;
+
 use alloc::string::String;
 use alloc::vec::Vec;
+
+pub use account::{Account, ElementTime};
 
 use crate::crypto::hash::sha256;
 use crate::id::RelationshipId;
@@ -207,6 +211,11 @@ pub trait SecureElement {
 
     /// Fills `out` from the element's own generator.
     fn random(&mut self, out: &mut [u8]) -> Result<(), ElementError>;
+
+    /// Whoever keeps account of its time; `None`: nobody does, and it may be asked at any time.
+    fn time(&mut self) -> Option<&mut dyn ElementTime> {
+        None
+    }
 }
 
 /// An element into which a module can put roots.

@@ -199,6 +199,24 @@ impl<T> Lineage<T> {
         }
     }
 
+    /// When a frame can be handed in that would be dropped now only because as many epochs were followed lately as may be:
+    /// see [`Session::waits_until`].
+    pub fn waits_until(&self, frame: &[u8], now: Instant) -> Option<(u32, Instant)> {
+        match self.whose(frame) {
+            Whose::Generation(generation) => self.held[&generation].session.waits_until(frame, now),
+            Whose::Former | Whose::Nobody => None,
+        }
+    }
+
+    /// The module's word for the generation in force: it may follow as far as at a start. If it is another: no effect.
+    pub fn fill_stock(&mut self, generation: u32, now: Instant) {
+        if self.active_generation() == Some(generation)
+            && let Some(held) = self.held.get_mut(&generation)
+        {
+            held.session.fill_stock(now);
+        }
+    }
+
     fn hand_in(
         &mut self,
         generation: Option<u32>,

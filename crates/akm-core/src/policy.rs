@@ -11,6 +11,9 @@ use crate::cbor::{Malformed, read_map, write};
 /// Smallest datagram limit: an empty data frame still fits.
 pub const DATAGRAM_MIN: u16 = 64;
 
+/// Most epochs by which a member that may have been set back moves on.
+pub const JUMP_MAX: u16 = 1024;
+
 /// How the members of a relationship behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -25,6 +28,11 @@ pub struct Policy {
     pub overlap: Duration,
     /// Longest datagram frame, in bytes.
     pub datagram_max: u16,
+    /// A member that may have been set back moves on by so many epochs before it accepts or sends anything. Without effect
+    /// in a provisioning relationship.
+    pub jump: u16,
+    /// Members do not move: each is where the module says. Without effect in a provisioning relationship.
+    pub fixed_endpoints: bool,
 }
 
 impl Default for Policy {
@@ -35,6 +43,8 @@ impl Default for Policy {
             advance_interval: Duration::from_secs(1),
             overlap: Duration::from_secs(5),
             datagram_max: 1452,
+            jump: JUMP_MAX,
+            fixed_endpoints: false,
         }
     }
 }
@@ -60,11 +70,14 @@ impl Policy {
                 2 => policy.advance_interval = Duration::from_millis(decoder.u64()?),
                 3 => policy.overlap = Duration::from_millis(decoder.u64()?),
                 4 => policy.datagram_max = decoder.u16()?,
+                5 => policy.jump = decoder.u16()?,
+                6 => policy.fixed_endpoints = decoder.bool()?,
                 _ => return Err(Malformed),
             }
             Ok(())
         })?;
-        if policy.datagram_max < DATAGRAM_MIN || policy.emit() != bytes {
+        let in_bounds = policy.datagram_max >= DATAGRAM_MIN && policy.jump <= JUMP_MAX;
+        if !in_bounds || policy.emit() != bytes {
             return Err(Malformed);
         }
         Ok(policy)
@@ -74,12 +87,14 @@ impl Policy {
     /// defaults reads the same.
     pub fn emit(&self) -> Vec<u8> {
         write(|e| {
-            e.map(5)?;
+            e.map(7)?;
             e.u8(0)?.u64(self.rotate_after.as_millis() as u64)?;
             e.u8(1)?.u32(self.rotate_frames)?;
             e.u8(2)?.u64(self.advance_interval.as_millis() as u64)?;
             e.u8(3)?.u64(self.overlap.as_millis() as u64)?;
             e.u8(4)?.u16(self.datagram_max)?;
+            e.u8(5)?.u16(self.jump)?;
+            e.u8(6)?.bool(self.fixed_endpoints)?;
             Ok(())
         })
     }
@@ -94,6 +109,8 @@ mod tests {
         let policy =
             Policy { rotate_after: Duration::from_millis(1500), rotate_frames: 7, ..Policy::default() };
         assert_eq!(Policy::parse(&policy.emit()), Ok(policy));
+        let of_a_plant = Policy { jump: 0, fixed_endpoints: true, ..policy };
+        assert_eq!(Policy::parse(&of_a_plant.emit()), Ok(of_a_plant));
         assert_eq!(Policy::parse(&[]), Ok(Policy::default()));
     }
 
@@ -107,6 +124,12 @@ mod tests {
         let mut trailing = Policy::default().emit();
         trailing.push(0);
         assert_eq!(Policy::parse(&trailing), Err(Malformed));
+    }
+
+    #[test]
+    fn a_jump_beyond_the_most_is_refused() {
+        let policy = Policy { jump: JUMP_MAX + 1, ..Policy::default() };
+        assert_eq!(Policy::parse(&policy.emit()), Err(Malformed));
     }
 
     #[test]

@@ -280,7 +280,7 @@ fn group(members: usize) -> (Issued, Vec<Member>) {
     let first = issue(1, 1, &all, 1, None);
     let mut group: Vec<Member> = all.iter().map(|at| Member::with(*at, &first, true)).collect();
     for at in 0..members {
-        let hello = group[at].live(Duration::ZERO).frames;
+        let hello = group[at].live(Duration::from_millis(4)).frames;
         for other in (0..members).filter(|other| *other != at) {
             for frame in &hello {
                 group[other].hears(frame);
@@ -659,7 +659,7 @@ fn late_frames_of_every_run_of_generations_that_are_gone_are_known_and_their_sen
         member.disk.get_mut(&1).unwrap().place = Some(place);
         member.restart();
     }
-    let hello = group[0].live(Duration::ZERO).frames;
+    let hello = group[0].live(Duration::from_millis(2)).frames;
     group[1].hears(&hello[0]);
     let in_run_1 = group[1].send(b"in run 1");
     assert_ne!(Header::parse(&in_run_0).unwrap().tag, Header::parse(&in_run_1).unwrap().tag);

@@ -113,7 +113,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>, u8, Parse)> {
         proof: Some([2; 32]),
     };
     let prepare = PrepareRequest { relationship: relationship(), element_version: 1 };
-    let activate = ActivateRequest { relationship: relationship(), generation: 1 };
+    let activate = ActivateRequest { relationship: relationship(), generation: 1, follow: false };
     let entries = vec![(0, "pump".into(), String::new())];
     let set = SetEndpoints { relationship: relationship(), entries };
     let ask = ReportRequest { relationship: relationship(), member: node() };
@@ -130,7 +130,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>, u8, Parse)> {
         ("prepare", prepare.emit(), 1, |bytes| parse(PrepareRequest::parse, bytes)),
         ("opaque", Opaque(vec![1]).emit(), 0, |bytes| parse(Opaque::parse, bytes)),
         ("install", install().emit().expose().to_vec(), 6, |bytes| parse(Install::parse, bytes)),
-        ("activate", activate.emit(), 1, |bytes| parse(ActivateRequest::parse, bytes)),
+        ("activate", activate.emit(), 2, |bytes| parse(ActivateRequest::parse, bytes)),
         ("erase", EraseRequest::Relationship(relationship()).emit(), 0, |bytes| {
             parse(EraseRequest::parse, bytes)
         }),

@@ -354,10 +354,13 @@ fn receiver(
     file: &Vector<'_>,
     of_frame: &Vector<'_>,
     member: usize,
+    before: Option<u32>,
     provider: &'static dyn CryptoProvider,
 ) -> Receiver {
     let (sds, secrets) = sds_of(file, of_frame);
-    let place = Place::before_first(0, secrets.host.tree_root);
+    // Nobody follows as far as from the first epoch to the last.
+    let root = Place::before_first(0, secrets.host.tree_root);
+    let place = before.and_then(|before| root.at(before)).unwrap_or(root);
     let check = RootCheck::of(&secrets.element_root);
     let (mut element, mut random) =
         (MemoryElement::holding(&sds, secrets.element_root), CountingRandom::default());
@@ -371,6 +374,11 @@ fn receiver(
     let session =
         Session::start(provider, membership, Standing::Active(place), options, &mut surroundings).unwrap();
     (session, element, random)
+}
+
+/// The epoch before that of a frame, if it says one.
+fn before(frame: &[u8]) -> Option<u32> {
+    Header::parse(frame).ok()?.epoch.checked_sub(1)
 }
 
 /// What a session makes of one frame: the payload, or why it was dropped.
@@ -398,8 +406,8 @@ fn delivered_frames(file: &Vector<'_>) {
     for vector in file.of("frames").list() {
         for provider in providers() {
             let member = usize::from(vector.of("sender").number() == 0);
-            let mut receiver = receiver(file, &vector, member, provider);
             let frame = vector.of("frame").bytes();
+            let mut receiver = receiver(file, &vector, member, before(&frame), provider);
             let kind = FrameKind::from_number(vector.of("kind").number() as u8).unwrap();
             assert_eq!(receive(&mut receiver, &frame), Ok((kind, vector.of("body").bytes())));
             assert_eq!(receive(&mut receiver, &frame), Err(Rejection::Duplicate));
@@ -426,8 +434,9 @@ fn invalid_frames(file: &Vector<'_>) {
                 other if other.ends_with("not authentic") => Rejection::NotAuthentic,
                 other => panic!("no such reason: {other}"),
             };
-            let mut receiver = receiver(file, &of_frame, 0, provider);
-            assert_eq!(receive(&mut receiver, &vector.of("frame").bytes()), Err(expected), "{why}");
+            let frame = vector.of("frame").bytes();
+            let mut receiver = receiver(file, &of_frame, 0, before(&frame), provider);
+            assert_eq!(receive(&mut receiver, &frame), Err(expected), "{why}");
         }
     }
 }
@@ -447,7 +456,8 @@ fn exports(file: &Vector<'_>) {
         // What an application gets of a member that heard the frame.
         let epoch = frame.of("epoch").number() as u32;
         let member = usize::from(frame.of("sender").number() == 0);
-        let mut receiver = receiver(file, &frame, member, akm_core::crypto::provider());
+        let provider = akm_core::crypto::provider();
+        let mut receiver = receiver(file, &frame, member, epoch.checked_sub(1), provider);
         let now = Default::default();
         assert!(receiver.0.export(Some(epoch), label, &context, length, now).is_err(), "it was not heard");
         receive(&mut receiver, &frame.of("frame").bytes()).unwrap();

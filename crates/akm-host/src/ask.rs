@@ -9,11 +9,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use akm_core::element::{
-    Description, ElementError, Label, MonotonicCounter, ProvisionableElement, Root, SecureElement,
+    Description, ElementError, ElementTime, Label, MonotonicCounter, ProvisionableElement, Root,
+    SecureElement,
 };
 use akm_core::secret::Secret;
 use akm_core::session::RandomSource;
 use zeroize::Zeroizing;
+
+use crate::time::Share;
 
 /// Names a question or a write that is out; each once in the life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,11 +174,18 @@ pub(crate) struct StandIn<'a> {
     description: Option<&'a Description>,
     /// The first question that has no answer yet.
     pub(crate) missing: Option<Question>,
+    /// Its time, where account is kept of it.
+    time: Option<Share<'a>>,
 }
 
 impl<'a> StandIn<'a> {
     pub(crate) fn new(answers: &'a Answers, description: Option<&'a Description>) -> Self {
-        Self { answers, description, missing: None }
+        Self { answers, description, missing: None, time: None }
+    }
+
+    /// The same for a relationship, to which others that have not authenticated send.
+    pub(crate) fn with_time(self, time: Share<'a>) -> Self {
+        Self { time: Some(time), ..self }
     }
 
     fn ask(&mut self, question: Question) -> Result<&'a Answer, ElementError> {
@@ -218,6 +228,10 @@ impl SecureElement for StandIn<'_> {
             }
             _ => Err(astray()),
         }
+    }
+
+    fn time(&mut self) -> Option<&mut dyn ElementTime> {
+        self.time.as_mut().map(|time| time as &mut dyn ElementTime)
     }
 }
 

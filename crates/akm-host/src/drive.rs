@@ -14,7 +14,9 @@ use akm_core::frame::FrameKind;
 use akm_core::id::RelationshipId;
 use akm_core::lineage::Next;
 use akm_core::sds::Kind;
-use akm_core::session::{Event as Told, Input, Output, Record, SessionError, Surroundings as Around};
+use akm_core::session::{
+    Event as Told, Input, Instant, Output, Record, SessionError, Surroundings as Around,
+};
 
 use crate::GenerationId;
 use crate::ask::{Question, StandIn, Tape, Ticket};
@@ -34,6 +36,15 @@ enum Tried {
     Asks(Question, Tape),
     /// It cannot be done while sealing or opening is lent.
     Lent(Tape),
+    /// A frame of this epoch, which can be followed at that time.
+    TooEarly(u32, Instant, Tape),
+}
+
+/// Whether a frame of an epoch that cannot be followed yet waits until it can, or is dropped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Waits,
+    Drops,
 }
 
 impl Node {
@@ -50,6 +61,13 @@ impl Node {
             return;
         };
         let behind = !relationship.waiting.is_empty() && relationship.waits(given.order());
+        if let Order::Frame { epoch, .. } = given.order()
+            && behind
+            && relationship.is_full_until_followed(epoch)
+        {
+            self.drop_early(id, given, origin, Tape::default(), surroundings);
+            return;
+        }
         let (needs, tape) = if behind || relationship.is_held_up() {
             if relationship.waits_for_return() {
                 // It may be back, or lost.
@@ -57,8 +75,23 @@ impl Node {
             }
             (Needs::Turn, Tape::default())
         } else {
-            match self.attempt(id, given, origin, Tape::default(), surroundings) {
+            match self.attempt(id, given, origin, Tape::default(), Patience::Waits, surroundings) {
                 Tried::Served => return,
+                Tried::TooEarly(epoch, until, tape) => {
+                    let held = self.relationships.get(&id);
+                    if !held.is_some_and(|held| held.has_room_until_followed(epoch)) {
+                        self.drop_early(id, given, origin, tape, surroundings);
+                        return;
+                    }
+                    while let Some(kept) =
+                        self.relationships.get_mut(&id).and_then(|of| of.take_kept_below(epoch))
+                    {
+                        let given = kept.kept.given();
+                        self.kept -= given.bytes();
+                        self.drop_early(id, &given, kept.origin, kept.tape, surroundings);
+                    }
+                    (Needs::Time(until), tape)
+                }
                 Tried::Lent(tape) => (Needs::Return, tape),
                 Tried::Asks(question, tape) => match self.ask_for(id, question) {
                     Some(ticket) => (Needs::Answer(ticket), tape),
@@ -88,16 +121,18 @@ impl Node {
             let Some(relationship) = self.relationships.get_mut(&id).filter(|held| !held.is_held_up()) else {
                 return;
             };
-            let Some(at) = relationship.next_ready(from) else { break };
+            let Some(at) = relationship.next_ready(from, surroundings.now) else { break };
             let Some(mut waiting) = relationship.waiting.remove(at) else { break };
             from = at;
             let given = waiting.kept.given();
             let tape = core::mem::take(&mut waiting.tape);
-            let (needs, tape) = match self.attempt(id, &given, waiting.origin, tape, surroundings) {
+            let tried = self.attempt(id, &given, waiting.origin, tape, Patience::Waits, surroundings);
+            let (needs, tape) = match tried {
                 Tried::Served => {
                     self.kept -= given.bytes();
                     continue;
                 }
+                Tried::TooEarly(_, until, tape) => (Needs::Time(until), tape),
                 Tried::Lent(tape) => (Needs::Return, tape),
                 Tried::Asks(question, tape) => match self.ask_for(id, question) {
                     Some(ticket) => (Needs::Answer(ticket), tape),
@@ -117,7 +152,26 @@ impl Node {
         if let Some(relationship) = self.relationships.get_mut(&id) {
             relationship.answers.forget_answered();
         }
+        self.time.forget_answered(id);
         self.schedule(id);
+    }
+
+    /// Drops a frame of an epoch that cannot be followed yet.
+    fn drop_early(
+        &mut self,
+        id: RelationshipId,
+        given: &Given<'_>,
+        origin: Origin,
+        tape: Tape,
+        surroundings: &mut Surroundings<'_>,
+    ) {
+        match self.attempt(id, given, origin, tape, Patience::Drops, surroundings) {
+            Tried::Served => {}
+            Tried::Asks(..) | Tried::Lent(_) | Tried::TooEarly(..) => {
+                self.time.is_asked(id, None);
+                self.refuse(id, given, origin, Refused::Crowded);
+            }
+        }
     }
 
     fn attempt(
@@ -126,13 +180,21 @@ impl Node {
         given: &Given<'_>,
         origin: Origin,
         mut tape: Tape,
+        patience: Patience,
         surroundings: &mut Surroundings<'_>,
     ) -> Tried {
         let Some(relationship) = self.relationships.get_mut(&id) else {
             self.refuse(id, given, origin, Refused::NotHeld);
             return Tried::Served;
         };
-        let mut element = StandIn::new(&relationship.answers, self.description.as_ref());
+        if let Given::Frame(frame) = given
+            && patience == Patience::Waits
+            && let Some((epoch, until)) = relationship.lineage.waits_until(frame, surroundings.now)
+        {
+            return Tried::TooEarly(epoch, until, tape);
+        }
+        let element = StandIn::new(&relationship.answers, self.description.as_ref());
+        let mut element = element.with_time(self.time.of(id));
         let mut random = tape.over(surroundings.random);
         let mut around = Around { now: surroundings.now, element: &mut element, random: &mut random };
         let lineage = &mut relationship.lineage;
@@ -358,6 +420,12 @@ impl Node {
 
     /// Has a question asked for a relationship, once; `None` if too many are out.
     fn ask_for(&mut self, id: RelationshipId, question: Question) -> Option<Ticket> {
+        let ticket = self.ask_once_for(id, question);
+        self.time.is_asked(id, ticket);
+        ticket
+    }
+
+    fn ask_once_for(&mut self, id: RelationshipId, question: Question) -> Option<Ticket> {
         let relationship = self.relationships.get(&id)?;
         if let Some((ticket, _)) = relationship.answers.to(&question) {
             return Some(ticket);

@@ -29,7 +29,7 @@ impl Node {
         let lineage = &relationship.lineage;
         let due = if waits { lineage.expiry() } else { lineage.timeout() };
         let back = relationship.waits_for_return().then(|| self.now + AGAIN);
-        let due = due.into_iter().chain(back).min();
+        let due = due.into_iter().chain(back).chain(relationship.follows_at()).min();
         self.schedule_at(id, due);
     }
 
@@ -56,6 +56,9 @@ impl Node {
                 return;
             };
             let Some(relationship) = self.relationships.get_mut(&id) else { return };
+            if relationship.follows_at().is_some_and(|due| due <= now) {
+                self.stirred.insert(id);
+            }
             if relationship.is_held_up() || relationship.waits(Order::Timer) {
                 relationship.lineage.expire(now);
                 if relationship.waits_for_return() {

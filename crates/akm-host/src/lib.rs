@@ -64,6 +64,7 @@ mod starting;
 mod task;
 #[cfg(test)]
 mod tests;
+mod time;
 mod trouble;
 
 pub use ask::{Answer, Question, Ticket};

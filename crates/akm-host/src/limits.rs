@@ -3,6 +3,10 @@
 /// Frames of one relationship that wait for an answer or a write; one more is dropped.
 pub const FRAMES_WAITING: usize = 64;
 
+/// Of these, frames that wait for nothing but that one more epoch may be followed, all of one epoch; one more is dropped as
+/// `budget`.
+pub const FRAMES_KEPT: usize = 16;
+
 /// Wishes of applications for one relationship that wait; one more is refused.
 pub const WISHES_WAITING: usize = 64;
 

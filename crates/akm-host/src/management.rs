@@ -356,7 +356,7 @@ impl Node {
     }
 
     fn activate(&mut self, hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
-        let ActivateRequest { relationship, generation } =
+        let ActivateRequest { relationship, generation, follow } =
             ActivateRequest::parse(body).map_err(unreadable)?;
         let phase_of = |node: &Self| {
             let (session, _) = node.lineage(relationship)?.entry(generation)?;
@@ -364,6 +364,9 @@ impl Node {
         };
         if phase_of(self).is_none() {
             return Err(not_held(relationship));
+        }
+        if follow && let Some(held) = self.relationships.get_mut(&relationship) {
+            held.lineage.fill_stock(generation, self.now);
         }
         match hand.activate(relationship, generation)? {
             Ok(()) | Err(Refused::NotRecorded(_)) => {}

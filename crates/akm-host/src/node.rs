@@ -24,6 +24,7 @@ use crate::persist::{Write, WriteFailed};
 use crate::relationship::{Given, Known, Origin, Relationship};
 use crate::starting::Starting;
 use crate::task::{TaskId, Tasks};
+use crate::time::Time;
 use crate::trouble::Trouble;
 
 /// Whether a node takes frames and wishes.
@@ -92,6 +93,8 @@ pub struct Node {
     /// Bytes of what waits.
     pub(crate) kept: usize,
     pub(crate) trouble: Option<Trouble>,
+    /// What the element's time is spent on.
+    pub(crate) time: Time,
     pub(crate) unclaimed: u64,
     pub(crate) disowned: bool,
     counts: Counts,
@@ -127,6 +130,7 @@ impl Node {
             ready: VecDeque::new(),
             kept: 0,
             trouble: None,
+            time: Time::new(surroundings.now),
             unclaimed: 0,
             disowned: false,
             counts: Counts::default(),
@@ -312,6 +316,7 @@ impl Node {
         let ticket = self.ticket();
         self.counts.asked += 1;
         self.asking.insert(ticket, asker);
+        self.time.asks(ticket, &question, self.now);
         self.outbox.push(Queued::Ask(ticket, question));
         ticket
     }
@@ -334,9 +339,13 @@ impl Node {
         result: Result<Answer, ElementError>,
         surroundings: &mut Surroundings<'_>,
     ) {
+        self.time.is_answered(ticket, surroundings.now);
         match self.asking.remove(&ticket) {
             None => {}
             Some(Asker::Relationship(id)) => {
+                if !self.relationships.contains_key(&id) {
+                    self.time.forget_answered(id);
+                }
                 if let Some(relationship) = self.relationships.get_mut(&id) {
                     relationship.answers.take_in(ticket, result);
                     self.stirred.insert(id);

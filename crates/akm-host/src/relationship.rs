@@ -16,6 +16,7 @@ use crate::ask::{Answers, Tape, Ticket};
 use crate::door::{Refused, Stream, Verdict, Wish};
 use crate::event::Rest;
 use crate::installed::StoredGeneration;
+use crate::limits::FRAMES_KEPT;
 use crate::outbox::Buffer;
 use crate::persist::WriteFailed;
 use crate::task::TaskId;
@@ -208,6 +209,8 @@ pub(crate) enum Needs {
     Answer(Ticket),
     /// Sealing or opening, which is lent.
     Return,
+    /// The time at which one more epoch may be followed.
+    Time(Instant),
 }
 
 /// What is being carried out.
@@ -292,12 +295,53 @@ impl Relationship {
     }
 
     /// The first of what waits that can go on, from this one on.
-    pub(crate) fn next_ready(&self, from: usize) -> Option<usize> {
+    pub(crate) fn next_ready(&self, from: usize, now: Instant) -> Option<usize> {
         (from..self.waiting.len()).find(|at| {
             let waiting = &self.waiting[*at];
+            let early = matches!(waiting.needs, Needs::Time(until) if now < until);
             let asked = matches!(waiting.needs, Needs::Answer(ticket) if self.answers.is_out(ticket));
             let behind = self.waiting.iter().take(*at).any(|before| before.order == waiting.order);
-            !asked && !behind
+            !early && !asked && !behind
+        })
+    }
+
+    /// When the first of the frames that wait for it may be followed.
+    pub(crate) fn follows_at(&self) -> Option<Instant> {
+        let due = |waiting: &Waiting| match waiting.needs {
+            Needs::Time(until) => Some(until),
+            _ => None,
+        };
+        self.waiting.iter().filter_map(due).min()
+    }
+
+    /// Whether there is room for one more frame of this epoch that waits for a time: those of the highest epoch stay.
+    pub(crate) fn has_room_until_followed(&self, epoch: u32) -> bool {
+        let highest = self.epochs_kept().max();
+        highest.is_none_or(|highest| highest < epoch)
+            || highest == Some(epoch) && self.epochs_kept().count() < FRAMES_KEPT
+    }
+
+    /// Whether frames of this epoch wait for a time, and as many as may.
+    pub(crate) fn is_full_until_followed(&self, epoch: u32) -> bool {
+        self.follows_at().is_some() && self.epochs_kept().filter(|of| *of == epoch).count() >= FRAMES_KEPT
+    }
+
+    /// Takes out one of the frames that wait for a time, of an epoch below this one.
+    pub(crate) fn take_kept_below(&mut self, epoch: u32) -> Option<Waiting> {
+        let is_below = |waiting: &Waiting| matches!((waiting.needs, waiting.order), (Needs::Time(_), Order::Frame { epoch: of, .. }) if of < epoch);
+        let at = self.waiting.iter().position(is_below)?;
+        self.waiting.remove(at)
+    }
+
+    /// The epoch of each frame that waits for a time, or behind one that does.
+    fn epochs_kept(&self) -> impl Iterator<Item = u32> + '_ {
+        let waits = |of: Order| {
+            let waits = |waiting: &Waiting| waiting.order == of && matches!(waiting.needs, Needs::Time(_));
+            self.waiting.iter().any(waits)
+        };
+        self.waiting.iter().filter_map(move |waiting| match waiting.order {
+            Order::Frame { epoch, .. } if waits(waiting.order) => Some(epoch),
+            _ => None,
         })
     }
 

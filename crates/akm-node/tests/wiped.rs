@@ -114,7 +114,7 @@ fn the_life_of_a_node_leaves_no_secret_in_freed_memory() {
         asr.install(provisioning.sds.members()[1]).emit().expose(),
         &secrets,
     );
-    let activate = ActivateRequest { relationship: asr.id(), generation: 1 };
+    let activate = ActivateRequest { relationship: asr.id(), generation: 1, follow: false };
     ask(&mut link, &mut node, Operation::Activate, &activate.emit(), &secrets);
 
     let mut member = Link::of(&asr, other);

@@ -247,7 +247,8 @@ impl<'a> Link<'a> {
 
     /// Lets an installed generation become active.
     pub fn activate(&mut self, sds: &SynchronizedDataSet) -> Result<(), LinkError> {
-        let request = ActivateRequest { relationship: sds.relationship(), generation: sds.generation() };
+        let request =
+            ActivateRequest { relationship: sds.relationship(), generation: sds.generation(), follow: false };
         self.request(Operation::Activate, "activate the relationship", &request.emit()).map(|_| ())
     }
 

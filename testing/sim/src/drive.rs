@@ -94,7 +94,9 @@ impl Node {
                         let issue = process.issues.get(&of).copied();
                         told.push(Happening::Asked { issue, epoch });
                     }
-                    process.questions.push_back((now + self.element_takes, ticket, question));
+                    // It does one thing after the other.
+                    let free = process.questions.back().map_or(now, |(due, ..)| now.max(*due));
+                    process.questions.push_back((free + self.element_takes, ticket, question));
                 }
                 Output::Persist { ticket, write } => {
                     let skips = matches!(write, Write::Place { of, .. } if !is_provisioning(of.0))

@@ -185,6 +185,9 @@ impl fmt::Display for Happening {
                 Event::PossibleClone { sender } => {
                     write!(f, "issue {issue}: a possible clone of member {sender}")
                 }
+                Event::Far { sender, distance } => {
+                    write!(f, "issue {issue}: member {sender} is {distance} epochs ahead")
+                }
                 Event::EpochBegan { epoch, cause } => {
                     write!(f, "issue {issue}: epoch {epoch} begins ({cause:?})")
                 }

@@ -150,7 +150,8 @@ impl Kind {
             }],
             Self::Intrusion => vec![intrusion(random, setup, relationship, to)],
             Self::Leap => {
-                let epochs = random.pick(&[1, 2, 5, 1000, 1_000_000]);
+                // Together no further than the stock reaches, which a member may follow at once.
+                let epochs = random.pick(&[1, 2, 5, 1000, 20_000]);
                 vec![Action::Leap { node, relationship, epochs }]
             }
             Self::Clone => vec![Action::Clone { node }],

@@ -217,7 +217,8 @@ fn sleeper(story: &mut Story) {
         story.does(Action::Split { side: vec![sleeper] });
     }
     for _ in 0..story.random.between(1, 3) {
-        let epochs = story.random.between(300_000, 1_000_000) as u32;
+        // Together no further than the stock reaches, which a member may follow at once.
+        let epochs = story.random.between(100_000, 340_000) as u32;
         story.does(Action::Leap { node: awake, relationship: 0, epochs });
         story.waits(100, 2000);
         story.talk(4, 10);

@@ -15,7 +15,7 @@ const RUNS_WITH_OTHER_SEEDS: u64 = 7_500;
 const SEED: u64 = 20_260_101;
 
 /// What frames are dropped for in these worlds.
-const REASONS: [Rejection; 14] = [
+const REASONS: [Rejection; 13] = [
     Rejection::Malformed,
     Rejection::NotAMember,
     Rejection::OwnFrame,
@@ -27,7 +27,6 @@ const REASONS: [Rejection; 14] = [
     Rejection::CounterTooOld,
     Rejection::UnexpectedKind,
     Rejection::NotAuthentic,
-    Rejection::PossibleClone,
     Rejection::UnknownTag,
     Rejection::NotAsked,
 ];

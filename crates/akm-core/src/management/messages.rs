@@ -187,18 +187,37 @@ pub struct ActivateRequest {
     pub relationship: RelationshipId,
     /// The generation that shall be the active one.
     pub generation: u32,
+    /// The stock of epochs that the node may follow in it is filled.
+    pub follow: bool,
 }
 
 impl ActivateRequest {
     /// Reads the body.
     pub fn parse(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let PrepareRequest { relationship, element_version } = PrepareRequest::parse(bytes)?;
-        Ok(Self { relationship, generation: element_version })
+        let (mut relationship, mut generation, mut follow) = (None, None, false);
+        read_message(bytes, |key, d| {
+            match key {
+                0 => relationship = Some(relationship_id(d)?),
+                1 => generation = Some(d.u32()?),
+                2 => follow = d.bool()?,
+                _ => return unknown(key),
+            }
+            Ok(())
+        })?;
+        let (relationship, generation) = (relationship.ok_or(Malformed)?, generation.ok_or(Malformed)?);
+        Ok(Self { relationship, generation, follow })
     }
 
     /// The body as it is sent.
     pub fn emit(&self) -> Vec<u8> {
-        PrepareRequest { relationship: self.relationship, element_version: self.generation }.emit()
+        write(|e| {
+            e.map(2 + u64::from(self.follow))?;
+            e.u8(0)?.bytes(self.relationship.as_bytes())?.u8(1)?.u32(self.generation)?;
+            if self.follow {
+                e.u8(2)?.bool(true)?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::due::share_of;
 use super::epochs::{OpenEpoch, Sending, Signature};
+use super::follow::distance;
 use super::outbox::{Pending, Recipients, Step};
 use super::stage::Stage;
 use super::{Cause, Event, Instant, Membership, Record, Session, SessionError, Surroundings};
@@ -164,6 +165,7 @@ impl Session {
                 if activates {
                     self.become_active(now);
                 }
+                self.follow.follow_by(distance(self.epoch(), epoch.number), now);
                 self.enter(place, epoch, Cause::Followed, now);
                 self.accept(&header, buffer, true);
             }
@@ -171,6 +173,9 @@ impl Session {
                 let active = core::mem::replace(&mut self.active, true);
                 if !active {
                     self.tell(Event::Activated);
+                }
+                if found.before.is_some() && self.run() == place.run() {
+                    self.follow.move_by(distance(self.epoch(), place.epoch()), now);
                 }
                 self.enter_run(header_key, tag);
                 self.go_on_from(place, now);

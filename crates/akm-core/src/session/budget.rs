@@ -1,4 +1,4 @@
-//! How often the element is asked on the word of somebody who has not authenticated.
+//! How often the element is asked for answers to find back by, on the word of somebody who has not authenticated.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::Instant;
 use crate::element::ElementError;
 
-/// Calls of the element for unproven epochs, in any second.
+/// Calls of the element for such answers, in any second.
 pub(super) const CALLS_PER_SECOND: usize = 10;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -59,20 +59,6 @@ impl Budget {
             self.calls.remove(at);
         }
     }
-
-    /// Whatever is up to this is passed: gives back the calls that were put off for it.
-    pub(super) fn pass(&mut self, what: u32) {
-        while let Some(at) = self.unanswered.iter().position(|(other, _)| *other <= what) {
-            if let Some((_, made)) = self.unanswered.remove(at) {
-                self.give_back(made);
-            }
-        }
-    }
-
-    /// Calls that count, those of which the second is over included until the next is made.
-    pub(super) fn spent(&self) -> usize {
-        self.calls.len()
-    }
 }
 
 #[cfg(test)]
@@ -119,19 +105,6 @@ mod tests {
         assert_eq!(budget.take_for(8, after(2)), None);
         assert_eq!(budget.take_for(7, after(2)), Some(after(0)));
         assert_eq!(budget.take_for(7, after(2)), None);
-    }
-
-    #[test]
-    fn a_call_that_was_put_off_for_what_is_passed_can_be_made_again() {
-        let mut budget = Budget::default();
-        for what in [7, 9] {
-            let made = budget.take_for(what, after(0)).unwrap();
-            budget.settle::<()>(what, made, &Err(ElementError::Unanswered));
-        }
-        budget.pass(8);
-        assert_eq!(budget.spent(), 1);
-        assert_eq!((0..20).filter(|what| budget.take_for(100 + what, after(0)).is_some()).count(), 9);
-        assert_eq!(budget.take_for(9, after(0)), Some(after(0)));
     }
 
     #[test]

@@ -15,9 +15,9 @@ pub(super) struct Counts {
 impl Counts {
     /// A frame was dropped.
     pub(super) fn reject(&mut self, reason: Rejection) {
-        use Rejection::{Budget, HeaderSignature, NotAuthentic, UnknownTag};
+        use Rejection::{Budget, Far, HeaderSignature, NotAuthentic, UnknownTag};
         // What somebody sends who has moved to where this node cannot follow looks like this.
-        if matches!(reason, UnknownTag | HeaderSignature | NotAuthentic | Budget) {
+        if matches!(reason, UnknownTag | HeaderSignature | NotAuthentic | Budget | Far) {
             self.unplaced += 1;
         }
         self.rejections[reason as usize] += 1;

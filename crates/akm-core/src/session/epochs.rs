@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::budget::Budget;
 use super::buffer::Buffer;
 use super::{Instant, RandomSource, Rejection};
 use crate::crypto::hash::sha256;
@@ -22,8 +21,12 @@ use crate::secret::Secret;
 /// Closed epochs that stay open for receiving.
 const CLOSED_MAX: usize = 4;
 
-/// Epochs whose keys are kept until a frame of them authenticates.
+/// Epochs whose keys are kept until a frame of them authenticates, beside those that are pinned.
 const UNPROVEN_MAX: usize = 4;
+
+/// The epochs that a member most likely hears next: the one after its place, and the one in which a member begins that has
+/// jumped. Nobody keeps them out by naming others.
+pub(super) type Pinned = [Option<u32>; 2];
 
 /// Salts of one sender that are accepted in an epoch.
 const SALTS_OF_ONE: usize = 4;
@@ -43,7 +46,8 @@ pub(super) struct Epochs {
     closed: VecDeque<OpenEpoch>,
     over: Over,
     unproven: VecDeque<Unproven>,
-    pub(super) budget: Budget,
+    /// Of the pinned ones those for which the element failed.
+    failed: Vec<u32>,
     /// The latest epoch in which each member was heard.
     heard: BTreeMap<u16, u32>,
     /// Randomness of the element, mixed into all that is drawn in this start.
@@ -115,8 +119,8 @@ pub(super) struct Signature<'s> {
 pub(super) struct Unproven {
     pub(super) number: u32,
     pub(super) secret: EpochSecret,
-    /// When the element was asked for it on a stranger's word.
-    pub(super) asked: Option<Instant>,
+    /// What it cost to ask the element on a stranger's word.
+    pub(super) cost: Option<Duration>,
 }
 
 impl Epochs {
@@ -127,7 +131,7 @@ impl Epochs {
             closed: VecDeque::new(),
             over: Over::default(),
             unproven: VecDeque::new(),
-            budget: Budget::default(),
+            failed: Vec::new(),
             heard: BTreeMap::new(),
             seed,
             own: false,
@@ -140,6 +144,7 @@ impl Epochs {
         self.closed.clear();
         self.over.clear();
         self.unproven.clear();
+        self.failed.clear();
         self.heard.clear();
         self.own = false;
     }
@@ -147,7 +152,7 @@ impl Epochs {
     /// Goes over to an epoch. The one before stays open for receiving for the overlap.
     pub(super) fn enter(&mut self, epoch: OpenEpoch, overlap: Duration, now: Instant) {
         self.unproven.retain(|unproven| unproven.number > epoch.number);
-        self.budget.pass(epoch.number);
+        self.failed.clear();
         if let Some(left) = self.current.replace(Current { epoch, sending: None }) {
             if self.closed.len() == CLOSED_MAX
                 && let Some(oldest) = self.closed.pop_front()
@@ -214,18 +219,33 @@ impl Epochs {
         self.over.len()
     }
 
-    /// Keeps the secret of an epoch until a frame of it authenticates, or four others came after it.
-    pub(super) fn cache(&mut self, unproven: Unproven) {
-        let at = self.make_room();
+    /// Keeps the secret of an epoch until a frame of it authenticates, or, unless it is pinned, four others came after it.
+    pub(super) fn cache(&mut self, unproven: Unproven, pinned: Pinned) {
+        let at = self.make_room(unproven.number, pinned);
         self.put_back(at, unproven);
     }
 
     /// Sees to it that one more can be cached, and says at which place.
-    pub(super) fn make_room(&mut self) -> usize {
-        if self.unproven.len() == UNPROVEN_MAX {
-            self.unproven.pop_front();
+    pub(super) fn make_room(&mut self, number: u32, pinned: Pinned) -> usize {
+        let is_pinned = |number: u32| pinned.contains(&Some(number));
+        let most = if is_pinned(number) { UNPROVEN_MAX } else { UNPROVEN_MAX - 1 };
+        while self.unproven.iter().filter(|unproven| !is_pinned(unproven.number)).count() > most {
+            let oldest = self.unproven.iter().position(|unproven| !is_pinned(unproven.number));
+            oldest.and_then(|oldest| self.unproven.remove(oldest));
         }
         self.unproven.len()
+    }
+
+    /// Whether the element may be asked for an epoch whoever names it: it is pinned, and the element did not fail.
+    pub(super) fn is_exempt(&self, number: u32, pinned: Pinned) -> bool {
+        pinned.contains(&Some(number)) && !self.failed.contains(&number)
+    }
+
+    /// The element failed for a pinned epoch.
+    pub(super) fn fail(&mut self, number: u32) {
+        if !self.failed.contains(&number) {
+            self.failed.push(number);
+        }
     }
 
     /// Caches at a place that [`Epochs::make_room`] or [`Epochs::take_unproven`] gave just before.

@@ -72,7 +72,8 @@ pub enum Rejection {
     EpochTooOld,
     /// A frame that would cause work, with a wrong header signature.
     HeaderSignature,
-    /// More unproven epochs in a second than the element is asked for.
+    /// The element has been asked enough on the word of those who did not authenticate, or as many epochs were followed
+    /// as may be at once.
     Budget,
     /// Accepted before.
     Duplicate,
@@ -87,11 +88,13 @@ pub enum Rejection {
     UnexpectedKind,
     /// A resync request that is for another member, or a response to nothing that this node asked.
     NotAsked,
+    /// An epoch further ahead than this node follows.
+    Far,
 }
 
 impl Rejection {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::UnknownTag,
         Self::NotAMember,
@@ -106,6 +109,7 @@ impl Rejection {
         Self::PossibleClone,
         Self::UnexpectedKind,
         Self::NotAsked,
+        Self::Far,
     ];
 
     /// The name that logs, `status` and metrics use.
@@ -125,6 +129,7 @@ impl Rejection {
             Self::PossibleClone => "possible-clone",
             Self::UnexpectedKind => "unexpected-kind",
             Self::NotAsked => "not-asked",
+            Self::Far => "far",
         }
     }
 }
@@ -189,6 +194,13 @@ pub enum Event {
     PossibleClone {
         /// Its index.
         sender: u16,
+    },
+    /// An epoch lies further ahead than this node follows. Told once an hour. Its module can let it follow.
+    Far {
+        /// The index of the member that named it.
+        sender: u16,
+        /// How many epochs ahead.
+        distance: u32,
     },
     /// At most 2^31 epochs are left: the relationship will need a generation.
     EpochsRunningLow,

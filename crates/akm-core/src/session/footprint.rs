@@ -15,10 +15,8 @@ pub struct Footprint {
     pub over: usize,
     /// Members of whom the latest epoch is remembered.
     pub heard: usize,
-    /// Epochs that a header named and of which nothing has authenticated: at most four.
+    /// Epochs that a header named and of which nothing has authenticated: at most four, and two that are pinned.
     pub unproven: usize,
-    /// Element calls of the last second that the budget counts: at most ten.
-    pub element_calls: usize,
     /// Requests to find back that are out or were answered lately, and confirmations of a failsafe.
     pub resync: usize,
     /// Outputs still to be carried out, a step that waits for its record included.
@@ -38,7 +36,6 @@ impl Session {
             over: self.epochs.over(),
             heard: self.epochs.heard(),
             unproven: self.epochs.cached(),
-            element_calls: self.epochs.budget.spent(),
             resync: self.resync.as_ref().map_or(0, |resync| resync.kept()),
             queued: self.outbox.len(),
             buffers: self.outbox.buffers().count(),

@@ -29,6 +29,7 @@ mod epochs;
 mod event;
 mod export;
 mod failsafe;
+mod follow;
 mod footprint;
 mod lend;
 mod membership;
@@ -62,6 +63,7 @@ use crate::tree::{NO_EPOCH, Place};
 use counts::Counts;
 use due::{Due, RETRY};
 use epochs::{Epochs, Unproven};
+use follow::Follow;
 use lend::Lent;
 use outbox::{Outbox, Recipients, Step};
 use resync::Resync;
@@ -241,9 +243,12 @@ pub struct Session {
     /// The header key of the run; `None` while it is sealed.
     header_key: Option<HeaderKey>,
     tag: Tag,
+    /// Whether the element failed when a frame made this member open the keys that the host keeps.
+    opening_failed: bool,
     /// Those of runs that it was in before, the latest last, without run 0.
     left: Vec<(HeaderKey, Tag)>,
     epochs: Epochs,
+    follow: Follow,
     lent: Lent,
     due: Due,
     resync: Option<Resync>,
@@ -276,6 +281,7 @@ impl Session {
             .then(|| Resync::new(sds.digest(), sds.members().len(), &stage, surroundings.now));
         let due = Due::new(surroundings.now, 0, None);
         let outbox = Outbox::new(sds.kind());
+        let follow = Follow::new(sds.kind(), sds.members().len(), surroundings.now);
         let mut session = Self {
             provider,
             membership,
@@ -284,8 +290,10 @@ impl Session {
             active,
             header_key,
             tag,
+            opening_failed: false,
             left: Vec::new(),
             epochs: Epochs::new(seed),
+            follow,
             lent: Lent::default(),
             due,
             resync,
@@ -358,7 +366,9 @@ impl Session {
             Step::Begin { epoch, buffer, .. } | Step::Adopt { epoch, buffer, .. } => {
                 self.outbox.recycle(buffer);
                 // The same frame, or the next try, shall not cost another call of the element.
-                self.epochs.cache(Unproven { number: epoch.number, secret: epoch.secret, asked: None });
+                let pinned = self.pinned();
+                let unproven = Unproven { number: epoch.number, secret: epoch.secret, cost: None };
+                self.epochs.cache(unproven, pinned);
             }
         }
         self.due.fail(pending.now);

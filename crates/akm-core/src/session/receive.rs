@@ -1,13 +1,18 @@
 //! Receiving a frame of the sessions, in the order of checks of the protocol, section 7.
 
+use core::time::Duration;
+
 use super::advance::epoch_secret;
 use super::buffer::Buffer;
-use super::epochs::{OpenEpoch, Salt, Sender, Unproven, open};
+use super::epochs::{OpenEpoch, Pinned, Salt, Sender, Unproven, open};
+use super::follow::distance;
 use super::outbox::{Pending, Received, Step};
 use super::{Event, Record, Rejection, Session, SessionError, Surroundings};
 use crate::element::ElementError;
 use crate::frame::{Class, FrameKind, Header, is_signed};
+use crate::keys::EpochSecret;
 use crate::sds::Kind;
+use crate::tree::Place;
 
 impl Session {
     /// Takes bytes off a transport, in the order of checks of the protocol, section 7. The first
@@ -142,26 +147,33 @@ impl Session {
             return self.reject(reason, sender);
         }
         let is_signed = self.header_key.as_ref().is_some_and(|key| is_signed(frame, key));
-        let Some(ahead) = self.stage.place().and_then(|place| place.ahead(header.epoch)) else {
+        if self.stage.place().and_then(|place| place.ahead(header.epoch)).is_none() {
             if is_signed {
                 self.answer_too_old(surroundings)?;
             }
             return self.reject(Rejection::EpochTooOld, sender);
-        };
+        }
         if !is_signed {
             return self.reject(Rejection::HeaderSignature, sender);
         }
+        let (now, distance) = (surroundings.now, distance(self.epoch(), header.epoch));
+        if !self.follow.reaches(distance, now) {
+            let reason = self.note_far(header.sender, distance, now);
+            return self.reject(reason, sender);
+        }
+        if !self.follow.may(now) {
+            return self.reject(Rejection::Budget, sender);
+        }
+        let pinned = self.pinned();
         let (at, unproven) = match self.epochs.take_unproven(header.epoch) {
             Some(found) => found,
-            None => {
-                let Some(asked) = self.epochs.budget.take_for(header.epoch, surroundings.now) else {
-                    return self.reject(Rejection::Budget, sender);
-                };
-                let secret = epoch_secret(&self.membership, ahead, surroundings);
-                self.epochs.budget.settle(header.epoch, asked, &secret);
-                let unproven = Unproven { number: header.epoch, secret: secret?, asked: Some(asked) };
-                (self.epochs.make_room(), unproven)
-            }
+            None => match self.ask_for_frame(header.epoch, pinned, surroundings)? {
+                Some((secret, cost)) => {
+                    let unproven = Unproven { number: header.epoch, secret, cost };
+                    (self.epochs.make_room(header.epoch, pinned), unproven)
+                }
+                None => return self.reject(Rejection::Budget, sender),
+            },
         };
         let key = unproven.secret.sender_key(header.sender, header.salt);
         let key = self.provider.aead(self.membership.sds().suite(), key.expose());
@@ -171,10 +183,12 @@ impl Session {
             self.outbox.recycle(buffer);
             return self.reject(reason, sender);
         }
-        if let Some(asked) = unproven.asked {
-            self.epochs.budget.give_back(asked);
+        if let (Some(cost), Some(time)) = (unproven.cost, surroundings.element.time()) {
+            time.give_back(cost);
         }
-        let place = ahead.place();
+        let Some(place) = self.stage.place().and_then(|place| place.at(header.epoch)) else {
+            return self.reject(Rejection::EpochTooOld, sender);
+        };
         let mut epoch = OpenEpoch::new(header.epoch, unproven.secret);
         epoch.hear(header, key, self.membership.sds().members().len());
         let activates = self.stage.is_staged();
@@ -183,6 +197,37 @@ impl Session {
         let pending = Pending::new(record, step, surroundings.now);
         self.outbox.hold(if activates { pending.after(Record::Activated) } else { pending });
         Ok(())
+    }
+
+    /// The epochs whose secrets are kept whatever else is named.
+    pub(super) fn pinned(&self) -> Pinned {
+        let next = self.stage.place().and_then(Place::next_epoch);
+        [next, next.and_then(|next| next.checked_add(self.membership.policy().jump.into()))]
+    }
+
+    /// The secret of an epoch that a frame names, which has not authenticated, and what that has cost. `None`: the element is
+    /// not to be asked at this time.
+    fn ask_for_frame(
+        &mut self,
+        epoch: u32,
+        pinned: Pinned,
+        surroundings: &mut Surroundings<'_>,
+    ) -> Result<Option<(EpochSecret, Option<Duration>)>, ElementError> {
+        let (now, is_exempt) = (surroundings.now, self.epochs.is_exempt(epoch, pinned));
+        let time = surroundings.element.time().filter(|_| !is_exempt);
+        let may_ask = time.is_none_or(|time| time.may_ask(epoch, now));
+        let ahead = self.stage.place().and_then(|place| place.ahead(epoch)).filter(|_| may_ask);
+        let Some(ahead) = ahead else { return Ok(None) };
+        let secret = epoch_secret(&self.membership, ahead, surroundings);
+        if matches!(secret, Err(ElementError::Unanswered)) {
+            return Err(ElementError::Unanswered);
+        }
+        if is_exempt && secret.is_err() {
+            self.epochs.fail(epoch);
+        }
+        let time = surroundings.element.time().filter(|_| !is_exempt);
+        let cost = time.map(|time| time.made(epoch));
+        Ok(Some((secret?, cost)))
     }
 
     /// Queues what an authentic frame said, or drops it if its kind has no place here. It is above all under its salt or

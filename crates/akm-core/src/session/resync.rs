@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::budget::Budget;
 use super::event::{FoundBack, Way};
 use super::failsafe::Initiated;
+use super::follow::distance;
 use super::outbox::{Pending, Recipients, Step};
 use super::stage::{Lost, Stage};
 use super::{Event, Instant, Membership, Record, Rejection, Session, SessionError, Surroundings};
@@ -361,6 +362,13 @@ impl Session {
             other.is_none_or(|(other_run, other)| (run, rank(epoch)) > (other_run, rank(other)))
         };
         let own = self.stage.place().map(|own| (own.run(), own.epoch()));
+        if let Some((own_run, own_epoch)) = own
+            && own_run == run
+            && !self.follow.reaches(distance(own_epoch, epoch), now)
+        {
+            return Ok(Some(self.note_far(sender, distance(own_epoch, epoch), now)));
+        }
+        let round = self.resync.as_mut().and_then(|resync| resync.round.as_mut()).expect("it was there");
         let best = round.best.as_ref().map(|best| (best.run, best.epoch));
         if from_whom && reachable && ahead_of(own) && ahead_of(best) {
             round.best = Some(Best { from: sender, run, epoch, place });

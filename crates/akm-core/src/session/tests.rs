@@ -5,6 +5,7 @@ mod behind;
 mod export;
 mod failure;
 mod fixture;
+mod follow;
 mod lend;
 mod one;
 mod receive;

@@ -2,9 +2,10 @@
 
 use super::stage::{Lost, Stage};
 use super::{Rejection, Session, SessionError, Surroundings};
+use crate::element::ElementError;
 use crate::secret::Secret;
 
-/// What the budget knows this call by; an epoch is known by its number.
+/// What the account of the element's time knows this call by; an epoch is known by its number.
 const KEPT_KEYS: u32 = u32::MAX;
 
 impl Session {
@@ -45,15 +46,22 @@ impl Session {
         if self.membership.header_key().is_some() {
             return Ok(None);
         }
-        let Some(asked) = self.epochs.budget.take_for(KEPT_KEYS, surroundings.now) else {
+        let (now, is_exempt) = (surroundings.now, !self.opening_failed);
+        let time = surroundings.element.time().filter(|_| !is_exempt);
+        if !time.is_none_or(|time| time.may_ask(KEPT_KEYS, now)) {
             return Ok(Some(Rejection::Budget));
-        };
-        let result = self.open_keys(surroundings);
-        if let Err(SessionError::Element(error)) = &result {
-            self.epochs.budget.settle::<()>(KEPT_KEYS, asked, &Err(error.clone()));
-        } else {
-            self.epochs.budget.give_back(asked);
         }
+        let result = self.open_keys(surroundings);
+        if matches!(result, Err(SessionError::Element(ElementError::Unanswered))) {
+            return result.map(|()| None);
+        }
+        if let Some(time) = surroundings.element.time().filter(|_| !is_exempt) {
+            let cost = time.made(KEPT_KEYS);
+            if result.is_ok() {
+                time.give_back(cost);
+            }
+        }
+        self.opening_failed = result.is_err();
         result.map(|()| None)
     }
 }

@@ -10,7 +10,7 @@ use super::routing::pair;
 use crate::Verdict;
 
 fn activate(plant: &mut Plant, generation: u32) -> Outcome {
-    let body = ActivateRequest { relationship: relationship(ASR), generation }.emit();
+    let body = ActivateRequest { relationship: relationship(ASR), generation, follow: false }.emit();
     plant.manage(Operation::Activate, &body).outcome
 }
 
@@ -74,7 +74,7 @@ fn a_start_goes_on_where_an_erasure_was_cut_off() {
     let second = issue(ASR, 2, 2, &[0, 1], Some(&first));
     a.installs(&second, true);
     a.holds_writes = true;
-    let body = ActivateRequest { relationship: relationship(ASR), generation: 2 }.emit();
+    let body = ActivateRequest { relationship: relationship(ASR), generation: 2, follow: false }.emit();
     a.request(1, 1, Operation::Activate, &body);
     a.written();
     a.holds_writes = false;

@@ -6,4 +6,5 @@ mod generations;
 mod lending;
 mod management;
 mod routing;
+mod slow;
 mod writing;

@@ -16,7 +16,7 @@ pub(super) fn pair() -> (Issued, [Plant; 2]) {
     let mut plants = [0, 1].map(|at| Plant::running(at, &asr));
     for _ in 0..2 {
         for at in 0..2 {
-            plants[at].live(Duration::from_millis(1));
+            plants[at].live(Duration::from_millis(2));
             for frame in plants[at].sent() {
                 plants[1 - at].hears(at as u8, &frame);
             }

@@ -83,6 +83,9 @@ fn tell_of_session((id, generation): GenerationId, label: &str, event: session::
             let reason = Rejection::PossibleClone.name();
             warn!(relationship = %id, label, reason, sender, "possible clone: two nodes send in the name of one member");
         }
+        Event::Far { sender, distance } => {
+            warn!(relationship = %id, label, sender, distance, "a member is in an epoch further ahead than is followed: let its module follow");
+        }
         Event::EpochsRunningLow => warn!(relationship = %id, label, "half of the epochs are used up"),
         Event::EpochsUsedUp => {
             error!(relationship = %id, label, "epochs used up: needs a new generation from its module");

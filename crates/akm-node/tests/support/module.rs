@@ -340,8 +340,11 @@ impl Link {
 
     #[track_caller]
     pub(crate) fn activate(&mut self, node: &mut Node, relationship: &Relationship) -> Response {
-        let body =
-            ActivateRequest { relationship: relationship.id(), generation: relationship.sds.generation() };
+        let body = ActivateRequest {
+            relationship: relationship.id(),
+            generation: relationship.sds.generation(),
+            follow: false,
+        };
         self.ask(node, Operation::Activate, &body.emit())
     }
 

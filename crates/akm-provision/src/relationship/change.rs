@@ -53,6 +53,10 @@ pub struct PolicyChange {
     pub advance_interval: Option<Duration>,
     /// How long frames of an epoch, or of a generation, that was left are still taken in.
     pub overlap: Option<Duration>,
+    /// By how many epochs a member moves on that may have been set back.
+    pub jump: Option<u16>,
+    /// Whether members stay where the module says that they are.
+    pub fixed_endpoints: Option<bool>,
 }
 
 impl PolicyChange {
@@ -63,6 +67,8 @@ impl PolicyChange {
             rotate_frames: self.rotate_frames.unwrap_or(present.rotate_frames),
             advance_interval: self.advance_interval.unwrap_or(present.advance_interval),
             overlap: self.overlap.unwrap_or(present.overlap),
+            jump: self.jump.unwrap_or(present.jump),
+            fixed_endpoints: self.fixed_endpoints.unwrap_or(present.fixed_endpoints),
             ..present
         }
     }

@@ -61,25 +61,14 @@ pub(super) fn state_is_bounded(
     members: usize,
     (deferred, stranger): (bool, bool),
 ) -> Result<(), Violation> {
-    let Footprint {
-        open_epochs,
-        senders,
-        over,
-        heard,
-        unproven,
-        element_calls,
-        resync,
-        queued,
-        buffers,
-        buffer_bytes,
-    } = stands.footprint;
+    let Footprint { open_epochs, senders, over, heard, unproven, resync, queued, buffers, buffer_bytes } =
+        stands.footprint;
     let others = members - 1;
     let fits = open_epochs <= OPEN_EPOCHS
         && senders <= open_epochs * (others + members + FURTHER_SALTS)
         && over <= others + members + FURTHER_SALTS
         && heard <= others
         && unproven <= UNPROVEN
-        && element_calls <= CALLS
         && resync <= RESYNC + others
         && queued <= if deferred { QUEUED } else { 0 }
         && buffers <= BUFFERS
@@ -95,7 +84,7 @@ pub(super) fn state_is_bounded(
         open_epochs > before.footprint.open_epochs
             || senders > before.footprint.senders
             || heard > before.footprint.heard
-            || stands.host_bytes > before.host_bytes
+            || stands.host_bytes > before.host_bytes.max(KEPT_BYTES)
     });
     if grew {
         return violated(
@@ -178,14 +167,18 @@ const QUEUED: usize = 8;
 /// Salts in an epoch beyond one for each member and as many more.
 const FURTHER_SALTS: usize = 64;
 
-/// Epochs that a header named and nothing proved.
-const UNPROVEN: usize = 4;
+/// Epochs that a header named and nothing proved, pinned ones included.
+const UNPROVEN: usize = 4 + 2;
 
 /// Requests that are out, answers of the last second, and answered requests.
 const RESYNC: usize = 3 + 4 + 64;
 
-/// Calls of the element in a second for such epochs.
-const CALLS: usize = 10;
+/// Calls of the element in a second for such epochs: each counts as 20 ms at least, 1.2 s are there at most, and the
+/// pinned ones are not counted.
+const CALLS: usize = 60 + 2;
+
+/// Bytes of frames that wait until one more epoch may be followed.
+const KEPT_BYTES: usize = akm_host::limits::FRAMES_KEPT * 1452;
 
 /// Buffers that are used again, and the one that was handed out.
 const BUFFERS: usize = 5;

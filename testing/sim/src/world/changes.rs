@@ -162,7 +162,7 @@ impl World {
 
     fn give_word_to(&mut self, node: usize, issue: usize) -> Result<bool, Violation> {
         let (relationship, generation) = self.issues[issue].id();
-        let request = ActivateRequest { relationship, generation };
+        let request = ActivateRequest { relationship, generation, follow: false };
         let answer = self.request(node, Operation::Activate, &request.emit())?;
         Ok(matches!(answer, Some((Outcome::Done, _))))
     }

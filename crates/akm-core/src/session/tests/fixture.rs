@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use crate::crypto::hash::sha256;
 use crate::crypto::{Suite, provider};
-use crate::element::{ElementError, Label, Root, RootCheck, SecureElement};
+use crate::element::{Account, ElementError, ElementTime, Label, Root, RootCheck, SecureElement};
 use crate::frame::{Class, FrameKind, Header};
 use crate::id::{AkmId, RelationshipId};
 use crate::keys::{self, EpochSecret, element_function};
@@ -40,12 +40,27 @@ pub struct MemoryElement {
     /// Every derivation, whatever for.
     pub all_calls: usize,
     pub fails: bool,
+    /// How long a call takes.
+    pub takes: Duration,
+    account: Option<Account>,
+    now: Instant,
     draws: u64,
 }
 
 impl MemoryElement {
     fn holding(root: Root, key: Secret<32>) -> Self {
-        Self { root, key, device_key: [9; 32], calls: 0, all_calls: 0, fails: false, draws: 0 }
+        Self {
+            root,
+            key,
+            device_key: [9; 32],
+            calls: 0,
+            all_calls: 0,
+            fails: false,
+            takes: MILLISECOND * 100,
+            account: None,
+            now: Instant::default(),
+            draws: 0,
+        }
     }
 }
 
@@ -69,6 +84,28 @@ impl SecureElement for MemoryElement {
         self.draws += 1;
         expand(&mut *out, b"element", self.draws);
         Ok(())
+    }
+
+    fn time(&mut self) -> Option<&mut dyn ElementTime> {
+        Some(self)
+    }
+}
+
+impl ElementTime for MemoryElement {
+    fn may_ask(&mut self, _: u32, now: Instant) -> bool {
+        self.now = now;
+        self.account.get_or_insert(Account::new(now)).is_open(now)
+    }
+
+    fn made(&mut self, _: u32) -> Duration {
+        let (took, now) = (self.takes, self.now);
+        self.account.as_mut().map_or(Duration::ZERO, |account| account.charge(took, now))
+    }
+
+    fn give_back(&mut self, cost: Duration) {
+        if let Some(account) = &mut self.account {
+            account.give_back(cost);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! `akm asr create`.
-use akm_core::policy::Policy;
+use akm_core::policy::{JUMP_MAX, Policy};
 
 use crate::commands::{duration, name, names};
 use crate::error::CommandError;
@@ -24,6 +24,12 @@ pub(crate) struct Arguments {
     /// A member moves on by itself at most once in this time
     #[arg(long, value_name = "TIME", default_value = "1s")]
     advance_interval: String,
+    /// A member whose disk may have gone back moves on by this many epochs; 0: for members that only listen
+    #[arg(long, value_name = "N", default_value_t = JUMP_MAX, value_parser = clap::value_parser!(u16).range(..=1024))]
+    jump: u16,
+    /// Members do not move: each is heard and sent to where the module says only
+    #[arg(long)]
+    fixed_endpoints: bool,
 }
 
 impl Arguments {
@@ -32,6 +38,8 @@ impl Arguments {
             rotate_after: duration("rotate-after", &self.rotate_after)?,
             rotate_frames: self.rotate_frames,
             advance_interval: duration("advance-interval", &self.advance_interval)?,
+            jump: self.jump,
+            fixed_endpoints: self.fixed_endpoints,
             ..Policy::default()
         })
     }

@@ -33,6 +33,12 @@ struct Named {
     /// How long frames of an epoch, or of a generation, that was left are still taken in
     #[arg(long, value_name = "TIME")]
     overlap: Option<String>,
+    /// A member whose disk may have gone back moves on by this many epochs; 0: for members that only listen
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
+    jump: Option<u16>,
+    /// Whether members do not move: each is heard and sent to where the module says only
+    #[arg(long, value_name = "true|false")]
+    fixed_endpoints: Option<bool>,
 }
 
 impl Named {
@@ -45,6 +51,8 @@ impl Named {
             rotate_frames: self.rotate_frames,
             advance_interval: time("advance-interval", &self.advance_interval)?,
             overlap: time("overlap", &self.overlap)?,
+            jump: self.jump,
+            fixed_endpoints: self.fixed_endpoints,
         })
     }
 }

@@ -46,6 +46,7 @@ fn settings(reader: &mut Reader<'_>) -> Settings {
         advance_interval: Duration::from_millis(choose([1000, 0, 500, u64::MAX], 4)),
         overlap: Duration::from_millis(choose([2000, 0, 5000, u64::MAX], 6)),
         datagram_max: 200,
+        ..Policy::default()
     };
     let epochs = [NO_EPOCH, 0, 1000, (1 << 31) - 2, LAST_EPOCH - 3, LAST_EPOCH - 1, LAST_EPOCH];
     Settings {
