@@ -7,12 +7,14 @@
 mod identify;
 mod messages;
 mod report;
+mod stream;
 
 pub use identify::{
     IdentifyAnswer, IdentifyRequest, Level, NodeIdentity, read_description, write_description,
 };
 pub use messages::*;
 pub use report::{ReportAnswer, ReportRequest};
+pub use stream::{ModuleStream, Taken};
 
 use alloc::string::String;
 use alloc::vec::Vec;

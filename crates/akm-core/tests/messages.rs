@@ -113,7 +113,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>, u8, Parse)> {
         proof: Some([2; 32]),
     };
     let prepare = PrepareRequest { relationship: relationship(), element_version: 1 };
-    let activate = ActivateRequest { relationship: relationship(), generation: 1, follow: false };
+    let activate = ActivateRequest { relationship: relationship(), generation: 1, follow: true };
     let entries = vec![(0, "pump".into(), String::new())];
     let set = SetEndpoints { relationship: relationship(), entries };
     let ask = ReportRequest { relationship: relationship(), member: node() };

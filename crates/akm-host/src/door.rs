@@ -118,6 +118,17 @@ pub enum Output<'n> {
         /// Its bytes.
         frame: &'n [u8],
     },
+    /// Whoever speaks over this stream has proven to be a module of this node: it may stay until [`Output::Close`]. Whoever
+    /// has not is a stranger.
+    Proven {
+        /// Which stream.
+        stream: Stream,
+    },
+    /// Close this stream, when all is sent that was said over it, and take nothing more of it.
+    Close {
+        /// Which stream.
+        stream: Stream,
+    },
     /// All is said that comes of the oldest [`Input::StreamFrame`] of this stream.
     Handled {
         /// Which stream.

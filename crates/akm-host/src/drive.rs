@@ -324,6 +324,7 @@ impl Node {
         surroundings: &mut Surroundings<'_>,
     ) {
         if let Some(generation) = serving.activated {
+            self.end_streams_below(id, generation);
             self.give_up_those_below((id, generation));
         }
         if ended {
@@ -367,9 +368,12 @@ impl Node {
                     None => self.outbox.push(Queued::Handled(stream)),
                 }
             }
-            Origin::Response(stream) => {
+            Origin::Response(stream) | Origin::LastWord(stream) => {
                 if let Some(error) = serving.error.take() {
                     self.tell(about, Event::NotAnswered(error));
+                }
+                if let Origin::LastWord(stream) = serving.origin {
+                    self.outbox.push(Queued::Close(stream));
                 }
                 self.outbox.push(Queued::Handled(stream));
             }
@@ -471,6 +475,10 @@ impl Node {
                 }
             }
             Origin::Stream(stream) | Origin::Response(stream) => self.outbox.push(Queued::Handled(stream)),
+            Origin::LastWord(stream) => {
+                self.outbox.push(Queued::Close(stream));
+                self.outbox.push(Queued::Handled(stream));
+            }
             Origin::Local(wish) => self.outbox.push(Queued::Done(wish, Err(why))),
             Origin::Task(task) => self.task_moved_on(task, Err(why)),
             Origin::Itself => {}
@@ -495,7 +503,10 @@ fn send(
     origin: Origin,
 ) {
     match (kind, origin) {
-        (Kind::Provisioning, Origin::Stream(stream) | Origin::Response(stream)) => {
+        (
+            Kind::Provisioning,
+            Origin::Stream(stream) | Origin::Response(stream) | Origin::LastWord(stream),
+        ) => {
             let frame = outbox.copy(frame);
             outbox.push(Queued::Reply { stream, frame });
         }

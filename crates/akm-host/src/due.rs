@@ -51,6 +51,7 @@ impl Node {
     pub(crate) fn fire(&mut self, surroundings: &mut Surroundings<'_>) {
         let now = surroundings.now;
         self.ask_element_again(now);
+        self.end_streams(surroundings);
         for _ in 0..DUE_AT_ONCE {
             let Some((due, id)) = self.timers.0.first().copied().filter(|(due, _)| *due <= now) else {
                 return;

@@ -12,7 +12,7 @@
 //!                                   +------+
 //!                                      |
 //!                                      v
-//!                   Send, Reply, Handled, Deliver, Seen, Done, Event
+//!                   Send, Reply, Proven, Close, Handled, Deliver, Seen, Done, Event
 //! ```
 //!
 //! A program drives it like this, in one task: hand an input in, then carry out what [`Node::poll`] gives until
@@ -55,12 +55,14 @@ mod management;
 mod node;
 mod outbox;
 mod persist;
+mod proving;
 mod relationship;
 mod report;
 mod route;
 mod run;
 mod start;
 mod starting;
+mod stream;
 mod task;
 #[cfg(test)]
 mod tests;

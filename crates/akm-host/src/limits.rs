@@ -19,6 +19,12 @@ pub const QUESTIONS_OUT: usize = 8;
 /// Requests of modules that are under way at the same time.
 pub const REQUESTS_AT_ONCE: usize = 16;
 
+/// Streams of one relationship on which no request was proven yet; one more takes the place of one that was answered.
+pub const UNPROVEN_STREAMS: usize = 4;
+
+/// Answers to `identify` on new streams of one relationship at once; then one comes each second.
+pub const IDENTIFIES_AT_ONCE: u32 = 8;
+
 /// Relationships that act, each with a write to the disk, before what comes from outside gets its turn.
 pub const DUE_AT_ONCE: usize = 16;
 

@@ -10,11 +10,11 @@ use akm_core::element::{Root, SecureElement};
 use akm_core::id::RelationshipId;
 use akm_core::lineage::{Arrival, Lineage};
 use akm_core::management::{
-    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, NodeIdentity, Opaque, Operation,
-    Outcome, PrepareRequest, ReportRequest, Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
+    ActivateRequest, EraseRequest, Install, Opaque, Operation, Outcome, PrepareRequest, ReportRequest,
+    Request, Response, SetEndpoints, StatusAnswer, StatusRequest,
 };
 use akm_core::policy::Policy;
-use akm_core::proof::{Proof, STREAM_NONCE_LENGTH};
+use akm_core::proof::Proof;
 use akm_core::sds::{HostPart, Kind, SynchronizedDataSet};
 use akm_core::seal::{HostPartSeal, KeysSeal};
 use akm_core::session::{
@@ -24,21 +24,20 @@ use akm_core::tree::Place;
 
 use crate::Endpoint;
 use crate::ask::{Answer, Question, astray};
-use crate::door::{Refused, Stream, Surroundings};
+use crate::door::{Refused, Surroundings};
 use crate::event::Event;
 use crate::installed::Installed;
-use crate::limits::REQUESTS_AT_ONCE;
 use crate::node::Node;
-use crate::outbox::Buffer;
 use crate::persist::Write;
-use crate::relationship::{Given, Known, Origin, Relationship};
-use crate::task::{Hand, Stop, Work};
+use crate::proving::Asked;
+use crate::relationship::{Known, Relationship};
+use crate::task::{Hand, Stop};
 
 fn malformed<E>(_: E) -> Stop {
     Stop::Refused(Outcome::Malformed, "the request cannot be read".to_string())
 }
 
-fn unreadable(why: Unreadable) -> Stop {
+pub(crate) fn unreadable(why: Unreadable) -> Stop {
     match why {
         Unreadable::Malformed => malformed(why),
         Unreadable::Unsupported { .. } | Unreadable::Format { .. } => {
@@ -51,32 +50,11 @@ fn conflict(why: String) -> Stop {
     Stop::Refused(Outcome::Conflict, why)
 }
 
-fn not_held(relationship: RelationshipId) -> Stop {
+pub(crate) fn not_held(relationship: RelationshipId) -> Stop {
     Stop::Refused(Outcome::NotHeld, format!("no relationship {relationship} here"))
 }
 
 impl Node {
-    /// Takes a request of the module of this relationship.
-    pub(crate) fn take_request(
-        &mut self,
-        through: RelationshipId,
-        stream: Stream,
-        request: Buffer,
-        surroundings: &mut Surroundings<'_>,
-    ) {
-        if self.tasks.requests() < REQUESTS_AT_ONCE {
-            self.begin_task(Work::Request { through, stream, request });
-            return;
-        }
-        let id = Request::parse(&request).map_or(0, |request| request.id);
-        let reason = "too many requests are under way: ask again".to_string();
-        let response =
-            Response { id, outcome: Outcome::Storage, body: Vec::new(), reason, proof: None }.emit();
-        let kind = akm_core::frame::FrameKind::Management;
-        let given = Given::Send { to: None, kind, body: &response };
-        self.give(through, &given, Origin::Response(stream), surroundings);
-    }
-
     /// Whether a request may change what the node holds.
     pub(crate) fn changes_something(request: &[u8]) -> bool {
         let operation =
@@ -85,27 +63,20 @@ impl Node {
         matches!(operation, Some(Install | Activate | Erase | SetEndpoints))
     }
 
-    /// Carries out a request of a module; `None`: it waits. Repeating one does no harm.
+    /// Carries out a request of a module whose proof was right; `None`: it waits. Repeating one does no harm.
     pub(crate) fn answer(
         &mut self,
         hand: &mut Hand,
-        through: RelationshipId,
-        request: &[u8],
+        asked: &Asked<'_>,
         surroundings: &mut Surroundings<'_>,
     ) -> Option<Response> {
-        let proof = None;
-        let refused = |id, outcome, reason| Some(Response { id, outcome, body: Vec::new(), reason, proof });
-        let (id, operation, body) = match Request::parse(request).map_err(unreadable) {
-            Ok(Request { id, operation, body, .. }) => (id, operation, body),
-            Err(Stop::Refused(outcome, reason)) => return refused(0, outcome, reason),
-            Err(Stop::Waits) => return None,
-        };
+        let Asked { of, id, operation, body, .. } = *asked;
         let result = match Operation::from_number(operation) {
-            Some(Operation::Identify) => self.identify(hand, through, body, surroundings),
+            Some(Operation::Identify) => self.identify(hand, asked, surroundings),
             Some(Operation::Prepare) => prepare(hand, body),
-            Some(Operation::Install) => self.install(hand, body, surroundings),
+            Some(Operation::Install) => self.install(hand, of.through, body, surroundings),
             Some(Operation::Activate) => self.activate(hand, body),
-            Some(Operation::Erase) => self.erase(hand, through, body),
+            Some(Operation::Erase) => self.erase(hand, asked),
             Some(Operation::Status) => self.status_page(body),
             Some(Operation::SetEndpoints) => self.set_endpoints(hand, body),
             Some(Operation::Report) => self.report_on(body, surroundings),
@@ -113,63 +84,18 @@ impl Node {
                 Err(Stop::Refused(Outcome::Unsupported, format!("no operation {operation} in this stack")))
             }
         };
-        match result {
-            Ok(body) => Some(Response { id, outcome: Outcome::Done, body, reason: String::new(), proof }),
-            Err(Stop::Refused(outcome, reason)) => refused(id, outcome, reason),
-            Err(Stop::Waits) => None,
-        }
-    }
-
-    fn identify(
-        &mut self,
-        hand: &mut Hand,
-        through: RelationshipId,
-        body: &[u8],
-        surroundings: &mut Surroundings<'_>,
-    ) -> Result<Vec<u8>, Stop> {
-        let IdentifyRequest { challenge } = IdentifyRequest::parse(body).map_err(unreadable)?;
-        let provisioning = self.identity.provisioning().get(&through).ok_or_else(|| not_held(through))?;
-        let level = provisioning.level;
-        let integrity = match hand.ask(Question::Integrity)? {
-            Answer::Integrity(Ok(integrity)) => *integrity,
-            Answer::Integrity(Err(why)) => return Err(Stop::Refused(Outcome::Storage, why.clone())),
-            _ => return Err(Stop::element(&astray())),
+        let (outcome, body, reason) = match result {
+            Ok(body) => (Outcome::Done, body, String::new()),
+            Err(Stop::Refused(outcome, reason)) => (outcome, Vec::new(), reason),
+            Err(Stop::Waits) => return None,
         };
-        let node = self.identity.node();
-        if hand.composed.is_none() {
-            let mut stream_nonce = [0; STREAM_NONCE_LENGTH];
-            surroundings.random.fill(&mut stream_nonce);
-            let held = self.relationships.keys().chain(self.set_aside.keys().map(|(id, _)| id));
-            let holds_others = held.into_iter().any(|id| *id != through);
-            let element = self.description.clone().ok_or_else(|| Stop::element(&astray()))?;
-            let stack_version = self.stack_version.clone();
-            let identity = NodeIdentity {
-                node,
-                relationship: through,
-                element,
-                stack_version,
-                integrity,
-                level,
-                holds_others,
-                stream_nonce,
-            };
-            hand.composed = Some(identity.emit());
-        }
-        let identity = hand.composed.clone().unwrap_or_default();
-        let root = self.root_in_force(through).ok_or_else(|| not_held(through))?;
-        let proof = Proof::identify(&challenge, node, through, &identity);
-        let proof = hand.compute(|element| proof.by_element(element, root))?;
-        Ok(IdentifyAnswer { identity, proof: *proof.expose() }.emit())
-    }
-
-    fn root_in_force(&self, relationship: RelationshipId) -> Option<Root> {
-        let (session, _) = self.lineage(relationship)?.in_force()?;
-        Some(session.membership().root())
+        Some(Response { id, outcome, body, reason, proof: None })
     }
 
     fn install(
         &mut self,
         hand: &mut Hand,
+        through: RelationshipId,
         body: &[u8],
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Vec<u8>, Stop> {
@@ -178,8 +104,15 @@ impl Node {
         let id = sds.relationship();
         check_lists(&install, sds.members().len())?;
         let unsupported = |why: &str| Stop::Refused(Outcome::Unsupported, why.to_string());
-        if sds.kind() != Kind::Communication {
-            return Err(unsupported("a provisioning relationship comes by enrolment"));
+        let is_provisioning = self.identity.is_provisioned_by(id);
+        match sds.kind() {
+            Kind::Provisioning if id != through => {
+                return Err(unsupported("another provisioning relationship comes by enrolment"));
+            }
+            Kind::Communication if is_provisioning => {
+                return Err(conflict("a provisioning relationship has this ID".to_string()));
+            }
+            Kind::Provisioning | Kind::Communication => {}
         }
         if sds.index_of(self.identity.node()).is_none() {
             return Err(conflict("this node is not a member".to_string()));
@@ -208,11 +141,32 @@ impl Node {
             Arrival::Above if sds.generation() <= self.highest(id) => {
                 return Err(conflict("a later generation is held, but damaged".to_string()));
             }
-            Arrival::Above => self.install_above(hand, install, sds, surroundings)?,
+            Arrival::Above => {
+                if is_provisioning {
+                    self.check_follows(&sds)?;
+                }
+                self.install_above(hand, install, sds, surroundings)?
+            }
         };
         let receipt = Proof::receipt(&digest, &host_part, body);
         let receipt = hand.compute(|element| receipt.by_element(element, root))?;
         Ok(Opaque(receipt.expose().to_vec()).emit())
+    }
+
+    /// Another generation of the provisioning relationship over which it comes has the same members, and a root of its own.
+    fn check_follows(&self, sds: &SynchronizedDataSet) -> Result<(), Stop> {
+        let id = sds.relationship();
+        let held = self.relationships.get(&id);
+        let in_force = held.and_then(|held| held.lineage.in_force());
+        let (session, _) = in_force.ok_or_else(|| not_held(id))?;
+        if session.membership().sds().members() != sds.members() {
+            return Err(conflict("the members of a provisioning relationship stay".to_string()));
+        }
+        let version = held.map_or(0, Relationship::element_version);
+        if sds.element_version() <= version {
+            return Err(conflict(format!("element version {version} is held, and this one is not above it")));
+        }
+        Ok(())
     }
 
     /// Whether a generation that is held names another root under this element version.
@@ -334,19 +288,18 @@ impl Node {
     ) -> Result<(), Stop> {
         let (keys, of) = (installed.keys(), (installed.sds.relationship(), installed.sds.generation()));
         let Installed { sds, root_check, host_part, label, member_labels, endpoints, .. } = installed;
+        let kind = sds.kind();
         let membership = Membership::new(sds, self.identity.node(), root_check, keys)
             .map_err(|error| Stop::Refused(Outcome::Storage, error.to_string()))?;
         let (provider, standing) = (self.provider, Standing::Staged(place));
-        let options = options_of(Kind::Communication);
+        let options = options_of(kind);
         let (now, random) = (surroundings.now, &mut *surroundings.random);
         let session = hand.compute(|element: &mut dyn SecureElement| {
             Session::start(provider, membership, standing, options, &mut Around { now, element, random })
         })?;
         let known = Known::new(&session, host_part, label, member_labels, &endpoints);
-        let relationship = self
-            .relationships
-            .entry(of.0)
-            .or_insert_with(|| Relationship::new(Kind::Communication, Lineage::default()));
+        let relationship =
+            self.relationships.entry(of.0).or_insert_with(|| Relationship::new(kind, Lineage::default()));
         let taken = relationship.lineage.install(session, known);
         taken.map_err(|not_taken| conflict(not_taken.to_string()))?;
         self.tell(of, Event::Installed);
@@ -358,6 +311,10 @@ impl Node {
     fn activate(&mut self, hand: &mut Hand, body: &[u8]) -> Result<Vec<u8>, Stop> {
         let ActivateRequest { relationship, generation, follow } =
             ActivateRequest::parse(body).map_err(unreadable)?;
+        if self.identity.is_provisioned_by(relationship) {
+            let why = "a provisioning relationship begins with the first frame in it";
+            return Err(Stop::Refused(Outcome::Unsupported, why.to_string()));
+        }
         let phase_of = |node: &Self| {
             let (session, _) = node.lineage(relationship)?.entry(generation)?;
             Some(session.phase())
@@ -387,11 +344,13 @@ impl Node {
         }
     }
 
-    fn erase(&mut self, hand: &mut Hand, through: RelationshipId, body: &[u8]) -> Result<Vec<u8>, Stop> {
-        let relationship = match EraseRequest::parse(body).map_err(unreadable)? {
+    fn erase(&mut self, hand: &mut Hand, asked: &Asked<'_>) -> Result<Vec<u8>, Stop> {
+        let through = asked.of.through;
+        let relationship = match EraseRequest::parse(asked.body).map_err(unreadable)? {
             EraseRequest::Relationship(relationship) => relationship,
             EraseRequest::Everything => {
                 // The answer still goes out under this relationship; the rest follows after it.
+                asked.prove_done(hand)?;
                 hand.write(Write::Disown)?;
                 self.disowned = true;
                 self.tell((through, 0), Event::Disowned);

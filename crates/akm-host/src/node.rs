@@ -23,6 +23,7 @@ use crate::outbox::{Outbox, Queued};
 use crate::persist::{Write, WriteFailed};
 use crate::relationship::{Given, Known, Origin, Relationship};
 use crate::starting::Starting;
+use crate::stream::Streams;
 use crate::task::{TaskId, Tasks};
 use crate::time::Time;
 use crate::trouble::Trouble;
@@ -83,6 +84,7 @@ pub struct Node {
     pub(crate) timers: Timers,
     pub(crate) tasks: Tasks,
     pub(crate) outbox: Outbox,
+    pub(crate) streams: Streams,
     pub(crate) asking: BTreeMap<Ticket, Asker>,
     pub(crate) writing: BTreeMap<Ticket, Writer>,
     tickets: u64,
@@ -123,6 +125,7 @@ impl Node {
             timers: Timers::default(),
             tasks: Tasks::default(),
             outbox: Outbox::default(),
+            streams: Streams::default(),
             asking: BTreeMap::new(),
             writing: BTreeMap::new(),
             tickets: 0,
@@ -191,6 +194,8 @@ impl Node {
             Some(Queued::Ask(ticket, question)) => Output::Ask { ticket, question },
             Some(Queued::Persist(ticket, write)) => Output::Persist { ticket, write },
             Some(Queued::Handled(stream)) => Output::Handled { stream },
+            Some(Queued::Proven(stream)) => Output::Proven { stream },
+            Some(Queued::Close(stream)) => Output::Close { stream },
             Some(Queued::Done(wish, result)) => Output::Done { wish, result },
             Some(Queued::Event(about, event)) => {
                 let label = about.map_or("", |(id, _)| self.label(id));
@@ -232,7 +237,8 @@ impl Node {
     /// When to hand in [`Input::Timeout`]; `None`: only something else will move this node.
     pub fn timeout(&self) -> Option<Instant> {
         let trouble = self.trouble.as_ref().and_then(Trouble::due);
-        self.timers.first().into_iter().chain(trouble).min().filter(|_| self.is_running())
+        let due = self.timers.first().into_iter().chain(self.streams.due());
+        due.chain(trouble).min().filter(|_| self.is_running())
     }
 
     /// Who this node is.
@@ -255,6 +261,7 @@ impl Node {
         self.relationships.clear();
         self.routes = Routes::default();
         self.timers = Timers::default();
+        self.streams = Streams::default();
     }
 
     /// The start of this node, on the clock that it is given.
@@ -415,7 +422,10 @@ impl Node {
             } else if let Some(task) = self.ready.pop_front() {
                 self.run(task, surroundings);
             } else {
-                return;
+                self.begin_streams(surroundings);
+                if self.ready.is_empty() {
+                    return;
+                }
             }
         }
     }

@@ -27,6 +27,8 @@ pub(crate) enum Queued {
     Send { of: GenerationId, to: Vec<Endpoint>, frame: Buffer },
     Reply { stream: Stream, frame: Buffer },
     Handled(Stream),
+    Proven(Stream),
+    Close(Stream),
     Deliver { of: GenerationId, at: usize, from: AkmId, epoch: u32, payload: Buffer },
     Seen { relationship: Option<RelationshipId>, source: Endpoint, frame: Buffer, verdict: Verdict },
     Done(Wish, Result<(), Refused>),

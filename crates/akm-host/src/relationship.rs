@@ -110,6 +110,8 @@ pub(crate) enum Origin {
     Stream(Stream),
     /// A response to what came over a stream.
     Response(Stream),
+    /// The same, and nothing after it.
+    LastWord(Stream),
     /// An application.
     Local(Wish),
     /// A task of this node.

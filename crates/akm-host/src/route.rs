@@ -116,6 +116,7 @@ impl Node {
 
     /// Nobody listens at a stream any more.
     pub(crate) fn close_stream(&mut self, stream: Stream) {
+        self.streams.close(stream);
         for relationship in self.relationships.values_mut() {
             let kept = &mut self.kept;
             relationship.waiting.retain(|waiting| {

@@ -2,7 +2,6 @@
 
 use crate::door::{Refused, Surroundings};
 use crate::node::{Asker, Node, Writer};
-use crate::outbox::Buffer;
 use crate::relationship::{Given, Origin};
 use crate::task::{Moved, Stop, TaskId, Want, Work};
 
@@ -10,6 +9,7 @@ impl Node {
     pub(crate) fn begin_task(&mut self, work: Work) {
         let alone = match &work {
             Work::Tidy { .. } => true,
+            Work::Begin { .. } | Work::Check { .. } => false,
             Work::Request { request, .. } => Self::changes_something(request),
         };
         self.ready.extend(self.tasks.begin(work, alone));
@@ -31,18 +31,9 @@ impl Node {
                 let result = self.tidy_up(&mut task.hand, *relationship, surroundings);
                 !matches!(result, Err(Stop::Waits))
             }
-            Work::Request { through, stream, request } => {
-                match self.answer(&mut task.hand, *through, request, surroundings) {
-                    None => false,
-                    Some(response) => {
-                        let body = Buffer::new(response.emit());
-                        let kind = akm_core::frame::FrameKind::Management;
-                        let given = Given::Send { to: None, kind, body: &body };
-                        self.give(*through, &given, Origin::Response(*stream), surroundings);
-                        true
-                    }
-                }
-            }
+            Work::Begin { first } => self.begin_stream(&mut task.hand, first, surroundings),
+            Work::Check { of, request } => self.check_request(&mut task.hand, of, request, surroundings),
+            Work::Request { of, request } => self.serve_request(&mut task.hand, of, request, surroundings),
         };
         if done {
             self.ready.extend(self.tasks.finish(&task));

@@ -11,20 +11,25 @@ use core::mem::Discriminant;
 
 use akm_core::element::{ElementError, Root, SecureElement};
 use akm_core::id::RelationshipId;
-use akm_core::management::Outcome;
+use akm_core::management::{Outcome, Response};
 
 use crate::ask::{Answer, Answers, Question, StandIn, Tape, Ticket, astray};
-use crate::door::{Refused, Stream};
+use crate::door::Refused;
 use crate::outbox::Buffer;
 use crate::persist::{Write, WriteFailed};
+use crate::stream::{First, OfStream};
 
 /// Names a task.
 pub(crate) type TaskId = u64;
 
 /// What is to be done.
 pub(crate) enum Work {
-    /// A request of a module.
-    Request { through: RelationshipId, stream: Stream, request: Buffer },
+    /// Answer the first request of a stream.
+    Begin { first: First },
+    /// Check the proof of a request.
+    Check { of: OfStream, request: Buffer },
+    /// Carry out a request whose proof is right.
+    Request { of: OfStream, request: Buffer },
     /// Erase what no generation in use needs.
     Tidy { relationship: RelationshipId },
 }
@@ -80,6 +85,8 @@ pub(crate) struct Hand {
     pub(crate) moved: Moved,
     /// What was put together for an answer, and must stay as it is.
     pub(crate) composed: Option<Vec<u8>>,
+    /// What came of a request, while the proof of the answer is made.
+    pub(crate) response: Option<Response>,
     wants: Vec<Want>,
 }
 
@@ -207,7 +214,7 @@ impl Tasks {
 
     /// Requests that are under way.
     pub(crate) fn requests(&self) -> usize {
-        self.all.values().filter(|task| matches!(task.work, Work::Request { .. })).count()
+        self.all.values().filter(|task| !matches!(task.work, Work::Tidy { .. })).count()
     }
 
     /// Takes a task on, unless what it would do waits to be done already.

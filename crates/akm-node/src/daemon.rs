@@ -9,19 +9,21 @@ mod supervision;
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use akm_client::{LocalRequest, Reply, decode, encode};
 use akm_core::frame::Header;
 use akm_core::id::RelationshipId;
 use akm_transport::{Batch, Carrier, Endpoint, UdpCarrier};
 use tokio::io::Interest;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::error::{NodeError, Request};
 use crate::layout::Layout;
 use crate::node::{Message, Network, Node, Refused, SeenFrame, Stream, Wish};
 use begin::{Begun, Sockets, begin, close_locally};
+use connections::Said;
 use lines::Lines;
 use supervision::Supervision;
 
@@ -31,7 +33,7 @@ const COMMANDS_WAITING: usize = 64;
 /// What the connections hand to the driver.
 enum Command {
     /// A frame of a stream, and where its answers go.
-    StreamFrame { stream: Stream, frame: Vec<u8>, answer: oneshot::Sender<Vec<Vec<u8>>> },
+    StreamFrame { stream: Stream, frame: Vec<u8>, answer: oneshot::Sender<Said>, closer: Arc<Notify> },
     /// A stream is closed.
     StreamClosed(Stream),
     /// A request of an application, and where its lines go.
@@ -98,12 +100,17 @@ async fn serve(
                 arrived.clear();
             }
             Some(command) = waiting.recv() => match command {
-                Command::StreamFrame { stream, frame, answer } => {
-                    hub.streams.entry(stream).or_default().push_back(UnderWay { frames: Vec::new(), answer });
+                Command::StreamFrame { stream, frame, answer, closer } => {
+                    hub.closers.entry(stream).or_insert(closer);
+                    hub.streams
+                        .entry(stream)
+                        .or_default()
+                        .push_back(UnderWay { said: Said::default(), answer });
                     node.take_stream_frame(stream, &frame, &mut hub);
                 }
                 Command::StreamClosed(stream) => {
                     hub.streams.remove(&stream);
+                    hub.closers.remove(&stream);
                     node.close_stream(stream, &mut hub);
                 }
                 Command::Application { request: LocalRequest::Stop, lines } => break Some(lines),
@@ -146,6 +153,8 @@ struct Hub {
     subscribers: Vec<Subscriber>,
     /// Frames of streams that are under way, the oldest first.
     streams: HashMap<Stream, VecDeque<UnderWay>>,
+    /// By what the connections of streams are told that they are closed.
+    closers: HashMap<Stream, Arc<Notify>>,
     /// Wishes that are under way: of which relationship, and where the answer goes.
     wishes: HashMap<Wish, (String, Lines)>,
     /// What became of some.
@@ -156,9 +165,9 @@ struct Hub {
 /// A frame of a stream that the node has not done with.
 struct UnderWay {
     /// What comes back, so far.
-    frames: Vec<Vec<u8>>,
+    said: Said,
     /// Where it goes.
-    answer: oneshot::Sender<Vec<Vec<u8>>>,
+    answer: oneshot::Sender<Said>,
 }
 
 struct Subscriber {
@@ -179,6 +188,7 @@ impl Hub {
             outgoing: Batch::new(),
             subscribers: Vec::new(),
             streams: HashMap::new(),
+            closers: HashMap::new(),
             wishes: HashMap::new(),
             done: Vec::new(),
             unsent: 0,
@@ -297,15 +307,28 @@ impl Network for Hub {
 
     fn reply(&mut self, stream: Stream, frame: &[u8]) {
         if let Some(under_way) = self.streams.get_mut(&stream).and_then(VecDeque::front_mut) {
-            under_way.frames.push(frame.to_vec());
+            under_way.said.frames.push(frame.to_vec());
+        }
+    }
+
+    fn proven(&mut self, stream: Stream) {
+        if let Some(under_way) = self.streams.get_mut(&stream).and_then(VecDeque::front_mut) {
+            under_way.said.proven = true;
+        }
+    }
+
+    fn close(&mut self, stream: Stream) {
+        if let Some(under_way) = self.streams.get_mut(&stream).and_then(VecDeque::front_mut) {
+            under_way.said.closes = true;
+        } else if let Some(closer) = self.closers.get(&stream) {
+            closer.notify_one();
         }
     }
 
     fn handled(&mut self, stream: Stream) {
-        if let Some(UnderWay { frames, answer }) = self.streams.get_mut(&stream).and_then(VecDeque::pop_front)
-        {
+        if let Some(UnderWay { said, answer }) = self.streams.get_mut(&stream).and_then(VecDeque::pop_front) {
             // The connection may be gone: then nobody waits for the answer.
-            let _ = answer.send(frames);
+            let _ = answer.send(said);
         }
     }
 

@@ -42,6 +42,12 @@ pub trait Network {
     /// Sends a frame over a stream.
     fn reply(&mut self, stream: Stream, frame: &[u8]);
 
+    /// Whoever speaks over this stream is a module of this node.
+    fn proven(&mut self, stream: Stream);
+
+    /// A stream is to be closed, when all is sent that was said over it.
+    fn close(&mut self, stream: Stream);
+
     /// All is said that comes of the oldest frame of this stream.
     fn handled(&mut self, stream: Stream);
 
@@ -61,6 +67,8 @@ struct Nobody;
 impl Network for Nobody {
     fn datagram(&mut self, _: SocketAddr, _: &[u8]) {}
     fn reply(&mut self, _: Stream, _: &[u8]) {}
+    fn proven(&mut self, _: Stream) {}
+    fn close(&mut self, _: Stream) {}
     fn handled(&mut self, _: Stream) {}
     fn deliver(&mut self, _: Message<'_>) {}
     fn seen(&mut self, _: SeenFrame<'_>) {}
@@ -277,6 +285,8 @@ impl Node {
                         }
                     }
                     Output::Reply { stream, frame } => network.reply(stream, frame),
+                    Output::Proven { stream } => network.proven(stream),
+                    Output::Close { stream } => network.close(stream),
                     Output::Handled { stream } => network.handled(stream),
                     Output::Deliver(message) => network.deliver(message),
                     Output::Seen(seen) => {

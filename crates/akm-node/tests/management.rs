@@ -9,6 +9,7 @@ use akm_core::frame::FrameKind;
 use akm_core::keys::element_function;
 use akm_core::management::{
     IdentifyRequest, Level, Opaque, Operation, Outcome, PrepareRequest, Request, Response, SetEndpoints,
+    Taken,
 };
 use akm_core::session::Phase;
 use akm_node::storage::Storage;
@@ -250,13 +251,17 @@ fn a_request_that_cannot_be_met_says_why_and_changes_nothing() {
 }
 
 #[test]
-fn a_request_that_cannot_be_read_at_all_is_answered_as_number_zero() {
+fn a_request_that_cannot_be_split_is_not_proven_and_ends_the_stream() {
     let mut station = Station::new(1);
     let (link, node) = station.both();
     for message in [&b""[..], b"help", &[0xa1, 0x00, 0x01]] {
+        link.begin(node);
         let answers = link.call(node, message);
         let response = Response::parse(&answers[0]).unwrap();
-        assert_eq!((answers.len(), response.id, response.outcome), (1, 0, Outcome::Malformed));
+        assert_eq!((answers.len(), response.id, response.outcome), (1, 0, Outcome::Unproven));
+        assert_eq!(response.proof, None);
+        let request = link.stream.request(Operation::Status as u8, b"").unwrap();
+        assert!(link.call(node, &request).is_empty(), "nothing more is said on it");
     }
 }
 
@@ -500,14 +505,18 @@ fn a_replayed_request_is_not_carried_out_twice() {
     let mut station = Station::new(1);
     let asr = Relationship::asr("asr", &[station.id(), random_id()]);
     let body = akm_core::management::EraseRequest::Relationship(asr.id()).emit();
-    let request = Request { id: 1, operation: Operation::Erase as u8, body: &body, proof: None }.emit();
     let mut network = Recorded::default();
     // The node answers the first in an epoch of its own, which the second is sent in.
-    let frames = [0; 2].map(|_| {
+    let frames = [true, false].map(|is_first| {
         let (link, node) = station.both();
+        let request = match is_first {
+            true => link.stream.begin(challenge()).into(),
+            false => link.stream.request(Operation::Erase as u8, &body).unwrap(),
+        };
         let frame = link.seal(FrameKind::Management, &request);
         let replies = node.handle_stream_frame(&frame, &mut network);
-        assert_eq!(link.open(&replies).len(), 1);
+        let answers = link.open(&replies);
+        assert!(matches!(link.stream.take(&answers[0]), Taken::Begun(..) | Taken::Answer(_)));
         frame
     });
 

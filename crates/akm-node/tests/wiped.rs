@@ -8,12 +8,12 @@ use std::fs;
 
 use akm_core::frame::FrameKind;
 use akm_core::keys::{EpochSecret, element_function};
-use akm_core::management::{ActivateRequest, EraseRequest, Operation, Request};
+use akm_core::management::{ActivateRequest, EraseRequest, Operation, Taken};
 use akm_core::tree::Place;
 use akm_node::enrol;
 use akm_node::node::Node;
 use freed::{Freed, check_wiped, record};
-use support::{Device, Link, Module, Prompt, Recorded, Relationship, address, random_id};
+use support::{Device, Link, Module, Prompt, Recorded, Relationship, address, challenge, random_id};
 
 #[global_allocator]
 static ALLOCATOR: freed::Keeping = freed::Keeping;
@@ -61,18 +61,27 @@ fn device_key(device: &Device) -> (String, Vec<u8>) {
 
 /// Lets the node do something with a frame that the module made before the recording.
 fn ask(link: &mut Link, node: &mut Node, operation: Operation, body: &[u8], secrets: &[(String, Vec<u8>)]) {
-    let request = Request { id: 9, operation: operation as u8, body, proof: None }.emit();
+    link.streams += 1;
+    let first = link.stream.begin(challenge());
+    assert!(matches!(say(link, node, &first, secrets), Taken::Begun(..)));
+    let request = link.stream.request(operation as u8, body).expect("the stream has begun");
+    assert!(matches!(say(link, node, &request, secrets), Taken::Answer(_)), "no answer to {operation:?}");
+}
+
+/// Says something to the node; what it answers.
+fn say(link: &mut Link, node: &mut Node, message: &[u8], secrets: &[(String, Vec<u8>)]) -> Taken {
     // A node that has just started tells the module of its epoch; then it is asked again.
     for _ in 0..2 {
-        let frame = link.seal(FrameKind::Management, &request);
-        let (replies, freed) = record(|| node.handle_stream_frame(&frame, &mut Recorded::default()));
+        let frame = link.seal(FrameKind::Management, message);
+        let stream = akm_node::node::Stream(link.streams);
+        let (replies, freed) = record(|| node.handle_frame_of(stream, &frame, &mut Recorded::default()));
         check_wiped(&freed, secrets);
         drop(freed);
-        if !link.open(&replies).is_empty() {
-            return;
+        if let Some(answer) = link.open(&replies).pop() {
+            return link.stream.take(&answer);
         }
     }
-    panic!("no answer to {operation:?}");
+    panic!("no answer");
 }
 
 fn recorded<T>(secrets: &[(String, Vec<u8>)], work: impl FnOnce() -> T) -> T {

@@ -18,6 +18,7 @@ mod checks;
 mod luggage;
 mod preparation;
 mod removal;
+mod renewal;
 mod station;
 mod steps;
 mod verification;
@@ -28,6 +29,8 @@ pub(crate) use luggage::is_filled;
 pub use preparation::read_preparation;
 pub use removal::Removal;
 pub(crate) use removal::remove;
+pub use renewal::Heals;
+pub(crate) use renewal::{renew, renew_over};
 pub use station::AttachOrder;
 pub(crate) use station::waits;
 #[cfg(feature = "fuzzing")]

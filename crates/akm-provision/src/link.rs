@@ -2,44 +2,38 @@
 //!
 //! A small driver over the same session engine that the nodes run. Each link counts as a start of the
 //! module in this relationship, under the node's lock; the module's place is in the store before any
-//! frame that rests on it leaves.
+//! frame that rests on it leaves. Each begins a stream: what the node says counts only with the proof of its element.
 
 mod element;
+mod line;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use akm_core::crypto;
-use akm_core::element::{ElementError, RootCheck};
-use akm_core::frame::FrameKind;
+use akm_core::element::ElementError;
 use akm_core::id::RelationshipId;
-use akm_core::keys::PlaceSeal;
 use akm_core::management::{
     ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, NodeIdentity, Opaque, Operation, Outcome,
-    PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer, ReportRequest, Request, Response,
-    SetEndpoints, StatusAnswer, StatusRequest,
+    PAGE_MAX, PrepareRequest, RelationshipStatus, ReportAnswer, ReportRequest, Response, SetEndpoints,
+    StatusAnswer, StatusRequest, Taken,
 };
 use akm_core::proof::Proof;
 use akm_core::sds::{ElementRoot, SynchronizedDataSet};
-use akm_core::session::{
-    Cause, Event, Input, Membership, Options, Output, Record, Session, SessionError, Standing, Surroundings,
-};
-use akm_core::tree::Place;
-use akm_element::{SystemRandom, random};
-use akm_transport::{FrameStream, NamedEndpoint};
+use akm_core::session::SessionError;
+use akm_element::random;
+use zeroize::Zeroizing;
 
 use crate::lock::{Lock, LockError, LockKey};
 use crate::store::{Node, Store, StoreError};
-use element::VaultElement;
-
-/// How long a node has to accept a connection.
-const CONNECT: Duration = Duration::from_secs(5);
+use line::Line;
 
 /// How long a node has for an answer before it is asked again: less than it keeps a stream open on which
 /// nothing worth an answer came.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// The same where its element has to do something that may take long: a token makes an RSA key to prepare. Only for a node
-/// that has answered on this link: who does not answer at all is asked again sooner.
+/// The same for a node that has proven itself on this stream: each answer takes two calls of its element.
+const ANSWER_WITH_PROOF: Duration = Duration::from_secs(10);
+
+/// The same where its element has to do something that may take long: a token makes an RSA key to prepare.
 const ANSWER_OF_ELEMENT: Duration = Duration::from_secs(120);
 
 /// How often a node is asked.
@@ -51,6 +45,10 @@ const ATTEMPTS_AFTER_START: u32 = 20;
 
 /// Entries of one `set endpoints`; with the longest labels and endpoints they still fit into a frame.
 const ENDPOINTS_AT_ONCE: usize = 500;
+
+const NO_ANSWER: &str = "no authentic answer came";
+
+const WRONG_PROOF: &str = "the proof of its element is wrong";
 
 /// Why a node could not be asked, or what it refused.
 #[derive(Debug, thiserror::Error)]
@@ -118,14 +116,12 @@ impl From<ElementError> for LinkError {
 pub struct Link<'a> {
     store: &'a Store,
     node: Node,
-    sds: SynchronizedDataSet,
-    session: Session,
-    element: VaultElement<'a>,
-    seal: PlaceSeal,
-    stream: FrameStream,
-    clock: Instant,
-    /// Whether the node has answered on this link.
-    has_answered: bool,
+    line: Line<'a>,
+    /// Other generations in which the node may be, the one to be asked first at the end.
+    others: Vec<SynchronizedDataSet>,
+    /// What the node said of itself when the stream began, until somebody asks for it.
+    identity: Option<NodeIdentity>,
+    has_begun: bool,
     attempts: u32,
     _lock: Lock,
 }
@@ -143,53 +139,26 @@ impl<'a> Link<'a> {
 
     /// Connects to the node whose lock is held.
     pub fn connect(store: &'a Store, node: &Node, lock: Lock) -> Result<Self, LinkError> {
-        let gone = || LinkError::NoCredentials { node: node.name.to_string() };
-        let relationship = store.relationship(node.relationship)?.ok_or_else(gone)?;
-        let sds = relationship.sds;
-        let secrets = store.secrets(node.relationship)?;
-        let keys = secrets.keys.ok_or_else(gone)?;
-        let root = store.element_root(node.relationship, sds.element_version())?.ok_or_else(gone)?;
-        let mut element = VaultElement::new(store);
-        let seal = PlaceSeal::derive(&mut element, 0)?;
-        let place = match store.load_place(node.relationship, sds.generation())? {
-            Some(sealed) => seal
-                .open(crypto::provider(), sds.suite(), sds.digest(), &sealed)
-                .ok()
-                .and_then(|place| Place::parse(place.expose()).ok())
-                .ok_or_else(gone)?,
-            None => Place::before_first(0, secrets.tree_root.ok_or_else(gone)?),
-        };
-        let check = RootCheck::of(&root);
-        let membership =
-            Membership::new(sds.clone(), store.module().root, check, keys).map_err(|_| gone())?;
-        let stream = connect(node)?;
-        let clock = Instant::now();
-        let mut surroundings = Surroundings {
-            now: akm_core::session::Instant::default(),
-            element: &mut element,
-            random: &mut SystemRandom,
-        };
-        let options = Options { hello_at_start: false, find_back: false };
-        let standing = Standing::Active(place);
-        let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings)?;
-        Ok(Self {
-            store,
-            node: node.clone(),
-            sds,
-            session,
-            element,
-            seal,
-            stream,
-            clock,
-            has_answered: false,
-            attempts: ATTEMPTS,
-            _lock: lock,
-        })
+        let (line, others) = open_line(store, node)?;
+        let (node, attempts) = (node.clone(), ATTEMPTS);
+        Ok(Self { store, node, line, others, identity: None, has_begun: false, attempts, _lock: lock })
     }
 
     /// The same for a node whose stack was started a moment ago: it is given a minute to answer.
     pub fn after_start(self) -> Self {
         Self { attempts: ATTEMPTS_AFTER_START, ..self }
+    }
+
+    /// Speaks in the generation that the module speaks in by now: another than before, if one was acknowledged.
+    pub fn speak_anew(&mut self) -> Result<(), LinkError> {
+        let (line, others) = open_line(self.store, &self.node)?;
+        (self.line, self.others, self.identity, self.has_begun) = (line, others, None, false);
+        Ok(())
+    }
+
+    /// The generation in which it speaks.
+    pub fn generation(&self) -> u32 {
+        self.line.sds().generation()
     }
 
     /// The node at the other end.
@@ -199,27 +168,20 @@ impl<'a> Link<'a> {
 
     /// Asks the node who it is, with a fresh challenge, and checks the proof of its element.
     pub fn identify(&mut self) -> Result<NodeIdentity, LinkError> {
+        self.begin()?;
+        if let Some(identity) = self.identity.take() {
+            return Ok(identity);
+        }
         let challenge: [u8; 32] = random();
         let body = self.request(Operation::Identify, "identify", &IdentifyRequest { challenge }.emit())?;
-        let unproven = |reason: &str| LinkError::Silent {
-            node: self.node.name.to_string(),
-            endpoint: endpoint_text(&self.node),
-            reason: reason.to_owned(),
-        };
-        let answer = IdentifyAnswer::parse(&body).map_err(|_| unproven("its answer cannot be read"))?;
-        let proof = Proof::identify(&challenge, self.node.id, self.node.relationship, &answer.identity);
-        let expected = proof.by_element(&mut self.element, self.session.membership().root())?;
-        if !expected.equals(&answer.proof) {
-            return Err(unproven("the proof of its element is wrong"));
-        }
-        NodeIdentity::parse(&answer.identity).map_err(|_| unproven("its answer cannot be read"))
+        let answer = IdentifyAnswer::parse(&body).map_err(|_| self.unreadable())?;
+        self.line.identity(&challenge, &answer).ok_or_else(|| self.silent(WRONG_PROOF))
     }
 
     /// Asks what the node's element needs, so that a root can be wrapped for it.
     pub fn prepare(&mut self, sds: &SynchronizedDataSet) -> Result<Vec<u8>, LinkError> {
         let request =
             PrepareRequest { relationship: sds.relationship(), element_version: sds.element_version() };
-        self.be_heard()?;
         let body = self.request(Operation::Prepare, "prepare its element", &request.emit())?;
         Opaque::parse(&body).map(|Opaque(material)| material).map_err(|_| self.unreadable())
     }
@@ -232,23 +194,18 @@ impl<'a> Link<'a> {
         body: &[u8],
         root: &ElementRoot,
     ) -> Result<(), LinkError> {
-        self.be_heard()?;
         let answer = self.request(Operation::Install, "install the relationship", body)?;
         let Opaque(receipt) = Opaque::parse(&answer).map_err(|_| self.unreadable())?;
         if !Proof::receipt(sds.digest(), host_part, body).by_root(root).equals(&receipt) {
-            return Err(LinkError::Silent {
-                node: self.node.name.to_string(),
-                endpoint: endpoint_text(&self.node),
-                reason: "the receipt of its element is wrong".to_owned(),
-            });
+            return Err(self.silent("the receipt of its element is wrong"));
         }
         Ok(())
     }
 
     /// Lets an installed generation become active.
     pub fn activate(&mut self, sds: &SynchronizedDataSet) -> Result<(), LinkError> {
-        let request =
-            ActivateRequest { relationship: sds.relationship(), generation: sds.generation(), follow: false };
+        let (relationship, generation) = (sds.relationship(), sds.generation());
+        let request = ActivateRequest { relationship, generation, follow: false };
         self.request(Operation::Activate, "activate the relationship", &request.emit()).map(|_| ())
     }
 
@@ -311,13 +268,43 @@ impl<'a> Link<'a> {
         }
     }
 
-    /// Has the node answer something that costs it nothing, unless it has answered before.
-    fn be_heard(&mut self) -> Result<(), LinkError> {
-        if self.has_answered {
+    /// Begins a stream, unless one has begun: in the generation in which the module speaks, and where nobody answers there
+    /// in the others in which the node may be.
+    fn begin(&mut self) -> Result<(), LinkError> {
+        if self.has_begun {
             return Ok(());
         }
-        let request = StatusRequest { after: None, most: 1 };
-        self.request(Operation::Status, "tell its status", &request.emit()).map(|_| ())
+        let was_alone = self.others.is_empty();
+        let mut result = self.begin_in_this();
+        while let Err(LinkError::Silent { .. }) = result {
+            let Some(other) = self.others.pop() else { break };
+            self.line = Line::open(self.store, &self.node, other)?;
+            match self.begin_in_this() {
+                // What the first said is nearer to what is wrong.
+                Err(LinkError::Silent { .. }) => {}
+                other => result = other,
+            }
+        }
+        result?;
+        self.has_begun = true;
+        if !was_alone {
+            let proven = self.line.sds();
+            self.store.proven_in(proven)?;
+            self.others.retain(|other| other.generation() > proven.generation());
+        }
+        Ok(())
+    }
+
+    fn begin_in_this(&mut self) -> Result<(), LinkError> {
+        let first = self.line.begin();
+        match self.exchange(first, ANSWER, |line| Some(line.begin()))? {
+            Taken::Begun(identity, _) => {
+                self.identity = Some(identity);
+                Ok(())
+            }
+            Taken::NotBegun(response) => Err(self.refused("identify", response)),
+            _ => Err(self.silent(NO_ANSWER)),
+        }
     }
 
     /// Sends a request until it is answered: again when the module learns that it was behind, and
@@ -328,142 +315,85 @@ impl<'a> Link<'a> {
         what: &'static str,
         body: &[u8],
     ) -> Result<Vec<u8>, LinkError> {
-        let id = u64::from_be_bytes(random());
-        let request =
-            zeroize::Zeroizing::new(Request { id, operation: operation as u8, body, proof: None }.emit());
         let patience = match operation {
-            Operation::Prepare | Operation::Install if self.has_answered => ANSWER_OF_ELEMENT,
-            _ => ANSWER,
+            Operation::Prepare | Operation::Install => ANSWER_OF_ELEMENT,
+            _ => ANSWER_WITH_PROOF,
         };
         let mut lost = None;
-        for attempt in 0..self.attempts {
-            if lost.take().is_some() {
-                // A node closes a stream that was silent for a while.
-                self.stream = connect(&self.node)?;
+        for _ in 0..ATTEMPTS {
+            if lost.is_some() {
+                self.line.reconnect()?;
+                self.has_begun = false;
             }
-            let answered = if attempt == 0 {
-                self.ask(id, &request, patience)
-            } else {
-                // After a restore the first epoch of this start may be one that the node knows with another
-                // salt of the module, and drops without a word. The next one is new to it.
-                self.drive(Input::Advance).and_then(|_| self.ask(id, &request, patience))
+            self.begin()?;
+            let Some(request) = self.line.request(operation as u8, body) else {
+                self.has_begun = false;
+                lost = Some(self.silent(NO_ANSWER));
+                continue;
             };
-            match answered {
-                Ok(Some(response)) => {
-                    self.has_answered = true;
+            match self.exchange(request, patience, |_| None) {
+                Ok(Taken::Answer(response)) => {
                     return match response.outcome {
                         Outcome::Done => Ok(response.body),
-                        outcome => Err(LinkError::Refused {
-                            node: self.node.name.to_string(),
-                            operation: what,
-                            outcome,
-                            reason: response.reason,
-                        }),
+                        _ => Err(self.refused(what, response)),
                     };
                 }
+                // Another stream has to be opened.
+                Ok(_) => lost = Some(self.silent(NO_ANSWER)),
+                Err(error @ LinkError::Unreachable { .. }) => lost = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(lost.unwrap_or_else(|| self.silent(NO_ANSWER)))
+    }
+
+    /// Sends a message until it is answered. Where the connection is lost on the way it is opened again, and `anew` makes the
+    /// message for it; `None`: it belongs to the connection that is lost.
+    fn exchange(
+        &mut self,
+        mut message: Zeroizing<Vec<u8>>,
+        patience: Duration,
+        anew: impl Fn(&mut Line<'a>) -> Option<Zeroizing<Vec<u8>>>,
+    ) -> Result<Taken, LinkError> {
+        let (mut lost, mut is_forged) = (None, false);
+        for attempt in 0..self.attempts {
+            if let Some(error) = lost.take() {
+                // A node closes a stream that was silent for a while.
+                let Some(again) = anew(&mut self.line) else { return Err(error) };
+                self.line.reconnect()?;
+                message = again;
+            }
+            let answered = if attempt == 0 {
+                self.line.ask(&message, patience, &mut is_forged)
+            } else {
+                let advanced = self.line.advance();
+                advanced.and_then(|()| self.line.ask(&message, patience, &mut is_forged))
+            };
+            match answered {
+                Ok(Some(taken)) => return Ok(taken),
                 Ok(None) => {}
                 Err(error @ LinkError::Unreachable { .. }) => lost = Some(error),
                 Err(error) => return Err(error),
             }
         }
-        if let Some(error) = lost {
-            return Err(error);
-        }
-        Err(LinkError::Silent {
-            node: self.node.name.to_string(),
-            endpoint: endpoint_text(&self.node),
-            reason: "no authentic answer came".to_owned(),
-        })
+        Err(lost.unwrap_or_else(|| self.silent(if is_forged { WRONG_PROOF } else { NO_ANSWER })))
     }
 
-    /// Sends a request once and waits for its response; `None` if none comes in time.
-    fn ask(&mut self, id: u64, request: &[u8], patience: Duration) -> Result<Option<Response>, LinkError> {
-        self.send(request)?;
-        let deadline = Instant::now() + patience;
-        while let Some(frame) = self.stream.receive(deadline).map_err(|error| self.lost(&error))? {
-            let heard = self.receive(&frame)?;
-            if let Some(response) = heard.responses.into_iter().find(|response| response.id == id) {
-                return Ok(Some(response));
-            }
-            if heard.was_behind {
-                self.send(request)?;
-            }
-        }
-        Ok(None)
+    fn refused(&self, operation: &'static str, response: Response) -> LinkError {
+        let Response { outcome, reason, .. } = response;
+        LinkError::Refused { node: self.node.name.to_string(), operation, outcome, reason }
     }
 
-    fn send(&mut self, request: &[u8]) -> Result<(), LinkError> {
-        self.drive(Input::Send(FrameKind::Management, request)).map(|_| ())
-    }
-
-    fn receive(&mut self, frame: &[u8]) -> Result<Answered, LinkError> {
-        self.drive(Input::Frame(frame))
-    }
-
-    fn drive(&mut self, input: Input<'_>) -> Result<Answered, LinkError> {
-        let now = akm_core::session::Instant(self.clock.elapsed());
-        let mut surroundings = Surroundings { now, element: &mut self.element, random: &mut SystemRandom };
-        self.session.handle(input, &mut surroundings)?;
-        let mut heard = Answered::default();
-        let mut unsent = None;
-        let mut unsaved = None;
-        loop {
-            match self.session.poll() {
-                Output::Persist(record) => {
-                    if let Record::Place(place) = record {
-                        let sealed = self.seal.seal(
-                            crypto::provider(),
-                            self.sds.suite(),
-                            self.sds.digest(),
-                            &random(),
-                            place.expose(),
-                        );
-                        let generation = self.sds.generation();
-                        if let Err(error) =
-                            self.store.save_place(self.sds.relationship(), generation, &sealed)
-                        {
-                            self.session.persist_failed();
-                            unsaved = Some(error);
-                            continue;
-                        }
-                    }
-                    self.session.persisted();
-                }
-                // What is queued behind it is still to be taken: the session must not stand half-way.
-                Output::Transmit(frame) | Output::TransmitTo(_, frame) => {
-                    if let Err(error) = self.stream.send(frame) {
-                        unsent = Some(error);
-                    }
-                }
-                Output::Deliver(delivery) => {
-                    if delivery.kind == FrameKind::Management
-                        && let Ok(response) = Response::parse(delivery.payload)
-                    {
-                        heard.responses.push(response);
-                    }
-                }
-                Output::Event(Event::EpochBegan { cause: Cause::Followed, .. }) => heard.was_behind = true,
-                Output::Event(event) => tracing::trace!(node = %self.node.name, ?event, "link"),
-                Output::Idle => break,
-            }
-        }
-        match (unsaved, unsent) {
-            (Some(error), _) => Err(error.into()),
-            (None, Some(error)) => Err(self.lost(&error)),
-            (None, None) => Ok(heard),
-        }
-    }
-
-    fn lost(&self, error: &std::io::Error) -> LinkError {
-        unreachable_node(&self.node, error)
-    }
-
-    fn unreadable(&self) -> LinkError {
+    fn silent(&self, reason: &str) -> LinkError {
         LinkError::Silent {
             node: self.node.name.to_string(),
             endpoint: endpoint_text(&self.node),
-            reason: "its answer cannot be read".to_owned(),
+            reason: reason.to_owned(),
         }
+    }
+
+    fn unreadable(&self) -> LinkError {
+        self.silent("its answer cannot be read")
     }
 }
 
@@ -473,19 +403,13 @@ impl std::fmt::Debug for Link<'_> {
     }
 }
 
-/// What came out of one frame.
-#[derive(Default)]
-struct Answered {
-    responses: Vec<Response>,
-    was_behind: bool,
-}
-
-fn connect(node: &Node) -> Result<FrameStream, LinkError> {
-    let unknown = || std::io::Error::other("where it is reached is not known");
-    let endpoint = node.endpoint.as_ref().ok_or_else(unknown).and_then(NamedEndpoint::resolve);
-    endpoint
-        .and_then(|endpoint| FrameStream::connect(endpoint, CONNECT))
-        .map_err(|error| unreachable_node(node, &error))
+/// A line in the generation in which the module speaks, and the others in which the node may be, the one to be asked first at
+/// the end.
+fn open_line<'a>(store: &'a Store, node: &Node) -> Result<(Line<'a>, Vec<SynchronizedDataSet>), LinkError> {
+    let mut others = store.spoken(node.relationship)?;
+    others.reverse();
+    let present = others.pop().ok_or_else(|| LinkError::NoCredentials { node: node.name.to_string() })?;
+    Ok((Line::open(store, node, present)?, others))
 }
 
 fn unreachable_node(node: &Node, error: &std::io::Error) -> LinkError {

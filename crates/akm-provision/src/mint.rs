@@ -82,6 +82,24 @@ pub fn next(
     })
 }
 
+/// A later generation of a provisioning relationship, between the same two.
+pub fn next_provisioning(
+    before: &SynchronizedDataSet,
+    generation: u32,
+    element_version: u32,
+) -> Result<Minted, InvalidSds> {
+    mint(Generation {
+        kind: Kind::Provisioning,
+        relationship: before.relationship(),
+        generation,
+        element_version,
+        instance: random(),
+        suite: SUITE,
+        members: before.members().to_vec(),
+        policy: Policy::provisioning().emit(),
+    })
+}
+
 fn mint(generation: Generation) -> Result<Minted, InvalidSds> {
     let sds = SynchronizedDataSet::new(generation)?;
     let secrets = ParameterDataVector::new(Secret::take(&mut random())).derive(&sds);

@@ -30,6 +30,8 @@ pub enum Progress {
     Ceremony(OfCeremony),
     /// Of the removal of a node.
     Removal(OfRemoval),
+    /// Of another generation of a provisioning relationship.
+    Renewal(OfRenewal),
     /// Of an ASR that is made, changed or ended.
     Asr(OfAsr),
     /// Of work that goes on by itself.
@@ -107,6 +109,26 @@ pub enum OfRemoval {
     },
 }
 
+/// What there is to know of another generation of the provisioning relationship of a node.
+#[derive(Debug)]
+pub enum OfRenewal {
+    /// What was backed up of the module before does not open the node any more.
+    BackupsAreOver {
+        /// The node.
+        node: Name,
+    },
+    /// Its element is software: whoever had its root reads the next one.
+    HealsNothing {
+        /// The node.
+        node: Name,
+    },
+    /// Its element attests no key: it heals if nobody is root there meanwhile.
+    HealsIfNobodyIsRoot {
+        /// The node.
+        node: Name,
+    },
+}
+
 /// What there is to know of an ASR that is made, changed or ended.
 #[derive(Debug)]
 pub enum OfAsr {
@@ -140,6 +162,22 @@ pub enum OfAsr {
         near: Name,
         /// The other.
         far: Name,
+    },
+    /// It gets new roots because of a suspicion, and its members new provisioning relationships: what was backed up of the
+    /// module before does not open these nodes any more.
+    BackupsAreOver {
+        /// The members that get one.
+        nodes: Vec<Name>,
+    },
+    /// The elements of these members are software: whoever had their roots reads the next ones.
+    HealsNothing {
+        /// The members.
+        nodes: Vec<Name>,
+    },
+    /// The elements of these members attest no key: it heals if nobody is root there meanwhile.
+    HealsIfNobodyIsRoot {
+        /// The members.
+        nodes: Vec<Name>,
     },
     /// Who left erases it when it is next reached.
     ErasesLater {
@@ -200,4 +238,11 @@ macro_rules! from {
     };
 }
 
-from!(Step(StepReport), Ceremony(OfCeremony), Removal(OfRemoval), Asr(OfAsr), CarriedOn(OfWork));
+from!(
+    Step(StepReport),
+    Ceremony(OfCeremony),
+    Removal(OfRemoval),
+    Renewal(OfRenewal),
+    Asr(OfAsr),
+    CarriedOn(OfWork)
+);

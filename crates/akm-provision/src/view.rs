@@ -26,7 +26,7 @@ mod tests;
 
 pub(crate) use asr::asrs;
 pub use asr::{Asr, Ended, Member, Members, Standing};
-pub use ceremony::{PlaceTaken, Provisioned, Removal, Replaced, Step};
+pub use ceremony::{PlaceTaken, Provisioned, ProvisioningRenewed, Removal, Replaced, Step};
 pub use diagnosis::{CauseShown, Diagnosis};
 pub use element::{Check, Element, ElementShown, ElementTest, ListedElement, protection_word};
 pub use module::Module;

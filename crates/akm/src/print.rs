@@ -12,7 +12,7 @@ pub(crate) use asr::{asrs, deleted, member_exit_code, members};
 pub(crate) use diagnosis::diagnosis;
 pub(crate) use element::{check, element, element_test, elements};
 pub(crate) use module::module;
-pub(crate) use node::{node, nodes, provisioned, removal, replaced, verified};
+pub(crate) use node::{node, nodes, provisioned, removal, renewed, replaced, verified};
 pub(crate) use progress::{Printer, sentence, tell};
 pub(crate) use task::tasks;
 

@@ -131,7 +131,7 @@ impl Node {
                 Output::Reply { stream, frame } => {
                     aftermath.replies.push((stream, frame.to_vec()));
                 }
-                Output::Handled { .. } => {}
+                Output::Proven { .. } | Output::Close { .. } | Output::Handled { .. } => {}
                 Output::Deliver(message) => {
                     let mut payload = message.payload.to_vec();
                     if self.flaw == Some(Flaw::SpoilsMessages) {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use akm_core::crypto;
 use akm_core::element::{ProvisionableElement, RootCheck};
 use akm_core::frame::FrameKind;
-use akm_core::management::{Outcome, Response};
+use akm_core::management::{ModuleStream, Taken};
 use akm_core::session::{
-    Cause, Event, Input, Instant, Membership, Options, Output, Record, Session, Standing, Surroundings,
+    Cause, Event, Input, Instant, Membership, Options, Output, RandomSource, Record, Session, Standing,
+    Surroundings,
 };
 use akm_core::tree::Place;
 
@@ -23,14 +24,15 @@ pub struct Link {
     random: Random,
     place: Vec<u8>,
     session: Option<Session>,
-    requests: u64,
+    stream: ModuleStream,
+    opened: u64,
 }
 
 /// What a frame of the node said.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// The answer to the request, if it is one.
-    pub answer: Option<(Outcome, Vec<u8>)>,
+    /// What the module takes of it.
+    pub taken: Vec<Taken>,
     /// Whether the module was behind, and learnt it.
     pub was_behind: bool,
 }
@@ -39,7 +41,7 @@ pub struct Heard {
 #[derive(Debug, Default)]
 struct Said {
     frames: Vec<Vec<u8>>,
-    responses: Vec<(u64, Outcome, Vec<u8>)>,
+    messages: Vec<Vec<u8>>,
     was_behind: bool,
 }
 
@@ -49,10 +51,12 @@ impl Link {
         let mut element = Element::new(false, random.clone());
         element.install(issue.root(), issue.element_root().expose()).expect("a new element takes a root");
         let place = Place::before_first(0, issue.host_part().tree_root).emit().expose().to_vec();
-        Self { issue, element, random, place, session: None, requests: 0 }
+        let (node, relationship) = (issue.sds.members()[1], issue.sds.relationship());
+        let stream = ModuleStream::new(node, relationship, issue.element_root());
+        Self { issue, element, random, place, session: None, stream, opened: 0 }
     }
 
-    /// Opens the line; the number of the next request.
+    /// Opens the line; the number of its stream.
     pub fn open(&mut self) -> u64 {
         let Self { issue, element, random, place, .. } = self;
         let (check, keys) = (RootCheck::of(&issue.element_root()), issue.host_part().keys);
@@ -64,8 +68,20 @@ impl Link {
         let standing = Standing::Active(place);
         let session = Session::start(crypto::provider(), membership, standing, options, &mut surroundings);
         self.session = Some(session.expect("the element of the module answers"));
-        self.requests += 1;
-        self.requests
+        self.opened += 1;
+        self.opened
+    }
+
+    /// The first request of a stream.
+    pub fn begin(&mut self) -> Vec<u8> {
+        let mut challenge = [0; 32];
+        self.random.fill(&mut challenge);
+        self.stream.begin(challenge)
+    }
+
+    /// The next request of a stream that has begun.
+    pub fn request(&mut self, operation: u8, body: &[u8]) -> Vec<u8> {
+        self.stream.request(operation, body).expect("it has begun").to_vec()
     }
 
     /// Says something. The frames that go to the node.
@@ -79,11 +95,10 @@ impl Link {
     }
 
     /// Takes a frame of the node.
-    pub fn hear(&mut self, now: Duration, frame: &[u8], request: u64) -> Heard {
-        let mut said = self.drive(now, Input::Frame(frame));
-        said.responses.retain(|(id, ..)| *id == request);
-        let answer = said.responses.pop().map(|(_, outcome, body)| (outcome, body));
-        Heard { answer, was_behind: said.was_behind }
+    pub fn hear(&mut self, now: Duration, frame: &[u8]) -> Heard {
+        let said = self.drive(now, Input::Frame(frame));
+        let taken = said.messages.iter().map(|message| self.stream.take(message)).collect();
+        Heard { taken, was_behind: said.was_behind }
     }
 
     fn drive(&mut self, now: Duration, input: Input<'_>) -> Said {
@@ -106,9 +121,7 @@ impl Link {
                 }
                 Output::Transmit(frame) | Output::TransmitTo(_, frame) => said.frames.push(frame.to_vec()),
                 Output::Deliver(delivery) => {
-                    if let Ok(response) = Response::parse(delivery.payload) {
-                        said.responses.push((response.id, response.outcome, response.body));
-                    }
+                    said.messages.push(delivery.payload.to_vec());
                 }
                 Output::Event(Event::EpochBegan { cause: Cause::Followed, .. }) => said.was_behind = true,
                 Output::Event(_) => {}

@@ -15,7 +15,7 @@ use akm_core::element::{
 use akm_core::frame::FrameKind;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::{PlaceSeal, element_function};
-use akm_core::management::{Install, Operation, Outcome, Request, Response};
+use akm_core::management::{Install, ModuleStream, Operation, Outcome, Response, Taken};
 use akm_core::policy::Policy;
 use akm_core::sds::{Generation, GenerationSecrets, Kind, ParameterDataVector, SynchronizedDataSet};
 use akm_core::seal::{HostPartSeal, KeysSeal};
@@ -133,19 +133,47 @@ pub(super) fn issue(
 }
 
 /// The provisioning relationship of a node.
-fn provisioning(at: u8) -> Issued {
-    let sds = SynchronizedDataSet::new(Generation {
+pub(super) fn provisioning(at: u8) -> Issued {
+    provisioning_in(at, 1, 1)
+}
+
+/// The same in a later generation.
+pub(super) fn provisioning_in(at: u8, generation: u32, version: u32) -> Issued {
+    let members = Vec::from([AkmId::from_bytes([MODULE; 16]).unwrap(), node_id(at)]);
+    let sds = provisioning_sds(relationship(0x80 + at), generation, version, members);
+    Issued { sds, seed: (0x80 + at).wrapping_add(generation as u8 - 1), root_of: None }
+}
+
+fn provisioning_sds(
+    relationship: RelationshipId,
+    generation: u32,
+    element_version: u32,
+    members: Vec<AkmId>,
+) -> SynchronizedDataSet {
+    let instance = *members[1].as_bytes();
+    SynchronizedDataSet::new(Generation {
         kind: Kind::Provisioning,
-        relationship: relationship(0x80 + at),
-        generation: 1,
-        element_version: 1,
-        instance: [at; 16],
+        relationship,
+        generation,
+        element_version,
+        instance,
         suite: Suite::Aes256Gcm,
-        members: Vec::from([AkmId::from_bytes([MODULE; 16]).unwrap(), node_id(at)]),
-        policy: Vec::new(),
+        members,
+        policy: Policy::provisioning().emit(),
     })
-    .unwrap();
-    Issued { sds, seed: 0x80 + at, root_of: None }
+    .unwrap()
+}
+
+/// The same, between another module and this node.
+pub(super) fn provisioning_with_other_members(generation: u32, version: u32) -> SynchronizedDataSet {
+    let members = Vec::from([AkmId::from_bytes([MODULE - 1; 16]).unwrap(), node_id(0)]);
+    provisioning_sds(relationship(0x80), generation, version, members)
+}
+
+/// A provisioning relationship that this node does not have.
+pub(super) fn other_provisioning(at: u8) -> Issued {
+    let members = Vec::from([AkmId::from_bytes([MODULE; 16]).unwrap(), node_id(at)]);
+    Issued { sds: provisioning_sds(relationship(0x70), 1, 1, members), seed: 0x70, root_of: None }
 }
 
 /// An element in memory with a counter.
@@ -245,6 +273,8 @@ pub(super) enum Came {
     Sent(Vec<Endpoint>, Vec<u8>),
     Replied(Stream, Vec<u8>),
     Handled(Stream),
+    Proven(Stream),
+    Closed(Stream),
     Heard(Vec<u8>),
     Seen(Verdict),
     Done(Wish, Result<(), Refused>),
@@ -269,7 +299,7 @@ pub(super) struct Plant {
     pub(super) holds_answers: bool,
     pub(super) holds_writes: bool,
     pub(super) came: Vec<Came>,
-    module: Module,
+    pub(super) module: Module,
 }
 
 impl Plant {
@@ -395,6 +425,8 @@ impl Plant {
                 Output::Send { to, frame, .. } => Came::Sent(to.to_vec(), frame.to_vec()),
                 Output::Reply { stream, frame } => Came::Replied(stream, frame.to_vec()),
                 Output::Handled { stream } => Came::Handled(stream),
+                Output::Proven { stream } => Came::Proven(stream),
+                Output::Close { stream } => Came::Closed(stream),
                 Output::Deliver(message) => Came::Heard(message.payload.to_vec()),
                 Output::Seen(seen) => Came::Seen(seen.verdict),
                 Output::Done { wish, result } => Came::Done(wish, result),
@@ -508,21 +540,44 @@ impl Plant {
         self.now = end;
     }
 
-    /// The module asks this node something over a stream, whatever comes of it.
-    pub(super) fn request(&mut self, stream: u64, id: u64, operation: Operation, body: &[u8]) {
-        let request = Request { id, operation: operation as u8, body, proof: None }.emit();
-        for frame in self.module.says(&request, self.now) {
+    /// Somebody with keys of epochs says something over a stream.
+    pub(super) fn says_over(&mut self, stream: u64, message: &[u8]) {
+        for frame in self.module.says(message, self.now) {
             self.input(Input::StreamFrame { stream: Stream(stream), frame: &frame });
         }
     }
 
-    /// The responses that came over streams since this was last called.
+    /// The module opens a stream.
+    pub(super) fn opens(&mut self, stream: u64) {
+        let first = self.module.begin(stream);
+        // One that has started since tells the module of its epoch first.
+        for _ in 0..2 {
+            if !self.module.streams[&stream].has_begun() {
+                self.says_over(stream, &first);
+                self.responses();
+            }
+        }
+        assert!(self.module.streams[&stream].has_begun());
+    }
+
+    /// The module asks this node something over a stream that it opens where that is needed, whatever comes of it. The
+    /// request as it was sent.
+    pub(super) fn request(&mut self, stream: u64, operation: Operation, body: &[u8]) -> Vec<u8> {
+        if !self.module.streams.contains_key(&stream) {
+            self.opens(stream);
+        }
+        let made = self.module.streams.get_mut(&stream).unwrap().request(operation as u8, body);
+        let request = made.unwrap().to_vec();
+        self.says_over(stream, &request);
+        request
+    }
+
+    /// The responses that the module took since this was last called.
     pub(super) fn responses(&mut self) -> Vec<Response> {
-        let frames: Vec<_> = self.take_came().into_iter().collect();
         let mut responses = Vec::new();
-        for came in frames {
-            if let Came::Replied(_, frame) = came {
-                responses.extend(self.module.hears(&frame, self.now));
+        for came in self.take_came() {
+            if let Came::Replied(stream, frame) = came {
+                responses.extend(self.module.hears(stream, &frame, self.now));
             }
         }
         responses
@@ -530,7 +585,7 @@ impl Plant {
 
     /// Asks and takes the one response.
     pub(super) fn manage(&mut self, operation: Operation, body: &[u8]) -> Response {
-        self.request(1, 1, operation, body);
+        self.request(1, operation, body);
         let mut responses = self.responses();
         assert_eq!(responses.len(), 1);
         responses.remove(0)
@@ -561,28 +616,45 @@ fn surroundings(random: &mut Drawn) -> Surroundings<'_> {
     Surroundings { now: Instant::default(), random }
 }
 
-/// The other member of a provisioning relationship: a session that needs no disk.
-struct Module {
+/// The other member of a provisioning relationship: a session that needs no disk, and streams.
+pub(super) struct Module {
     session: Session,
     element: Element,
     random: Drawn,
+    made: Issued,
+    pub(super) streams: BTreeMap<u64, ModuleStream>,
 }
 
 impl Module {
     fn of(at: u8) -> Self {
-        let made = provisioning(at);
-        let GenerationSecrets { element_root, host } = made.secrets();
-        let check = RootCheck::of(&element_root);
+        Self::of_generation(provisioning(at))
+    }
+
+    /// The module's end of one generation.
+    pub(super) fn of_generation(made: Issued) -> Self {
+        let (root, host) = (made.root(), made.secrets().host);
+        let check = RootCheck::of(&root);
         let mut element = Element::default();
-        element.roots.insert(made.name(), element_root);
-        let mut random = Drawn(u64::from(at) + 1000);
+        element.roots.insert(made.name(), root);
+        let mut random = Drawn(u64::from(made.seed) + 1000);
         let module = AkmId::from_bytes([MODULE; 16]).unwrap();
-        let membership = Membership::new(made.sds, module, check, host.keys).unwrap();
+        let membership = Membership::new(made.sds.clone(), module, check, host.keys).unwrap();
         let options = Options { hello_at_start: false, find_back: false };
         let standing = Standing::Active(Place::before_first(0, host.tree_root));
         let mut around = Around { now: Instant::default(), element: &mut element, random: &mut random };
         let session = Session::start(provider(), membership, standing, options, &mut around).unwrap();
-        Self { session, element, random }
+        Self { session, element, random, made, streams: BTreeMap::new() }
+    }
+
+    /// The first request of a stream.
+    pub(super) fn begin(&mut self, stream: u64) -> Vec<u8> {
+        let mut challenge = [0; 32];
+        self.random.fill(&mut challenge);
+        let sds = &self.made.sds;
+        let mut begun = ModuleStream::new(sds.members()[1], sds.relationship(), self.made.root());
+        let first = begun.begin(challenge);
+        self.streams.insert(stream, begun);
+        first
     }
 
     fn handle(&mut self, input: Given<'_>, now: Instant) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
@@ -604,8 +676,19 @@ impl Module {
         self.handle(Given::Send(FrameKind::Management, request), now).0
     }
 
-    fn hears(&mut self, frame: &[u8], now: Instant) -> Vec<Response> {
-        let heard = self.handle(Given::Frame(frame), now).1;
-        heard.iter().filter_map(|body| Response::parse(body).ok()).collect()
+    /// What of a frame this module takes.
+    fn hears(&mut self, stream: Stream, frame: &[u8], now: Instant) -> Vec<Response> {
+        let heard = self.opens_frame(frame, now);
+        let Some(stream) = self.streams.get_mut(&stream.0) else { return Vec::new() };
+        let taken = heard.iter().filter_map(|body| match stream.take(body) {
+            Taken::Answer(response) | Taken::Begun(_, response) | Taken::NotBegun(response) => Some(response),
+            Taken::Nothing | Taken::Forged | Taken::Unproven => None,
+        });
+        taken.collect()
+    }
+
+    /// What a frame says, to whoever has the keys of its epoch.
+    pub(super) fn opens_frame(&mut self, frame: &[u8], now: Instant) -> Vec<Vec<u8>> {
+        self.handle(Given::Frame(frame), now).1
     }
 }

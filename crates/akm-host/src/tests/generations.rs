@@ -75,7 +75,7 @@ fn a_start_goes_on_where_an_erasure_was_cut_off() {
     a.installs(&second, true);
     a.holds_writes = true;
     let body = ActivateRequest { relationship: relationship(ASR), generation: 2, follow: false }.emit();
-    a.request(1, 1, Operation::Activate, &body);
+    a.request(1, Operation::Activate, &body);
     a.written();
     a.holds_writes = false;
     a.start();

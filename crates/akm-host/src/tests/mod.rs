@@ -5,6 +5,8 @@ mod fixture;
 mod generations;
 mod lending;
 mod management;
+mod renewal;
 mod routing;
 mod slow;
+mod streams;
 mod writing;

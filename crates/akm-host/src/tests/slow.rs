@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use akm_core::frame::{Class, Header};
-use akm_core::management::{IdentifyRequest, Operation, Outcome};
+use akm_core::management::Outcome;
 use akm_core::session::{Instant, Rejection};
 
 use super::fixture::*;
@@ -88,7 +88,8 @@ fn attack_7_a_slow_element_and_ten_forged_frames_a_second_hold_up_neither_frames
     assert!(b.answered >= 10, "and that much is given to whoever asks: {} calls", b.answered);
     b.plant.take_came();
     let asked = b.plant.now;
-    b.plant.request(7, 1, Operation::Identify, &IdentifyRequest { challenge: [4; 32] }.emit());
+    let first = b.plant.module.begin(7);
+    b.plant.says_over(7, &first);
     let response = loop {
         flood(&mut b, 10, &mut named);
         if let Some(response) = b.plant.responses().pop() {

@@ -8,7 +8,8 @@ use akm_client::{LINE_MAX, LocalRequest, Reply};
 use akm_transport::FrameReader;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
@@ -22,11 +23,10 @@ use crate::node::Stream;
 /// there longest; where there is no stranger he waits.
 const STREAMS_MAX: usize = 256;
 
-/// A stream that says nothing for this long is closed.
+/// A stranger who said something worth an answer is closed when he says nothing more for this long.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A stream that has not yet said anything worth an answer has only this long: strangers must not
-/// keep the module out.
+/// A stranger who has not yet said anything worth an answer has only this long: strangers must not keep the module out.
 const STRANGER: Duration = Duration::from_secs(5);
 
 /// A stream that takes longer than this for what it is sent is closed.
@@ -64,7 +64,7 @@ pub(super) async fn accept_streams(listener: TcpListener, commands: mpsc::Sender
     }
 }
 
-/// The streams that have not yet said anything worth an answer, in the order in which they came.
+/// The streams over which nobody has proven yet to be a module of this node, in the order in which they came.
 #[derive(Default)]
 struct Strangers(Mutex<BTreeMap<u64, AbortHandle>>);
 
@@ -96,6 +96,17 @@ impl Drop for Stranger {
     }
 }
 
+/// What came of a frame of a stream.
+#[derive(Default)]
+pub(super) struct Said {
+    /// What goes back.
+    pub(super) frames: Vec<Vec<u8>>,
+    /// Whether who speaks there has proven to be a module of this node: then the node says when the stream ends.
+    pub(super) proven: bool,
+    /// Whether the stream is closed then.
+    pub(super) closes: bool,
+}
+
 /// A stream that is open, until this is dropped.
 struct Open {
     name: Stream,
@@ -104,8 +115,15 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // Where too many commands wait it is not told: what of it waits goes when its turn comes.
-        let _ = self.commands.try_send(Command::StreamClosed(self.name));
+        let closed = Command::StreamClosed(self.name);
+        if let Err(TrySendError::Full(closed)) = self.commands.try_send(closed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let commands = self.commands.clone();
+            runtime.spawn(async move {
+                let _ = commands.send(closed).await;
+            });
+        }
     }
 }
 
@@ -120,30 +138,47 @@ async fn serve_stream(
     stream.set_nodelay(true)?;
     let mut reader = FrameReader::new();
     let mut buffer = vec![0; 16_384];
-    let mut until = Instant::now() + STRANGER;
+    let closer = Arc::new(Notify::new());
+    // Until when a stranger may say nothing.
+    let mut until = Some(Instant::now() + STRANGER);
     loop {
-        let length = timeout_at(until, stream.read(&mut buffer)).await??;
+        let read = async {
+            match until {
+                Some(until) => timeout_at(until, stream.read(&mut buffer)).await?,
+                None => stream.read(&mut buffer).await,
+            }
+        };
+        let length = tokio::select! {
+            length = read => length?,
+            () = closer.notified() => return Ok(()),
+        };
         if length == 0 {
             return Ok(());
         }
         reader.push(&buffer[..length]);
         while let Some(frame) = reader.next().map_err(std::io::Error::other)? {
             let (answer, answered) = oneshot::channel();
-            if commands.send(Command::StreamFrame { stream: name, frame, answer }).await.is_err() {
+            let closer = Arc::clone(&closer);
+            if commands.send(Command::StreamFrame { stream: name, frame, answer, closer }).await.is_err() {
                 return Ok(());
             }
-            let Ok(frames) = answered.await else { return Ok(()) };
+            let Ok(Said { frames, proven, closes }) = answered.await else { return Ok(()) };
+            if proven {
+                drop(stranger.take());
+                until = None;
+            }
             // Only what was worth an answer buys time.
-            if frames.is_empty() {
-                continue;
+            if !frames.is_empty() {
+                let mut out = Vec::new();
+                for frame in frames {
+                    akm_transport::encode(&frame, &mut out).map_err(std::io::Error::other)?;
+                }
+                timeout(WRITE, stream.write_all(&out)).await??;
+                until = until.map(|_| Instant::now() + IDLE);
             }
-            drop(stranger.take());
-            let mut out = Vec::new();
-            for frame in frames {
-                akm_transport::encode(&frame, &mut out).map_err(std::io::Error::other)?;
+            if closes {
+                return Ok(());
             }
-            timeout(WRITE, stream.write_all(&out)).await??;
-            until = Instant::now() + IDLE;
         }
     }
 }

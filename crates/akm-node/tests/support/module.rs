@@ -10,8 +10,8 @@ use akm_core::frame::FrameKind;
 use akm_core::id::{AkmId, RelationshipId};
 use akm_core::keys::element_function;
 use akm_core::management::{
-    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, NodeIdentity, Operation,
-    Outcome, Request, Response, StatusAnswer, StatusRequest,
+    ActivateRequest, EraseRequest, IdentifyAnswer, IdentifyRequest, Install, ModuleStream, NodeIdentity,
+    Operation, Outcome, Response, StatusAnswer, StatusRequest, Taken,
 };
 use akm_core::policy::Policy;
 use akm_core::proof::Proof;
@@ -22,7 +22,7 @@ use akm_core::session::{
     Input, Instant, Membership, Options, Output, RandomSource, Session, Standing, Surroundings,
 };
 use akm_core::tree::Place;
-use akm_node::node::Node;
+use akm_node::node::{Node, Stream};
 
 use super::network::{Prompt, Recorded};
 
@@ -226,7 +226,9 @@ pub(crate) struct Link {
     session: Session,
     element: MemoryElement,
     began: std::time::Instant,
-    next: u64,
+    pub(crate) stream: ModuleStream,
+    /// Names the connection over which it speaks.
+    pub(crate) streams: u64,
 }
 
 impl Link {
@@ -249,7 +251,9 @@ impl Link {
             &mut surroundings,
         )
         .expect("the session starts");
-        Self { session, element, began: std::time::Instant::now(), next: 1 }
+        let (node, root) = (relationship.sds.members()[1], secrets.element_root.duplicate());
+        let stream = ModuleStream::new(node, relationship.id(), root);
+        Self { session, element, began: std::time::Instant::now(), stream, streams: 1 }
     }
 
     /// The module's end.
@@ -296,7 +300,7 @@ impl Link {
         let mut network = Recorded::default();
         for _ in 0..2 {
             let frame = self.seal(FrameKind::Management, message);
-            let replies = node.handle_stream_frame(&frame, &mut network);
+            let replies = node.handle_frame_of(Stream(self.streams), &frame, &mut network);
             let answers = self.open(&replies);
             if !answers.is_empty() {
                 return answers;
@@ -305,18 +309,35 @@ impl Link {
         Vec::new()
     }
 
-    /// Asks, and reads the answer.
+    /// Begins a stream.
+    #[track_caller]
+    pub(crate) fn begin(&mut self, node: &mut Node) {
+        self.streams += 1;
+        let first = self.stream.begin(challenge());
+        let answers = self.call(node, &first);
+        let begun = answers.iter().any(|answer| matches!(self.stream.take(answer), Taken::Begun(..)));
+        assert!(begun, "the node proves itself");
+    }
+
+    /// Asks, and reads the answer: over another stream, if that over which it was asked before has ended.
     #[track_caller]
     pub(crate) fn ask_number(&mut self, node: &mut Node, operation: u8, body: &[u8]) -> Response {
-        let id = self.next;
-        self.next += 1;
-        let request = Request { id, operation, body, proof: None }.emit();
-        let answers = self.call(node, &request);
-        let [answer] = &answers[..] else { panic!("{} answers to one request", answers.len()) };
-        let response = Response::parse(answer).expect("a response");
-        assert_eq!(response.id, id);
+        let response = self.try_to_ask(node, operation, body).or_else(|| {
+            self.begin(node);
+            self.try_to_ask(node, operation, body)
+        });
+        let response = response.expect("one proven answer to one request");
         assert_eq!(response.reason.is_empty(), response.outcome == Outcome::Done, "{}", response.reason);
         response
+    }
+
+    fn try_to_ask(&mut self, node: &mut Node, operation: u8, body: &[u8]) -> Option<Response> {
+        let request = self.stream.request(operation, body)?;
+        let answers = self.call(node, &request);
+        answers.iter().find_map(|answer| match self.stream.take(answer) {
+            Taken::Answer(response) => Some(response),
+            _ => None,
+        })
     }
 
     #[track_caller]
@@ -340,11 +361,8 @@ impl Link {
 
     #[track_caller]
     pub(crate) fn activate(&mut self, node: &mut Node, relationship: &Relationship) -> Response {
-        let body = ActivateRequest {
-            relationship: relationship.id(),
-            generation: relationship.sds.generation(),
-            follow: false,
-        };
+        let (relationship, generation) = (relationship.id(), relationship.sds.generation());
+        let body = ActivateRequest { relationship, generation, follow: false };
         self.ask(node, Operation::Activate, &body.emit())
     }
 

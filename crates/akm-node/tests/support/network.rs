@@ -21,6 +21,8 @@ pub(crate) struct Recorded {
     pub(crate) verdicts: Vec<&'static str>,
     /// Frames that went out over streams.
     pub(crate) replies: Vec<Vec<u8>>,
+    /// Streams that the node closed.
+    pub(crate) closed: Vec<Stream>,
     /// What became of wishes.
     pub(crate) done: Vec<(Wish, Result<(), Refused>)>,
 }
@@ -32,6 +34,12 @@ impl Network for Recorded {
 
     fn reply(&mut self, _: Stream, frame: &[u8]) {
         self.replies.push(frame.to_vec());
+    }
+
+    fn proven(&mut self, _: Stream) {}
+
+    fn close(&mut self, stream: Stream) {
+        self.closed.push(stream);
     }
 
     fn handled(&mut self, _: Stream) {}
@@ -54,7 +62,12 @@ pub(crate) trait Prompt {
     fn handle_datagram(&mut self, frame: &[u8], source: SocketAddr, network: &mut Recorded);
 
     /// Returns what comes back over the stream.
-    fn handle_stream_frame(&mut self, frame: &[u8], network: &mut Recorded) -> Vec<Vec<u8>>;
+    fn handle_stream_frame(&mut self, frame: &[u8], network: &mut Recorded) -> Vec<Vec<u8>> {
+        self.handle_frame_of(Stream(1), frame, network)
+    }
+
+    /// The same over this stream.
+    fn handle_frame_of(&mut self, stream: Stream, frame: &[u8], network: &mut Recorded) -> Vec<Vec<u8>>;
 
     fn send(
         &mut self,
@@ -78,8 +91,8 @@ impl Prompt for Node {
         self.wait_for_element(network);
     }
 
-    fn handle_stream_frame(&mut self, frame: &[u8], network: &mut Recorded) -> Vec<Vec<u8>> {
-        self.take_stream_frame(Stream(1), frame, network);
+    fn handle_frame_of(&mut self, stream: Stream, frame: &[u8], network: &mut Recorded) -> Vec<Vec<u8>> {
+        self.take_stream_frame(stream, frame, network);
         self.wait_for_element(network);
         std::mem::take(&mut network.replies)
     }

@@ -157,6 +157,15 @@ pub enum Lacks {
     /// Members hold a later generation, again and again.
     #[error("members hold a later generation, again and again: does another module change this ASR?")]
     Overtaken,
+    /// A node holds a later generation of its provisioning relationship, again and again.
+    #[error(
+        "node {name} holds a later generation of its provisioning relationship, again and again: does another module \
+         change it?"
+    )]
+    NodeOvertaken {
+        /// The node.
+        name: Name,
+    },
     /// Something that the store should hold.
     #[error("the store does not hold {what}")]
     InStore {

@@ -8,7 +8,7 @@ use crate::names::Name;
 use crate::progress::Progress;
 use crate::relationship;
 use crate::store::{Node, NodeStatus};
-use crate::view::{self, NodeShown, Nodes, PlaceTaken, Verification};
+use crate::view::{self, NodeShown, Nodes, PlaceTaken, ProvisioningRenewed, Verification};
 
 impl Module {
     /// Makes a target into a node, or goes on with a ceremony that was cut off there.
@@ -113,6 +113,16 @@ impl Module {
             answer.push(Verification::of(&self.store, &node, said)?);
         }
         Ok(Asked { answer, reached })
+    }
+
+    /// Makes another generation of the provisioning relationship of a node, or goes on with one that was cut off.
+    pub fn renew_node(
+        &self,
+        name: &Name,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<ProvisioningRenewed, Error> {
+        let (node, sds) = ceremony::renew(&self.store, name, tell)?;
+        Ok(ProvisioningRenewed::of(&node, &sds))
     }
 
     /// Removes a node: its credentials and its stack from the device, then the node from the module. With `force` also

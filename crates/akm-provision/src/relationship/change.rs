@@ -8,6 +8,7 @@ use akm_core::sds::MEMBERS_MAX;
 
 use super::issue::{Next, bring_forward, erase_leftovers, make_next, reach};
 use super::{MemberReport, active_node, in_order, warn_of_loopback};
+use crate::ceremony::Heals;
 use crate::error::Error;
 use crate::error::relationship::{AsItIs, Lacks, Members, Refusal};
 use crate::link::Link;
@@ -109,6 +110,9 @@ pub fn change(
     let mut reached = reach(store, &nodes)?;
     let asr = match plan {
         Some(next) => {
+            if next.suspect {
+                say_what_heals(&nodes, tell);
+            }
             let heard = reached.listen(store, asr.id())?;
             make_next(store, &asr, next, heard)?
         }
@@ -177,6 +181,7 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
     let nothing = |state: AsItIs| {
         if is_unfinished { Ok(None) } else { Err(Refusal::AsItIs { name: name.clone(), state }.into()) }
     };
+    let suspect = matches!(wish, Wish::Renew { suspect: true });
     let (members, policy, raise) = match wish {
         Wish::Renew { suspect } => {
             if is_unfinished && asr.sds.generation() > 1 && (!suspect || store.has_new_root(asr.id())?) {
@@ -243,7 +248,27 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
             (others.chain([*new]).collect(), policy, true)
         }
     };
-    Ok(Some(Next { members, policy, raise }))
+    Ok(Some(Next { members, policy, raise, suspect }))
+}
+
+/// Tells for which nodes a renewal because of a suspicion does what.
+fn say_what_heals(nodes: &[Node], tell: &mut dyn FnMut(Progress)) {
+    let such = |wanted: &[Heals]| -> Vec<Name> {
+        let such = nodes.iter().filter(|node| wanted.contains(&Heals::of(node)));
+        such.map(|node| node.name.clone()).collect()
+    };
+    let renewed = such(&[Heals::Yes, Heals::IfNobodyIsRoot]);
+    if !renewed.is_empty() {
+        tell(OfAsr::BackupsAreOver { nodes: renewed }.into());
+    }
+    let tokens = such(&[Heals::IfNobodyIsRoot]);
+    if !tokens.is_empty() {
+        tell(OfAsr::HealsIfNobodyIsRoot { nodes: tokens }.into());
+    }
+    let software = such(&[Heals::No]);
+    if !software.is_empty() {
+        tell(OfAsr::HealsNothing { nodes: software }.into());
+    }
 }
 
 /// Tells those that are no members any more.

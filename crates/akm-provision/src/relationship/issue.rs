@@ -7,6 +7,7 @@ use akm_core::management::{Install, Outcome};
 use akm_element::wrap;
 
 use super::{MemberReport, find_status, for_each, not_in_store};
+use crate::ceremony::{Heals, renew_over};
 use crate::error::relationship::{Lacks, Members, Refusal};
 use crate::error::{Away, Error, Unfinished};
 use crate::keyring::Keyring;
@@ -40,6 +41,9 @@ pub(super) struct Next {
     pub(super) policy: Vec<u8>,
     /// Whether somebody may have the present root who shall not have the next.
     pub(super) raise: bool,
+    /// Whether somebody may have had control of members: then each gets it only after a generation of its own provisioning
+    /// relationship.
+    pub(super) suspect: bool,
 }
 
 /// Takes the locks of all these nodes and connects to them.
@@ -124,7 +128,9 @@ pub(super) fn make_next(
     let generation = highest("generation", present.sds.generation(), heard.generation)?;
     let Minted { sds, secrets } = mint::next(id, generation, element_version, next.members, next.policy)
         .map_err(|error| Refusal::from(Members::Invalid(error)))?;
-    store.add_generation(&sds, &secrets, Timestamp::now())?;
+    let is_lacking = present.members.iter().any(|member| member.state == MemberState::Pending);
+    let suspect = next.suspect || present.suspected && is_lacking;
+    store.add_generation_for(&sds, &secrets, Timestamp::now(), suspect)?;
     store.relationship(id)?.ok_or_else(|| not_in_store(format!("ASR {id}")))
 }
 
@@ -149,6 +155,7 @@ pub(super) fn bring_forward(
             if !states.contains(&(id, MemberState::Pending)) {
                 return Ok(true);
             }
+            heal_first(store, link, &asr)?;
             let installed = install_at(store, link, &asr, &texts)?;
             if installed {
                 store.set_member_state(asr.id(), id, MemberState::Installed)?;
@@ -164,7 +171,8 @@ pub(super) fn bring_forward(
         // This store is older than what members hold.
         let heard = reached.listen(store, asr.id())?;
         let members = asr.sds.members().to_vec();
-        let next = Next { members, policy: asr.sds.policy().to_vec(), raise: true };
+        let (policy, suspect) = (asr.sds.policy().to_vec(), asr.suspected);
+        let next = Next { members, policy, raise: true, suspect };
         asr = make_next(store, &asr, next, heard)?;
     }
     let id = asr.id();
@@ -227,6 +235,19 @@ pub(super) fn bring_forward(
             MemberReport { status, node }
         })
         .collect())
+}
+
+/// A member that somebody may have had control of gets a generation of its own provisioning relationship, before its share of
+/// an ASR that was renewed for that: else whoever had it could read on.
+fn heal_first(store: &Store, link: &mut Link<'_>, asr: &Relationship) -> Result<(), Error> {
+    if !asr.suspected || Heals::of(link.node()) == Heals::No {
+        return Ok(());
+    }
+    let own = store.relationship(link.node().relationship)?;
+    if own.is_some_and(|own| own.sds.generation() > 1 && own.made_at >= asr.made_at) {
+        return Ok(());
+    }
+    renew_over(store, link).map(|_| ())
 }
 
 /// Has a node erase the ASRs that ended, or that it left, also those that did while it was away.

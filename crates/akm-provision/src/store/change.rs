@@ -47,6 +47,17 @@ impl Store {
         secrets: &GenerationSecrets,
         at: Timestamp,
     ) -> Result<(), StoreError> {
+        self.add_generation_for(sds, secrets, at, false)
+    }
+
+    /// The same, and remembers whether it is made because of a suspicion.
+    pub fn add_generation_for(
+        &self,
+        sds: &SynchronizedDataSet,
+        secrets: &GenerationSecrets,
+        at: Timestamp,
+        suspected: bool,
+    ) -> Result<(), StoreError> {
         let (id, generation) = (sds.relationship(), sds.generation());
         self.write(|sql| {
             let present = require(sql, id)?;
@@ -60,6 +71,9 @@ impl Store {
             check_active(sql, sds.members())?;
             let new_root = sds.element_version() > version;
             insert_generation(sql, self.vault(), sds, secrets, new_root, at)?;
+            if suspected {
+                generation::suspect(sql, id, generation)?;
+            }
             secret::erase_before(sql, sds)?;
             generation::set_present(sql, id, generation)
         })?;

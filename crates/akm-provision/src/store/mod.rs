@@ -27,6 +27,7 @@ mod journal;
 mod lifecycle;
 mod nodes;
 mod obstacle;
+mod provisioning;
 mod relationships;
 mod rows;
 mod schema;

@@ -27,6 +27,8 @@ pub struct Relationship {
     pub made_at: Timestamp,
     /// Whether its present generation may become active: all have acknowledged it, or the operator said so.
     pub released: bool,
+    /// Whether its present generation was made because of a suspicion.
+    pub suspected: bool,
 }
 
 impl Relationship {
@@ -181,9 +183,9 @@ fn with_members(sql: Sql<'_>, all: Vec<generation::Present>) -> Result<Vec<Relat
 }
 
 fn with_its_members(sql: Sql<'_>, present: generation::Present) -> Result<Relationship, StoreError> {
-    let generation::Present { name, sds, status, created_at, made_at, released } = present;
+    let generation::Present { name, sds, status, created_at, made_at, released, suspected } = present;
     let members = member::of_generation(sql, sds.relationship(), sds.generation())?;
-    Ok(Relationship { name, sds, status, members, created_at, made_at, released })
+    Ok(Relationship { name, sds, status, members, created_at, made_at, released, suspected })
 }
 
 #[cfg(test)]

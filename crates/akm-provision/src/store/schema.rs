@@ -10,7 +10,7 @@ use super::StoreError;
 /// The version of the schema that this program writes: how many migrations there are.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
-const STEPS: &[&str] = &[PROVISIONING, ELEMENTS, GENERATIONS, HOST_KEYS];
+const STEPS: &[&str] = &[PROVISIONING, ELEMENTS, GENERATIONS, HOST_KEYS, SUSPECTED];
 
 static MIGRATIONS: LazyLock<Migrations<'static>> =
     LazyLock::new(|| Migrations::new(STEPS.iter().copied().map(M::up).collect()));
@@ -156,6 +156,12 @@ CREATE TABLE absences (
 const HOST_KEYS: &str = "
 UPDATE generations SET header = NULL;
 ALTER TABLE generations RENAME COLUMN header TO host_keys;
+";
+
+/// Whether a generation was made because of a suspicion: then a member gets it only after a generation of its own
+/// provisioning relationship.
+const SUSPECTED: &str = "
+ALTER TABLE generations ADD COLUMN suspected INTEGER NOT NULL DEFAULT 0 CHECK (suspected IN (0, 1));
 ";
 
 /// The version of the schema in this file; zero if it is empty.

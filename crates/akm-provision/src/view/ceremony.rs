@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use akm_core::id::RelationshipId;
+use akm_core::sds::SynchronizedDataSet;
 use serde::{Serialize, Serializer};
 
-use super::{Node, part};
+use super::{Node, part, text};
 use crate::ceremony;
 use crate::error::Error;
 use crate::names::Name;
 use crate::progress::StepReport;
 use crate::relationship::Changed;
+use crate::store;
 
 /// One step of a ceremony.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -71,6 +74,38 @@ impl<R> Replaced<R> {
             result: result.map_err(&show),
         };
         Replaced { old, node, steps, asrs: asrs.into_iter().map(shown).collect() }
+    }
+}
+
+/// A node whose provisioning relationship has another generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProvisioningRenewed {
+    /// Its name.
+    pub renewed: Name,
+    /// The provisioning relationship.
+    #[serde(serialize_with = "text")]
+    pub provisioning_relationship_id: RelationshipId,
+    /// The generation that has begun.
+    pub generation: u32,
+    /// Whether what somebody who commanded its element may have kept is worthless: `yes`, `no`, or `if-nobody-is-root`, as
+    /// its element attests no key.
+    pub heals: &'static str,
+}
+
+impl ProvisioningRenewed {
+    /// This generation has begun at a node.
+    pub(crate) fn of(node: &store::Node, sds: &SynchronizedDataSet) -> Self {
+        let heals = match ceremony::Heals::of(node) {
+            ceremony::Heals::Yes => "yes",
+            ceremony::Heals::IfNobodyIsRoot => "if-nobody-is-root",
+            ceremony::Heals::No => "no",
+        };
+        Self {
+            renewed: node.name.clone(),
+            provisioning_relationship_id: sds.relationship(),
+            generation: sds.generation(),
+            heals,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod list;
 mod remove;
+mod renew;
 mod replace;
 mod show;
 
@@ -16,6 +17,7 @@ pub(super) enum Command {
     List(list::Arguments),
     Show(show::Arguments),
     Replace(replace::Arguments),
+    Renew(renew::Arguments),
     Remove(remove::Arguments),
 }
 
@@ -24,6 +26,7 @@ pub(super) fn carry_out(options: &Options, command: &Command) -> Result<u8, Comm
         Command::List(arguments) => list::carry_out(options, arguments),
         Command::Show(arguments) => show::carry_out(options, arguments),
         Command::Replace(arguments) => replace::carry_out(options, arguments),
+        Command::Renew(arguments) => renew::carry_out(options, arguments),
         Command::Remove(arguments) => remove::carry_out(options, arguments),
     }
 }

@@ -3,7 +3,8 @@
 use akm_core::text::hexadecimal;
 use akm_provision::names::Name;
 use akm_provision::view::{
-    Node, NodeShown, NodeStatus, Nodes, Provisioned, Removal, Replaced, Root, Verification,
+    Node, NodeShown, NodeStatus, Nodes, Provisioned, ProvisioningRenewed, Removal, Replaced, Root,
+    Verification,
 };
 
 use super::asr::standing_cells;
@@ -136,6 +137,15 @@ pub(crate) fn removal(removal: &Removal, as_json: bool) -> Result<(), CommandErr
     }
     let erased = if removal.erased { "its credentials are erased" } else { "its credentials are NOT erased" };
     say(&format!("node {} is removed; {erased}", removal.removed))
+}
+
+/// A node whose provisioning relationship has another generation.
+pub(crate) fn renewed(renewed: &ProvisioningRenewed, as_json: bool) -> Result<(), CommandError> {
+    if as_json {
+        return say_json(renewed);
+    }
+    let ProvisioningRenewed { renewed: node, generation, .. } = renewed;
+    say(&format!("node {node} has generation {generation} of its provisioning relationship"))
 }
 
 /// Nodes that were asked who they are.

@@ -4,7 +4,8 @@ use std::env;
 use std::io::{IsTerminal, stderr, stdout};
 use std::time::Duration;
 
-use akm_provision::progress::{OfAsr, OfCeremony, OfRemoval, OfWork, Progress};
+use akm_provision::names::Name;
+use akm_provision::progress::{OfAsr, OfCeremony, OfRemoval, OfRenewal, OfWork, Progress};
 use akm_provision::view::Step;
 
 use akm_process::plain;
@@ -56,6 +57,7 @@ impl Printer {
             Progress::VaultInElement { .. }
             | Progress::Ceremony(_)
             | Progress::Removal(_)
+            | Progress::Renewal(_)
             | Progress::Asr(_)
             | Progress::CarriedOn(_) => {
                 if !self.json {
@@ -107,6 +109,7 @@ pub(crate) fn sentence(progress: &Progress) -> String {
         }
         Progress::Ceremony(of) => of_ceremony(of),
         Progress::Removal(of) => of_removal(of),
+        Progress::Renewal(of) => of_renewal(of),
         Progress::Asr(of) => of_asr(of),
         Progress::CarriedOn(of) => of_work(of),
     }
@@ -145,8 +148,42 @@ fn of_removal(of: &OfRemoval) -> String {
     }
 }
 
+fn of_renewal(of: &OfRenewal) -> String {
+    match of {
+        OfRenewal::BackupsAreOver { node } => backups_are_over(node.as_str()),
+        OfRenewal::HealsNothing { node } => heals_nothing(node.as_str()),
+        OfRenewal::HealsIfNobodyIsRoot { node } => heals_if_nobody_is_root(node.as_str()),
+    }
+}
+
+fn backups_are_over(nodes: &str) -> String {
+    format!(
+        "a backup of this module from before this does not open {nodes} any more: make another one when this is done"
+    )
+}
+
+fn heals_nothing(nodes: &str) -> String {
+    format!(
+        "the element of {nodes} is software: whoever had its content before reads the new keys too; to shut them out, \
+         provision the device again"
+    )
+}
+
+fn heals_if_nobody_is_root(nodes: &str) -> String {
+    format!(
+        "the token of {nodes} attests no key: this shuts out only who is not root there while this command runs"
+    )
+}
+
+fn listed(nodes: &[Name]) -> String {
+    nodes.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+}
+
 fn of_asr(of: &OfAsr) -> String {
     match of {
+        OfAsr::BackupsAreOver { nodes } => backups_are_over(&listed(nodes)),
+        OfAsr::HealsNothing { nodes } => heals_nothing(&listed(nodes)),
+        OfAsr::HealsIfNobodyIsRoot { nodes } => heals_if_nobody_is_root(&listed(nodes)),
         OfAsr::GoesOn { asr } => format!("going on with ASR {asr}, which was parked"),
         OfAsr::ChangeGoesOn { asr, generation } => {
             format!("going on with generation {generation} of ASR {asr}, which was parked")

@@ -248,7 +248,7 @@ pub fn management_seeds() -> Vec<Vec<u8>> {
         (6, Opaque(vec![5; 32]).emit()),
         (7, install().emit().expose().to_vec()),
         (7, without_root.emit().expose().to_vec()),
-        (8, ActivateRequest { relationship: relationship(), generation: 1, follow: false }.emit()),
+        (8, ActivateRequest { relationship: relationship(), generation: 1, follow: true }.emit()),
         (9, EraseRequest::Relationship(relationship()).emit()),
         (9, EraseRequest::Everything.emit()),
         (9, passed_over(&EraseRequest::Everything.emit())),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use akm_core::lineage::Lineage;
 use akm_core::management::{
-    ActivateRequest, EraseRequest, Operation, Outcome, PAGE_MAX, Request, SetEndpoints, StatusAnswer,
-    StatusRequest,
+    ActivateRequest, EraseRequest, Operation, Outcome, PAGE_MAX, SetEndpoints, StatusAnswer, StatusRequest,
+    Taken,
 };
 use akm_host::{Endpoint, Stream};
 
@@ -209,20 +209,24 @@ impl World {
             return Ok(None);
         }
         let identity = self.nodes[node].identity;
-        let id = self.links[identity].open();
-        let stream = Stream((identity as u64) << 32 | id);
-        let request = Request { id, operation: operation as u8, body, proof: None }.emit();
-        let answer = self.ask(node, (stream, id), &request)?;
+        let number = self.links[identity].open();
+        let stream = Stream((identity as u64) << 32 | number);
+        let first = self.links[identity].begin();
+        let answer = match self.ask(node, stream, &first)? {
+            Some(Taken::Begun(..)) => {
+                let request = self.links[identity].request(operation as u8, body);
+                match self.ask(node, stream, &request)? {
+                    Some(Taken::Answer(response)) => Some((response.outcome, response.body)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
         self.at(node, |node, now, issues, aftermath| node.close_stream(now, stream, issues, aftermath))?;
         Ok(answer)
     }
 
-    fn ask(
-        &mut self,
-        node: usize,
-        (stream, id): (Stream, u64),
-        request: &[u8],
-    ) -> Result<Option<(Outcome, Vec<u8>)>, Violation> {
+    fn ask(&mut self, node: usize, stream: Stream, request: &[u8]) -> Result<Option<Taken>, Violation> {
         let identity = self.nodes[node].identity;
         let end = self.now + PATIENCE;
         for attempt in 0..ATTEMPTS {
@@ -239,9 +243,13 @@ impl World {
                 }
                 let mut was_behind = false;
                 for (_, reply) in std::mem::take(&mut self.replies).iter().filter(|(to, _)| *to == stream) {
-                    let heard = self.links[identity].hear(self.now, reply, id);
-                    if heard.answer.is_some() {
-                        return Ok(heard.answer);
+                    let heard = self.links[identity].hear(self.now, reply);
+                    let taken = heard
+                        .taken
+                        .into_iter()
+                        .find(|taken| !matches!(taken, Taken::Nothing | Taken::Forged));
+                    if taken.is_some() {
+                        return Ok(taken);
                     }
                     was_behind |= heard.was_behind;
                 }

@@ -8,7 +8,7 @@ use crate::store::StoreError;
 use crate::store::sql::{Row, Sql, values, words};
 
 const PRESENT: &str =
-    "SELECT r.id, r.name, r.status, r.created_at, g.generation, g.public, g.made_at, g.released
+    "SELECT r.id, r.name, r.status, r.created_at, g.generation, g.public, g.made_at, g.released, g.suspected
     FROM relationships r JOIN generations g ON g.relationship = r.id AND g.generation = r.generation";
 
 words! {
@@ -33,6 +33,7 @@ pub(in crate::store) struct Present {
     pub(in crate::store) created_at: Timestamp,
     pub(in crate::store) made_at: Timestamp,
     pub(in crate::store) released: bool,
+    pub(in crate::store) suspected: bool,
 }
 
 /// A relationship of either kind.
@@ -144,6 +145,27 @@ pub(in crate::store) fn release(sql: Sql<'_>, id: RelationshipId) -> Result<(), 
     Ok(())
 }
 
+/// The latest of all generations that were made of a relationship.
+pub(in crate::store) fn latest(
+    sql: Sql<'_>,
+    id: RelationshipId,
+) -> Result<Option<SynchronizedDataSet>, StoreError> {
+    let query = "SELECT public FROM generations WHERE relationship = ? ORDER BY generation DESC LIMIT 1";
+    sql.first(query, values![&id], |row| {
+        let public: Vec<u8> = row.get("public")?;
+        SynchronizedDataSet::parse(&public).map_err(|_| StoreError::damaged("public"))
+    })
+}
+
+/// A generation was made because of a suspicion.
+pub(in crate::store) fn suspect(sql: Sql<'_>, id: RelationshipId, generation: u32) -> Result<(), StoreError> {
+    sql.execute(
+        "UPDATE generations SET suspected = 1 WHERE relationship = ? AND generation = ?",
+        values![&id, generation],
+    )?;
+    Ok(())
+}
+
 /// Whether a generation is there, of a relationship that has not ended.
 pub(in crate::store) fn is_in_force(
     sql: Sql<'_>,
@@ -178,5 +200,6 @@ fn parse(row: &Row<'_>) -> Result<Present, StoreError> {
         created_at,
         made_at: row.get::<Option<Timestamp>>("made_at")?.unwrap_or(created_at),
         released: row.get("released")?,
+        suspected: row.get("suspected")?,
     })
 }

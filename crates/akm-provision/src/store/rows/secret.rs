@@ -40,11 +40,23 @@ pub(in crate::store) fn of_present(
     vault: &Vault,
     id: RelationshipId,
 ) -> Result<Option<RelationshipSecrets>, StoreError> {
-    let query = "SELECT g.generation, g.element_root, g.tree_root, g.host_keys FROM relationships r
-                 JOIN generations g ON g.relationship = r.id AND g.generation = r.generation
-                 WHERE r.id = ?";
-    sql.first(query, values![&id], |row| {
-        let generation = row.get("generation")?;
+    let query = "SELECT generation FROM relationships WHERE id = ?";
+    match sql.first(query, values![&id], |row| row.get("generation"))? {
+        Some(generation) => of_generation(sql, vault, id, generation),
+        None => Ok(None),
+    }
+}
+
+/// The secrets of one generation; `None` if there is none.
+pub(in crate::store) fn of_generation(
+    sql: Sql<'_>,
+    vault: &Vault,
+    id: RelationshipId,
+    generation: u32,
+) -> Result<Option<RelationshipSecrets>, StoreError> {
+    let query = "SELECT element_root, tree_root, host_keys FROM generations
+                 WHERE relationship = ? AND generation = ?";
+    sql.first(query, values![&id, generation], |row| {
         let keys = open::<HOST_KEYS_LENGTH>(vault, row, id, generation, "host_keys")?;
         Ok(RelationshipSecrets {
             element_root: open(vault, row, id, generation, "element_root")?,
@@ -68,6 +80,48 @@ pub(in crate::store) fn element_root(
         open(vault, row, id, row.get("generation")?, "element_root")
     });
     root.map(Option::flatten)
+}
+
+/// The generations of a provisioning relationship in which its node may be, and of which the keys are held: the present
+/// one, and then those that were acknowledged, the latest first.
+pub(in crate::store) fn spoken(
+    sql: Sql<'_>,
+    id: RelationshipId,
+) -> Result<Vec<SynchronizedDataSet>, StoreError> {
+    let query = "SELECT g.public FROM generations g JOIN relationships r ON r.id = g.relationship
+                 WHERE r.id = ? AND r.kind = 1 AND r.status <> 'ended' AND g.host_keys IS NOT NULL
+                     AND (g.generation = r.generation OR EXISTS (
+                         SELECT 1 FROM relationship_members m
+                         WHERE m.relationship = r.id AND m.generation = g.generation
+                             AND m.member_index = 1 AND m.state IN ('installed', 'active')))
+                 ORDER BY g.generation = r.generation DESC, g.generation DESC";
+    sql.all(query, values![&id], |row| {
+        let public: Vec<u8> = row.get("public")?;
+        SynchronizedDataSet::parse(&public).map_err(|_| StoreError::damaged("public"))
+    })
+}
+
+/// Erases the secrets of generations that were never acknowledged by anybody, but for the present one.
+pub(in crate::store) fn erase_unacknowledged(sql: Sql<'_>, id: RelationshipId) -> Result<(), StoreError> {
+    sql.execute(
+        "UPDATE generations SET element_root = NULL, tree_root = NULL, host_keys = NULL WHERE relationship = ?
+             AND generation > (SELECT generation FROM relationships WHERE id = ?)
+             AND NOT EXISTS (SELECT 1 FROM relationship_members m
+                 WHERE m.relationship = generations.relationship AND m.generation = generations.generation
+                     AND m.state <> 'pending')",
+        values![&id, &id],
+    )?;
+    Ok(())
+}
+
+/// Erases the module's places in the generations before this one.
+pub(in crate::store) fn erase_places_before(
+    sql: Sql<'_>,
+    id: RelationshipId,
+    generation: u32,
+) -> Result<(), StoreError> {
+    sql.execute("DELETE FROM places WHERE relationship = ? AND generation < ?", values![&id, generation])?;
+    Ok(())
 }
 
 /// Keeps the secrets of a generation; its element root only if that is one of its own.
