@@ -386,10 +386,9 @@ fn a_group_that_lost_all_its_places_finds_back_together_from_its_elements_alone(
         plant.start(node);
     }
     wait_until("all are in one run", || {
-        names.iter().all(|node| {
-            let line = plant.relationship(node, "line");
-            line["run"] == 1 && line["phase"] == "Established"
-        })
+        let lines = names.map(|node| plant.relationship(node, "line"));
+        let run = lines[0]["run"].as_u64().expect("a number");
+        run >> 16 == 1 && lines.iter().all(|line| line["run"] == run && line["phase"] == "Established")
     });
     assert_eq!(plant.relationship("a", "line")["last_found_back"]["way"], "failsafe");
     talk(&plant, "a", "b");

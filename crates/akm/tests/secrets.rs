@@ -341,12 +341,12 @@ fn no_secret_leaves_its_place() {
         akm(&["asr", "create", "line", "a", "b", "sealed", "--rotate-after", "200ms"]).expect(6);
         let store = open_store(&plant);
         let asr = plant.asrs()[0]["relationship_id"].as_str().unwrap().to_owned();
-        assert_eq!(secrets.add_relationship(&store, &asr), 3, "two roots and a header key");
+        assert_eq!(secrets.add_relationship(&store, &asr), 4, "two roots, a header key and a resync key");
         let parked = ParkedAsr::of(&store, asr.parse().unwrap());
         let nodes = plant.nodes();
         for node in nodes.as_array().unwrap() {
             if let Some(id) = node["provisioning_relationship_id"].as_str() {
-                assert!(secrets.add_relationship(&store, id) >= 2, "a root and a header key");
+                assert!(secrets.add_relationship(&store, id) >= 3, "a root, a header key and a resync key");
             }
         }
         drop(store);

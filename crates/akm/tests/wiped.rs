@@ -116,7 +116,7 @@ fn ceremonies_and_asrs_leave_no_secret_in_freed_memory() {
             open_module(&plant).provision(&order(&plant, name, false), &mut |_| {}).expect("a node")
         });
         let secrets = secrets_of(&store, node.provisioning_relationship_id);
-        assert_eq!(secrets.len(), 2, "what the module keeps: a root and a header key");
+        assert_eq!(secrets.len(), 3, "what the module keeps: a root, a header key and a resync key");
         check_wiped(&freed, &[secrets, vec![vault_key.clone()]].concat());
     }
 
