@@ -580,10 +580,8 @@ fn after_power_was_lost_between_unwrapping_and_destroying_a_repetition_ends_in_o
     alone("after_power_was_lost_between_unwrapping_and_destroying_a_repetition_ends_in_one_root", |store| {
         let mut element = create(&store.token("akm"));
         let intruder = Intruder::new("akm");
-        let id = [&[1u8; 16][..], &[0, 0, 0, 1]].concat();
         for (times, again) in [(1, true), (2, true), (3, false)] {
-            let Root::Relationship { id: relationship, .. } = root(1) else { unreachable!() };
-            let id = [&relationship.as_bytes()[..], &id[16..]].concat();
+            let id = root(1).name().to_vec();
             let blob = prepared(&mut element, root(1), [1; 32]);
             for _ in 0..times {
                 let template = closed_as(&Attribute::Id(id.clone()));

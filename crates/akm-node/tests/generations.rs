@@ -59,6 +59,8 @@ fn what_is_in_flight_when_the_generation_changes_is_heard_for_the_overlap() {
 #[test]
 fn where_the_element_version_rose_nothing_of_the_one_before_is_heard_and_its_sender_is_told() {
     let ([mut here, mut there], first) = two_stations();
+    // What was never opened here is not recognised once it is gone.
+    here.send("pair", b"by the old root");
     let second = first.followed_by(2);
     assert_eq!(here.install(&second), Outcome::Done);
     assert_eq!(there.install(&second), Outcome::Done);

@@ -170,6 +170,6 @@ pub fn element_file(content: &[u8]) -> bool {
 }
 
 pub fn element_file_seeds() -> Vec<Vec<u8>> {
-    let plain: Vec<u8> = [&b"\xa2\x00\x6bakm element\x01\x01\x47"[..], b"content"].concat();
+    let plain: Vec<u8> = [&b"\xa2\x00\x6bakm element\x01\x02\x47"[..], b"content"].concat();
     vec![without_sum(seal_file(b"content", &KEY).to_vec()), plain]
 }
