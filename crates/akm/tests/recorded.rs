@@ -48,6 +48,7 @@ stories! {
     parked,
     a_group_that_changes,
     not_reachable,
+    a_node_that_is_renewed,
     held_by_another_command,
     a_vault_under_a_passphrase,
     the_stack_alone,

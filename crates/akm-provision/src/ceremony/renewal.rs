@@ -61,13 +61,13 @@ pub(crate) fn renew(
     if node.status != NodeStatus::Active {
         return Err(not_active(&node));
     }
+    let mut link = Link::open(store, &node)?;
     tell(OfRenewal::BackupsAreOver { node: node.name.clone() }.into());
     match Heals::of(&node) {
         Heals::Yes => {}
         Heals::IfNobodyIsRoot => tell(OfRenewal::HealsIfNobodyIsRoot { node: node.name.clone() }.into()),
         Heals::No => tell(OfRenewal::HealsNothing { node: node.name.clone() }.into()),
     }
-    let mut link = Link::open(store, &node)?;
     let sds = renew_over(store, &mut link)?;
     store.forget_absence(node.id)?;
     Ok((node, sds))

@@ -255,7 +255,9 @@ fn plan(store: &Store, asr: &Relationship, wish: &Wish) -> Result<Option<Next>, 
 fn say_what_heals(nodes: &[Node], tell: &mut dyn FnMut(Progress)) {
     let such = |wanted: &[Heals]| -> Vec<Name> {
         let such = nodes.iter().filter(|node| wanted.contains(&Heals::of(node)));
-        such.map(|node| node.name.clone()).collect()
+        let mut names: Vec<Name> = such.map(|node| node.name.clone()).collect();
+        names.sort();
+        names
     };
     let renewed = such(&[Heals::Yes, Heals::IfNobodyIsRoot]);
     if !renewed.is_empty() {
