@@ -299,7 +299,7 @@ impl<'a> Link<'a> {
         let first = self.line.begin();
         match self.exchange(first, ANSWER, |line| Some(line.begin()))? {
             Taken::Begun(identity, _) => {
-                self.identity = Some(identity);
+                self.identity = Some(*identity);
                 Ok(())
             }
             Taken::NotBegun(response) => Err(self.refused("identify", response)),

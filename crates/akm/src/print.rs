@@ -57,7 +57,7 @@ pub(crate) fn trouble(error: &CommandError) {
     let mut out = std::io::stderr().lock();
     let _ = writeln!(out, "error: {}", plain(&error.to_string()));
     for hint in error.hints() {
-        let _ = writeln!(out, "  hint: {}", plain(&hint));
+        let _ = writeln!(out, "  hint: {}", plain(hint));
     }
 }
 

@@ -53,7 +53,7 @@ pub const PARTS: [Part; 9] = [
     },
     Part {
         name: "epochs",
-        about: "moving to the next epoch, and over 2^31",
+        about: "moving to the next epoch, and over 2^20",
         weight: 1,
         run: |effort, _| epochs::run(effort),
     },

@@ -193,7 +193,7 @@ fn two_members_that_have_both_lost_their_places() {
 
 #[test]
 fn two_members_move_send_die_and_are_given_a_new_generation() {
-    check(Members::new(2, false, &format!("run 1000\n{NEVER}")).that_change(), 7, 12_000, [0, 0, 2, 2]);
+    check(Members::new(2, false, &format!("run 1000\n{NEVER}")).that_change(), 8, 24_000, [0, 0, 2, 2]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The module's end of a stream (protocol, section 11.1): what is asked on it, and which answers count.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use zeroize::Zeroizing;
@@ -39,7 +40,7 @@ pub enum Taken {
     /// It says that it answers what is under way, and nothing proves it: that counts for as little.
     Forged,
     /// The stream has begun: this is the node, and its element took part. What was answered, and what that says.
-    Begun(NodeIdentity, Response),
+    Begun(Box<NodeIdentity>, Response),
     /// The node's answer, with the proof of its element.
     Answer(Response),
     /// The node says that it cannot begin the stream, and why. Nothing proves that.
@@ -114,7 +115,7 @@ impl ModuleStream {
         let Some(identity) = self.identity(challenge, &answer) else { return Taken::Forged };
         self.binding = Some(StreamBinding { challenge: *challenge, nonce: identity.stream_nonce });
         self.asked = None;
-        Taken::Begun(identity, response)
+        Taken::Begun(Box::new(identity), response)
     }
 
     /// What the node says of itself, if its element took part in the answer to this challenge.

@@ -84,7 +84,7 @@ fn tell_of_session((id, generation): GenerationId, label: &str, event: session::
             warn!(relationship = %id, label, reason, sender, "possible clone: two nodes send in the name of one member");
         }
         Event::Far { sender, distance } => {
-            warn!(relationship = %id, label, sender, distance, "a member is in an epoch further ahead than is followed: let its module follow");
+            warn!(relationship = %id, label, sender, distance, "a member is in an epoch further ahead than is followed: renew the relationship at its module");
         }
         Event::EpochsRunningLow => warn!(relationship = %id, label, "half of the epochs are used up"),
         Event::EpochsUsedUp => {

@@ -26,7 +26,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const FLOW: usize = 50;
 
 /// Epochs that the others move on by while one member is away.
-const AWAY: u32 = 250;
+const AWAY: u32 = 10;
 
 /// How often members that should hear each other are given the chance to.
 const CALLS: u32 = 5;
