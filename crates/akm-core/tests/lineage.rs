@@ -163,7 +163,7 @@ impl Member {
         let check = RootCheck::of(&stored.issued.element_root());
         let membership = Membership::new(sds, node(self.at), check, keys).expect("a member");
         let standing = match &stored.place {
-            None => Standing::WithoutPlace { active: stored.active },
+            None => Standing::WithoutPlace { active: stored.active, run: 0 },
             Some(place) if stored.active => Standing::Active(Place::parse(place).unwrap()),
             Some(place) => Standing::Staged(Place::parse(place).unwrap()),
         };
@@ -720,7 +720,7 @@ fn a_frame_with_a_tag_that_several_generations_share_and_the_signature_of_none_i
         let keys = HostKeys { header_key, tag: Tag([7; 4]), resync_key: Secret::take(&mut [8; 32]) };
         let check = RootCheck::of(&issued.element_root());
         let membership = Membership::new(sds, node(0), check, keys).expect("a member");
-        let standing = Standing::WithoutPlace { active: false };
+        let standing = Standing::WithoutPlace { active: false, run: 0 };
         let options = Options { hello_at_start: false, find_back: false };
         let mut surroundings =
             Surroundings { now: Instant::default(), element: &mut element, random: &mut random };

@@ -4,10 +4,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use akm_core::element::RootCheck;
+use akm_core::id::AkmId;
 use akm_core::id::RelationshipId;
 use akm_core::management::Install;
 use akm_core::sds::{HostPart, SynchronizedDataSet, Tag};
 use akm_core::session::KeptKeys;
+
+use crate::Endpoint;
 
 /// One generation of a relationship, without its place. Nothing in it is secret without the element.
 #[derive(Clone, Debug)]
@@ -61,8 +64,20 @@ pub struct StoredGeneration {
     pub place: Result<Option<Vec<u8>>, String>,
     /// How often this node found back in it.
     pub found_back: u32,
+    /// The highest run that it found back to; 0 if it never did.
+    pub run: u32,
     /// Labels and endpoints as they were last saved, if they were.
     pub learnt: Option<(Vec<String>, Vec<String>)>,
+}
+
+impl StoredGeneration {
+    /// Whether this node may have sent or heard something in it: it is active, and there is another to send to.
+    pub(crate) fn may_have_a_past(&self, own: AkmId) -> bool {
+        let endpoints = self.learnt.as_ref().map_or(&self.installed.endpoints, |(_, endpoints)| endpoints);
+        let members = self.installed.sds.members().iter().zip(endpoints);
+        let reaches = |(member, at): (&AkmId, &String)| *member != own && at.parse::<Endpoint>().is_ok();
+        self.installed.active && members.into_iter().any(reaches)
+    }
 }
 
 /// A generation as a start finds it on the disk.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   what the element says of itself, its count, the seals
-//!     -> examine each place -> write the good ones again -> count up -> a session for each -> which roots it holds
+//!     -> examine each place, move it on where this node may have been set back -> write the good ones again -> count up -> a session for each -> which roots it holds
 //! ```
 //!
 //! The rules are those of [`akm_core::start`]. A process that ends anywhere leaves places that the next start accepts.
@@ -15,7 +15,9 @@ use alloc::vec::Vec;
 use akm_core::element::{ElementError, Root};
 use akm_core::id::RelationshipId;
 use akm_core::lineage::Lineage;
-use akm_core::session::{Membership, RandomSource, Session, Standing, Surroundings as Around};
+use akm_core::session::{
+    Membership, RandomSource, Session, Standing, Surroundings as Around, jump, may_be_set_back,
+};
 use akm_core::start::{SealedPlace, Start, StartError};
 
 use crate::GenerationId;
@@ -215,6 +217,7 @@ impl Node {
         surroundings: &mut Surroundings<'_>,
     ) -> usize {
         let mut written = 0;
+        let may_be_set_back = self.description.as_ref().is_some_and(may_be_set_back);
         for (at, candidate) in starting.candidates.iter_mut().enumerate() {
             let Some(held) = &candidate.held else { continue };
             let sds = &held.installed.sds;
@@ -231,8 +234,18 @@ impl Node {
                 SealedPlace::Missing | SealedPlace::Damaged => FoundPlace::Rests(Rest::Damaged),
                 SealedPlace::RolledBack => FoundPlace::Rests(Rest::RolledBack),
             };
-            if let FoundPlace::Good(place) = &candidate.place
-                && start.rewrites()
+            let further = match &candidate.place {
+                FoundPlace::Good(place) if may_be_set_back && held.may_have_a_past(self.identity.node()) => {
+                    jump(sds, place)
+                }
+                _ => None,
+            };
+            let has_jumped = further.is_some();
+            if let Some(further) = further {
+                candidate.place = FoundPlace::Jumped(further);
+            }
+            if let FoundPlace::Good(place) | FoundPlace::Jumped(place) = &candidate.place
+                && (start.rewrites() || has_jumped)
             {
                 let mut random = [0; 16];
                 surroundings.random.fill(&mut random);
@@ -292,9 +305,12 @@ impl Node {
                 return Err(Begun::Aside(Aside::NotRecorded(failed.why.clone())));
             }
             FoundPlace::Good(place) if active => Standing::Active(place.duplicate()),
+            FoundPlace::Jumped(place) => Standing::Jumped(place.duplicate()),
             FoundPlace::Good(place) => Standing::Staged(place.duplicate()),
-            FoundPlace::Rests(Rest::RolledBack) => Standing::RolledBack { active },
-            FoundPlace::Rests(_) | FoundPlace::NotExamined => Standing::WithoutPlace { active },
+            FoundPlace::Rests(Rest::RolledBack) => Standing::RolledBack { active, run: held.run },
+            FoundPlace::Rests(_) | FoundPlace::NotExamined => {
+                Standing::WithoutPlace { active, run: held.run }
+            }
         };
         let installed = &held.installed;
         let (sds, check) = (installed.sds.clone(), installed.root_check);

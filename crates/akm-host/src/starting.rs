@@ -19,6 +19,8 @@ use crate::relationship::Known;
 pub(crate) enum FoundPlace {
     NotExamined,
     Good(Place),
+    /// Good, and moved on from there, as this node may have been set back.
+    Jumped(Place),
     Rests(Rest),
     /// Good, but it could not be written under this start: using it would break the next one.
     NotRecorded(WriteFailed),

@@ -104,8 +104,12 @@ impl Time {
         }
         self.turn.retain(|(_, asked)| *asked + TURN_LAPSES > now);
         let first = self.turn.front().map(|(first, _)| *first);
-        if first.is_none_or(|first| first == relationship) && self.account.is_open(now) {
-            self.turn.pop_front();
+        // One after the other: what a call takes is known when it is answered.
+        let is_free = self.account.is_open(now) && self.allowed.iter().all(|allowed| allowed.is_answered);
+        let is_next = first.is_none_or(|first| first == relationship);
+        // Where there is enough for whoever is next too, nobody has to wait.
+        if is_free && (is_next || self.account.is_open_after(self.usual, now)) {
+            self.turn.retain(|(waits, _)| *waits != relationship);
             let cost = self.account.charge(self.usual, now);
             self.allowed.push(Allowed { relationship, what, ticket: None, cost, is_answered: false });
             return true;
@@ -140,5 +144,16 @@ impl ElementTime for Share<'_> {
 
     fn give_back(&mut self, cost: Duration) {
         self.time.account.give_back(cost);
+    }
+
+    fn pass(&mut self, epoch: u32) {
+        let Time { account, allowed, .. } = &mut *self.time;
+        allowed.retain(|allowed| {
+            let is_passed = allowed.relationship == self.relationship && allowed.what <= epoch;
+            if is_passed {
+                account.give_back(allowed.cost);
+            }
+            !is_passed
+        });
     }
 }

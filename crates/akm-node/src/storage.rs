@@ -241,24 +241,31 @@ impl Storage {
         Ok(replace(&self.relationship_dir(node, relationship).join(format!("g{generation}.active")), b"")?)
     }
 
-    /// Remembers that this node found back once more in a generation, so that its module hears of it.
+    /// Remembers that this node found back once more in a generation, to this run: so that its module hears of it, and so
+    /// that a failsafe of members that have lost their places goes above all runs that there were.
     pub fn save_found_back(
         &self,
         node: AkmId,
         relationship: RelationshipId,
         generation: u32,
+        run: u32,
     ) -> Result<(), NodeError> {
-        let count = self.found_back(node, relationship, generation).saturating_add(1);
+        let (count, highest) = self.found_back(node, relationship, generation);
         let path = self.relationship_dir(node, relationship).join(format!("g{generation}.found"));
-        Ok(replace(&path, &count.to_be_bytes())?)
+        let (count, run) = (count.saturating_add(1), highest.max(run));
+        let record = u64::from(count) << 32 | u64::from(run);
+        Ok(replace(&path, &record.to_be_bytes())?)
     }
 
-    /// How often this node found back in a generation.
-    pub fn found_back(&self, node: AkmId, relationship: RelationshipId, generation: u32) -> u32 {
+    /// How often this node found back in a generation, and the highest run that it found back to.
+    pub fn found_back(&self, node: AkmId, relationship: RelationshipId, generation: u32) -> (u32, u32) {
         let path = self.relationship_dir(node, relationship).join(format!("g{generation}.found"));
-        let found = fs::read(path).ok();
+        let Ok(found) = fs::read(path) else { return (0, 0) };
         // Damage counts as once: better a generation too many than none.
-        found.map_or(0, |bytes| bytes.try_into().map_or(1, u32::from_be_bytes))
+        found.try_into().map_or((1, 0), |bytes| {
+            let record = u64::from_be_bytes(bytes);
+            ((record >> 32) as u32, record as u32)
+        })
     }
 
     /// Remembers where the members of a generation are.

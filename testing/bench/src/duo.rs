@@ -83,7 +83,7 @@ impl Duo {
 
     /// A member that finds back through others and helps them to; without a place it looks for one.
     pub fn member_that_finds_back(&self, index: usize, place: Option<Place>) -> Member {
-        let standing = place.map_or(Standing::WithoutPlace { active: true }, Standing::Active);
+        let standing = place.map_or(Standing::WithoutPlace { active: true, run: 0 }, Standing::Active);
         self.start(index, standing, Options { hello_at_start: false, find_back: true })
     }
 

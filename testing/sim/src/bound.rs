@@ -56,6 +56,9 @@ pub fn failsafe(members: usize) -> Duration {
     FAILSAFE_PAUSE + CONFIRMED * 2 + fallback(members)
 }
 
+/// One epoch in this time can be followed, and some to spare.
+const FOLLOWED: Duration = Duration::from_millis(300);
+
 /// How often members speak while a world settles, and how slow the network may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -69,6 +72,11 @@ impl Pace {
     /// A pace that satisfies what the bound asks for.
     pub fn of(policy: &Policy, members: usize) -> Self {
         let fitting = policy.advance_interval / (members as u32 / 2 + 2);
+        // Where frames end epochs they are so few that no more than four begin in a second: more nobody follows.
+        let followed = FOLLOWED * members as u32;
+        if policy.rotate_frames > 0 && fitting < followed {
+            return Self { every: followed, delay: Duration::ZERO };
+        }
         if fitting.is_zero() {
             // Epochs may begin with every frame: only a network without delay keeps them apart.
             return Self { every: Duration::from_millis(100), delay: Duration::ZERO };
@@ -76,6 +84,11 @@ impl Pace {
         let every = fitting.min(Duration::from_millis(500));
         Self { every, delay: (every / 5).min(policy.overlap / 2) }
     }
+}
+
+/// A call of the element that took so long for nothing is paid back after this time: a fifth of it is for such calls.
+pub fn paid_back(took: Duration) -> Duration {
+    took * 5
 }
 
 /// Within this time every member hears every other, if all speak.

@@ -26,6 +26,7 @@ struct Kept {
     place: Option<Vec<u8>>,
     active: bool,
     found_back: u32,
+    run: u32,
     learnt: Option<(Vec<String>, Vec<String>)>,
 }
 
@@ -39,7 +40,10 @@ impl Disk {
         match write {
             Write::Place { of, sealed, .. } => self.kept(of)?.place = Some(sealed),
             Write::Active { of } => self.kept(of)?.active = true,
-            Write::FoundBack { of, .. } => self.kept(of)?.found_back += 1,
+            Write::FoundBack { of, found } => {
+                let kept = self.kept(of)?;
+                (kept.found_back, kept.run) = (kept.found_back + 1, kept.run.max(found.run));
+            }
             Write::Endpoints { of, labels, endpoints } => {
                 let text = |endpoint: Option<Endpoint>| endpoint.map(|endpoint| endpoint.to_string());
                 let endpoints = endpoints.into_iter().map(|endpoint| text(endpoint).unwrap_or_default());
@@ -52,7 +56,8 @@ impl Disk {
                 }
                 let active = installed.active;
                 let installed = Arc::from(installed);
-                let kept = Kept { installed, place: Some(sealed), active, found_back: 0, learnt: None };
+                let kept =
+                    Kept { installed, place: Some(sealed), active, found_back: 0, run: 0, learnt: None };
                 self.kept.insert(of, kept);
             }
             Write::KeepGenerations { relationship, kept } => {
@@ -78,6 +83,7 @@ impl Disk {
                 installed: Installed { active: kept.active, ..(*kept.installed).clone() },
                 place: Ok(kept.place.clone()),
                 found_back: kept.found_back,
+                run: kept.run,
                 learnt: kept.learnt.clone(),
             }),
         };

@@ -100,6 +100,8 @@ impl Node {
                 }
                 Output::Persist { ticket, write } => {
                     let skips = matches!(write, Write::Place { of, .. } if !is_provisioning(of.0))
+                        // What a start writes it writes.
+                        && process.host.node().is_running()
                         && self.flaw == Some(Flaw::SkipsPersist);
                     if skips {
                         let clock = Instant(now - process.began);
@@ -198,7 +200,8 @@ impl Node {
         let told = &mut aftermath.happenings;
         let header = Header::parse(&seen.frame).ok();
         if let Verdict::Rejected(reason) = seen.verdict {
-            process.hoard += if self.flaw == Some(Flaw::HoardsFrames) { seen.frame.len() } else { 0 };
+            // In a buffer for the longest datagram.
+            process.hoard += if self.flaw == Some(Flaw::HoardsFrames) { 65_536 } else { 0 };
             told.push(Happening::Dropped { header, reason });
         }
         let unclaimed = seen.relationship.is_none() || seen.verdict == Verdict::OldGeneration;

@@ -98,7 +98,8 @@ impl ProvisionableElement for Element {
             manufacturer: String::from("akm-sim"),
             serial: String::new(),
             firmware: String::new(),
-            protection: Protection::Software,
+            // One that counts is taken for a device of its own: a disk that goes back does not take its counter along.
+            protection: if self.counter.is_some() { Protection::Hardware } else { Protection::Software },
             sealed: false,
             counter: self.counter.is_some(),
         }

@@ -35,6 +35,8 @@ pub struct Node {
     moved: u16,
     /// How long its element takes for an answer.
     pub element_takes: Duration,
+    /// The longest that it ever took.
+    pub slowest_element: Duration,
     /// How long its disk takes for a write.
     pub disk_takes: Duration,
     pub(crate) system: Random,
@@ -57,6 +59,7 @@ impl Node {
             address: address(identity, 0),
             moved: 0,
             element_takes: Duration::ZERO,
+            slowest_element: Duration::ZERO,
             disk_takes: Duration::ZERO,
             system,
             process: None,

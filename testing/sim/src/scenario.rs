@@ -550,12 +550,16 @@ fn module_restored(story: &mut Story) {
 fn last_epochs(story: &mut Story) {
     story.all_active();
     story.policy().rotate_after = Duration::ZERO;
+    story.policy().jump = 0;
     story.talk(2, 6);
-    let node = story.member();
     let left = story.random.between(0, 6) as u32;
-    story.does(Action::Leap { node, relationship: 0, epochs: LAST_EPOCH / 2 });
-    story.waits(0, 2000);
-    story.does(Action::Leap { node, relationship: 0, epochs: LAST_EPOCH / 2 - left - 30 });
+    // All of them: so far nobody follows.
+    for epochs in [LAST_EPOCH / 2, LAST_EPOCH / 2 - left - 60] {
+        for node in 0..story.members() {
+            story.does(Action::Leap { node, relationship: 0, epochs });
+        }
+        story.waits(0, 2000);
+    }
     story.happens(
         10,
         40,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use akm_core::crypto::Suite;
-use akm_core::policy::Policy;
+use akm_core::policy::{JUMP_MAX, Policy};
 
 use crate::flaw::Flaw;
 use crate::line::{Malformed, milliseconds, number};
@@ -96,10 +96,16 @@ impl Setup {
             interval,
             "overlap",
             overlap,
+            ref jump @ ..,
             standing,
         ] = words[..]
         else {
             return Err(Malformed);
+        };
+        let jump = match jump {
+            [] => JUMP_MAX,
+            ["jump", jump] => number(jump)?,
+            _ => return Err(Malformed),
         };
         let members: Vec<usize> = members.split(',').map(number).collect::<Result<_, _>>()?;
         let known = members.iter().all(|member| *member < self.nodes.len());
@@ -113,6 +119,7 @@ impl Setup {
                 rotate_frames: number(frames)?,
                 advance_interval: milliseconds(interval)?,
                 overlap: milliseconds(overlap)?,
+                jump,
                 ..Policy::default()
             },
             suite: suite_named(suite).ok_or(Malformed)?,
@@ -137,13 +144,14 @@ impl fmt::Display for Setup {
             let members: Vec<String> = members.iter().map(usize::to_string).collect();
             writeln!(
                 f,
-                "relationship members {} suite {} rotate-after {} rotate-frames {} advance-interval {} overlap {} {}",
+                "relationship members {} suite {} rotate-after {} rotate-frames {} advance-interval {} overlap {}{} {}",
                 members.join(","),
                 suite_name(*suite),
                 policy.rotate_after.as_millis(),
                 policy.rotate_frames,
                 policy.advance_interval.as_millis(),
                 policy.overlap.as_millis(),
+                if policy.jump == JUMP_MAX { String::new() } else { format!(" jump {}", policy.jump) },
                 if *active { "active" } else { "staged" },
             )?;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use akm_core::crypto::Suite;
-use akm_core::policy::Policy;
+use akm_core::policy::{JUMP_MAX, Policy};
 
 use crate::action::Action;
 use crate::mixture::Mixture;
@@ -93,6 +93,7 @@ pub(crate) fn some_policy(random: &mut Random) -> Policy {
         rotate_frames: random.pick(&[0, 0, 1, 3, 20]),
         advance_interval: milliseconds(random.pick(&[0, 100, 500, 1000])),
         overlap: milliseconds(random.pick(&[0, 200, 2000, 5000])),
+        jump: random.pick(&[JUMP_MAX, JUMP_MAX, 3, 0]),
         ..Policy::default()
     }
 }

@@ -19,7 +19,7 @@ run 100
 const BROKEN: [(Flaw, &str, Invariant); 22] = [
     (
         Flaw::StuckGenerators,
-        "image 0\nadvance 0 0\nrun 10\nrestore 0 image 0\nstart 0\nadvance 0 0",
+        "image 0\nrestore 0 image 0\nstart 0\nrun 10\nrestore 0 image 0\nstart 0\nrun 10",
         Invariant::NoKeyAndNonceTwice,
     ),
     (Flaw::DeliversTwice, "", Invariant::NothingDeliveredTwice),
@@ -48,7 +48,7 @@ const BROKEN: [(Flaw, &str, Invariant); 22] = [
     (Flaw::DeafToLaterEpochs, "leap 1 0 5\nsettle alone 0", Invariant::AllHearAllWithinTheBound),
     (
         Flaw::MislaysPlaces,
-        "split 0\nadvance 0 0\nrun 200\nadvance 0 0\nrun 200\ncrash 0\njoin\nstart 0\nrun 5000",
+        "split 0\nleap 0 0 3000\nrun 200\ncrash 0\njoin\nstart 0\nrun 5000",
         Invariant::NobodyAdoptsALowerPlace,
     ),
     (

@@ -180,15 +180,15 @@ fn a_disk_from_within_the_latest_start_is_taken_and_frames_since_then_are_accept
     assert_eq!(tale.accepted("replay 0 to 1"), 0, "and once only");
 }
 
-/// What the protocol cannot prevent: without a counter an older disk is not recognised. The node then makes frames under
-/// another salt in an epoch in which the others have heard it before. They accept them, and tell of it.
+/// What the protocol cannot prevent: without a counter an older disk is not recognised. A node that is set back twice to one
+/// image jumps to one epoch twice, and makes frames under another salt there. The others accept them, and tell of it.
 #[test]
 fn a_disk_that_goes_back_unrecognised_is_heard_and_told_as_a_possible_clone() {
     let mut tale = Tale::of(2, "without");
-    tale.goes_on("image 1; advance 1 0; run 1000; restore 1 image 0; start 1; run 2");
-    assert_eq!(tale.epoch(1), tale.epoch(0), "it begins the epoch that it was in");
+    tale.goes_on("image 1; restore 1 image 0; start 1; run 10; restore 1 image 0; start 1; run 2");
+    assert_eq!(tale.epoch(1), tale.epoch(0), "it jumps to the epoch that it was in");
     assert_eq!(tale.tally().clones, 1);
-    assert_eq!(tale.accepted("send 1 0; run 10000; send 1 0; run 0"), 2);
+    assert_eq!(tale.accepted("send 1 0; run 0; send 1 0; run 0"), 2);
     assert_eq!(tale.tally().clones, 1, "once for each salt");
     tale.goes_on("settle");
     assert_eq!(tale.tally().mute, 0);
@@ -197,8 +197,8 @@ fn a_disk_that_goes_back_unrecognised_is_heard_and_told_as_a_possible_clone() {
 #[test]
 fn a_sender_with_a_fifth_salt_is_excused_from_the_bound_and_heard_in_an_epoch_that_begins_for_it() {
     let mut tale = Tale::of(2, "without");
-    tale.goes_on("image 1; advance 1 0; run 1000");
-    for _ in 0..4 {
+    tale.goes_on("image 1");
+    for _ in 0..5 {
         tale.goes_on("restore 1 image 0; start 1; run 10");
     }
     tale.goes_on("settle");
@@ -415,6 +415,23 @@ fn who_has_no_place_in_the_generation_before_takes_nothing_of_it_and_loses_nothi
     assert_eq!(tale.phase(1), Phase::Established);
 }
 
+/// Once a random run took this for a lost message: a member without place goes over to the next generation while a failsafe
+/// of the one before is under way, and frames of the run that the failsafe began reach it. It has no place in that run, so
+/// there is nothing that it could take.
+#[test]
+fn who_goes_over_while_a_failsafe_is_under_way_takes_nothing_of_the_generation_before_and_hears_all_of_the_next()
+ {
+    for run in (3500..4500).step_by(35) {
+        let mut tale = Tale::begins(&format!(
+            "seed 3532500734954764754\nnode with-counter\nnode with-counter\nnode without-counter\nnode with-counter\n\
+             relationship members 0,1 suite aes-256-gcm rotate-after 1000 rotate-frames 0 advance-interval 1000 \
+             overlap 200 active\nlose 1 0\nstart 1\nlose 0 0\nstart 0\nrun {run}\nsend 0 0\nadd 0 3\nsettle alone 1\n"
+        ));
+        assert_eq!((tale.phase(0), tale.phase(1)), (Phase::Established, Phase::Established));
+        assert!(tale.accepted("send 0 0; run 1000") >= 2, "by both others");
+    }
+}
+
 #[test]
 fn a_removed_member_that_keeps_element_disk_and_a_recording_opens_nothing() {
     let mut tale = Tale::of(3, "with");
@@ -551,38 +568,51 @@ fn a_module_from_an_old_backup_goes_above_what_the_nodes_hold() {
     tale.goes_on("settle");
 }
 
-/// What the protocol does not prevent (section 0 does not say it): a node that falls back to a member which
-/// is behind accepts frames once more that it had heard in later epochs before its place was lost.
+/// Attack 9: a node that fell back to a member which is behind accepted frames once more that it had heard in later epochs
+/// before its place was lost.
 #[test]
-fn after_a_fallback_to_one_that_is_behind_old_frames_of_later_epochs_are_accepted_once_more() {
+fn attack_9_after_a_fallback_to_one_that_is_behind_old_frames_of_later_epochs_are_not_accepted_again() {
     let mut tale = Tale::of(3, "with");
     tale.goes_on("split 2; advance 0 0; run 1000; send 0 0; run 10");
     assert_eq!(tale.accepted("replay 0 to 1"), 0, "it has heard it");
     tale.goes_on("wipe 1; split 0; start 1; link 1 2 good; link 2 1 good; run 10000");
     assert_eq!(tale.phase(1), Phase::Established);
     let accepted: u64 = (0..40).map(|back| tale.accepted(&format!("replay {back} to 1"))).sum();
-    assert!(accepted > 0);
+    assert_eq!(accepted, 0);
     tale.goes_on("settle");
 }
 
-/// Two failsafes of which nobody remembers the first take different runs, but once in 65,536 times. So a member whose disk
-/// goes back to the first is not in another tree of one run: the higher run wins, whichever it is.
+/// Attack 9: a node that was restored from an image accepted what it had accepted since, and was mute.
 #[test]
-fn a_disk_of_a_run_that_all_forgot_and_the_others_meet_in_the_higher_of_both_runs() {
+fn attack_9_a_restored_image_accepts_none_of_the_recorded_frames_and_is_heard() {
+    let mut tale = Tale::of(2, "without");
+    tale.goes_on("image 1; advance 0 0; run 1000; advance 0 0; run 1000; send 0 0; run 100");
+    tale.goes_on("restore 1 image 0; split 1; start 1");
+    let accepted: u64 = (0..20).map(|back| tale.accepted(&format!("replay {back} to 1"))).sum();
+    assert_eq!(accepted, 0);
+    tale.goes_on("join; run 2000");
+    assert_eq!(tale.accepted("send 1 0; run 0; send 0 0; run 0"), 2);
+    tale.goes_on("settle");
+}
+
+/// A failsafe goes above those before it although nobody has a place any more. So a member whose disk goes back to the first
+/// of two follows into the second.
+#[test]
+fn a_disk_of_the_run_of_an_earlier_failsafe_and_the_others_meet_in_the_later_run() {
     let mut tale = Tale::of(2, "without");
     tale.goes_on("wipe 0; wipe 1; start 0; start 1; run 60000");
     tale.goes_on("advance 1 0; run 1000; advance 1 0; run 1000; image 1");
     let first = tale.run(0);
     tale.goes_on("wipe 0; wipe 1; start 0; start 1; run 60000");
     let second = tale.run(0);
-    assert!(first != second && first >> 16 == second >> 16, "{first:#x} {second:#x}");
+    assert_eq!((first >> 16, second >> 16), (1, 2), "{first:#x} {second:#x}");
     tale.goes_on("restore 1 image 0; start 1; run 1000");
     assert_eq!((tale.run(0), tale.run(1)), (second, first));
     assert_eq!(tale.accepted("send 0 0; send 1 0; run 1000"), 0, "neither hears the other yet");
     for _ in 0..100 {
         tale.goes_on("send 0 0; send 1 0; run 1000");
     }
-    assert_eq!((tale.run(0), tale.run(1)), (first.max(second), first.max(second)));
+    assert_eq!((tale.run(0), tale.run(1)), (second, second));
     tale.goes_on("settle");
 }
 

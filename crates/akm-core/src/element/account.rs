@@ -18,6 +18,9 @@ pub trait ElementTime {
 
     /// Whoever caused a call that has cost so much has authenticated.
     fn give_back(&mut self, cost: Duration);
+
+    /// An epoch has authenticated: calls for those before it that are still out were for epochs that there were.
+    fn pass(&mut self, epoch: u32);
 }
 
 /// One part in so many of the clock is for such calls.
@@ -46,6 +49,11 @@ impl Account {
     /// Whether a call may begin.
     pub fn is_open(&self, now: Instant) -> bool {
         self.level(now) > 0
+    }
+
+    /// Whether another call may begin at the same time although one takes this long.
+    pub fn is_open_after(&self, takes: Duration, now: Instant) -> bool {
+        self.level(now) > nanoseconds(takes.max(LEAST))
     }
 
     /// A call took this long. Returns what it has cost.

@@ -82,6 +82,8 @@ impl Session {
             Ok(())
         } else if self.due.hello().is_some_and(|due| due <= now) {
             self.say_hello(surroundings)
+        } else if self.again.due().is_some_and(|due| due <= now) {
+            self.say_hello(surroundings).inspect(|()| self.again.say())
         } else if let Some(cause) = self.fired(now).filter(|_| self.may_advance(now)) {
             self.say_hello_in_next(cause, surroundings)
         } else {
@@ -165,11 +167,12 @@ impl Session {
                 if activates {
                     self.become_active(now);
                 }
+                self.again.end();
                 self.follow.follow_by(distance(self.epoch(), epoch.number), now);
                 self.enter(place, epoch, Cause::Followed, now);
                 self.accept(&header, buffer, true);
             }
-            Step::FindBack { place, header_key, tag, found } => {
+            Step::FindBack { place, header_key, tag, found, has_jumped } => {
                 let active = core::mem::replace(&mut self.active, true);
                 if !active {
                     self.tell(Event::Activated);
@@ -179,6 +182,9 @@ impl Session {
                 }
                 self.enter_run(header_key, tag);
                 self.go_on_from(place, now);
+                if has_jumped {
+                    self.insist(now);
+                }
                 if let Some(resync) = &mut self.resync {
                     resync.found(found);
                 }
@@ -192,6 +198,7 @@ impl Session {
     fn go_on_from(&mut self, place: Place, now: Instant) {
         self.stage = Stage::active(place);
         self.epochs.start_over();
+        self.again.end();
         self.lent.start_over();
         let hello = self.start_hello(now).filter(|_| self.stage.is_established());
         self.due.start_over(now, self.lateness(), hello);
@@ -242,6 +249,7 @@ impl Session {
     fn use_up(&mut self) {
         self.stage.use_up();
         self.due.rest();
+        self.again.end();
     }
 
     fn epoch_or_zero(&self) -> u32 {

@@ -236,6 +236,12 @@ impl Epochs {
         self.unproven.len()
     }
 
+    /// An epoch has authenticated: what it cost to ask for those up to it, which there were.
+    pub(super) fn take_costs_until(&mut self, number: u32) -> Duration {
+        let passed = self.unproven.iter_mut().filter(|unproven| unproven.number <= number);
+        passed.filter_map(|unproven| unproven.cost.take()).sum()
+    }
+
     /// Whether the element may be asked for an epoch whoever names it: it is pinned, and the element did not fail.
     pub(super) fn is_exempt(&self, number: u32, pinned: Pinned) -> bool {
         pinned.contains(&Some(number)) && !self.failed.contains(&number)

@@ -166,7 +166,7 @@ pub struct FoundBack {
     pub before: Option<(u32, u32)>,
     /// The run since.
     pub run: u32,
-    /// The epoch then.
+    /// The epoch then, which is that of the place that was found, or after a jump from there.
     pub epoch: u32,
 }
 

@@ -90,8 +90,9 @@ impl Session {
             return Err(Rejection::NoPlace);
         }
         let ends = now + resync.pace;
+        let run = resync.known_run;
         let challenge = self.draw_nonce(surroundings);
-        let initiated = Initiated { challenge, ends, confirmed: BTreeSet::new(), run: 0 };
+        let initiated = Initiated { challenge, ends, confirmed: BTreeSet::new(), run };
         self.resync.as_mut().expect("it was there").initiated = Some(initiated);
         Ok(Some(challenge))
     }

@@ -31,6 +31,7 @@ mod export;
 mod failsafe;
 mod follow;
 mod footprint;
+mod jump;
 mod lend;
 mod membership;
 mod outbox;
@@ -44,6 +45,7 @@ mod unseal;
 pub use event::{Cause, Event, FoundBack, Phase, Rejection, Way};
 pub use export::{Exported, NotExported};
 pub use footprint::Footprint;
+pub use jump::{jump, may_be_set_back};
 pub use lend::{NotSealed, Opened, Opener, Sealer};
 pub use membership::{KeptKeys, Membership, NotAMember};
 
@@ -64,6 +66,7 @@ use counts::Counts;
 use due::{Due, RETRY};
 use epochs::{Epochs, Unproven};
 use follow::Follow;
+use jump::Again;
 use lend::Lent;
 use outbox::{Outbox, Recipients, Step};
 use resync::Resync;
@@ -206,15 +209,21 @@ pub enum Standing {
     Staged(Place),
     /// Active.
     Active(Place),
+    /// Active, and moved on to this place, which is durable, as this member may have been set back (see [`jump`]).
+    Jumped(Place),
     /// The place is lost or damaged.
     WithoutPlace {
         /// Whether the relationship is active.
         active: bool,
+        /// The highest run that this member found back to, as its trace says; 0 if it never did.
+        run: u32,
     },
     /// The place is older than the element's counter allows.
     RolledBack {
         /// Whether the relationship is active.
         active: bool,
+        /// As above.
+        run: u32,
     },
 }
 
@@ -249,6 +258,7 @@ pub struct Session {
     left: Vec<(HeaderKey, Tag)>,
     epochs: Epochs,
     follow: Follow,
+    again: Again,
     lent: Lent,
     due: Due,
     resync: Option<Resync>,
@@ -266,11 +276,16 @@ impl Session {
         options: Options,
         surroundings: &mut Surroundings<'_>,
     ) -> Result<Self, ElementError> {
+        let has_jumped = matches!(standing, Standing::Jumped(_));
+        let known_run = match &standing {
+            Standing::WithoutPlace { run, .. } | Standing::RolledBack { run, .. } => *run,
+            Standing::Staged(place) | Standing::Active(place) | Standing::Jumped(place) => place.run(),
+        };
         let (stage, active) = match standing {
             Standing::Staged(place) => (Stage::Staged(place), false),
-            Standing::Active(place) => (Stage::active(place), true),
-            Standing::WithoutPlace { active } => (Stage::Lost(Lost::WithoutPlace), active),
-            Standing::RolledBack { active } => (Stage::Lost(Lost::RolledBack), active),
+            Standing::Active(place) | Standing::Jumped(place) => (Stage::active(place), true),
+            Standing::WithoutPlace { active, .. } => (Stage::Lost(Lost::WithoutPlace), active),
+            Standing::RolledBack { active, .. } => (Stage::Lost(Lost::RolledBack), active),
         };
         let seed = Secret::try_fill(|seed| surroundings.element.random(seed))?;
         let run = stage.place().map_or(0, Place::run);
@@ -278,7 +293,7 @@ impl Session {
         let sds = membership.sds();
         let resync = options
             .find_back
-            .then(|| Resync::new(sds.digest(), sds.members().len(), &stage, surroundings.now));
+            .then(|| Resync::new(sds.digest(), sds.members().len(), &stage, known_run, surroundings.now));
         let due = Due::new(surroundings.now, 0, None);
         let outbox = Outbox::new(sds.kind());
         let follow = Follow::new(sds.kind(), sds.members().len(), surroundings.now);
@@ -294,6 +309,7 @@ impl Session {
             left: Vec::new(),
             epochs: Epochs::new(seed),
             follow,
+            again: Again::default(),
             lent: Lent::default(),
             due,
             resync,
@@ -302,6 +318,9 @@ impl Session {
         };
         let hello = session.start_hello(surroundings.now).filter(|_| session.stage.is_established());
         session.due = Due::new(surroundings.now, session.lateness(), hello);
+        if has_jumped {
+            session.insist(surroundings.now);
+        }
         Ok(session)
     }
 
@@ -377,7 +396,8 @@ impl Session {
     /// When to hand in [`Input::Timeout`]; `None`: only something else will move this session.
     pub fn timeout(&self) -> Option<Instant> {
         let looking = self.resync.as_ref().and_then(Resync::due);
-        let acting = [self.due.hello(), self.trigger_due(), looking];
+        let again = self.again.due().filter(|_| self.stage.is_established());
+        let acting = [self.due.hello(), again, self.trigger_due(), looking];
         let acting = acting.into_iter().flatten().min().map(|due| self.due.held_back(due));
         [self.expiry(), acting].into_iter().flatten().min()
     }

@@ -51,6 +51,7 @@ pub(super) enum Step {
         header_key: Option<HeaderKey>,
         tag: Tag,
         found: FoundBack,
+        has_jumped: bool,
     },
 }
 

@@ -90,6 +90,7 @@ impl Session {
         }
         if is_current {
             self.due.hear_current();
+            self.again.end();
         }
         self.accept(header, buffer, is_above);
         Ok(())
@@ -183,8 +184,10 @@ impl Session {
             self.outbox.recycle(buffer);
             return self.reject(reason, sender);
         }
-        if let (Some(cost), Some(time)) = (unproven.cost, surroundings.element.time()) {
-            time.give_back(cost);
+        if let Some(time) = surroundings.element.time() {
+            let passed = self.epochs.take_costs_until(header.epoch);
+            time.give_back(passed + unproven.cost.unwrap_or_default());
+            time.pass(header.epoch);
         }
         let Some(place) = self.stage.place().and_then(|place| place.at(header.epoch)) else {
             return self.reject(Rejection::EpochTooOld, sender);

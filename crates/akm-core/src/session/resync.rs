@@ -45,6 +45,8 @@ const MEMBERS_A_MINUTE: usize = 128;
 pub(super) struct Resync {
     /// The tag of its frames.
     pub(super) tag: Tag,
+    /// The highest run that this member knows of: that of a place it had, or of an answer that it got.
+    pub(super) known_run: u32,
     /// From which the keys of requests follow; made when first needed.
     requests: Option<ResyncRequestRoot>,
     /// How long a failsafe waits for the others, and they for it.
@@ -111,7 +113,13 @@ impl Round {
 }
 
 impl Resync {
-    pub(super) fn new(digest: &[u8; 32], members: usize, stage: &Stage, now: Instant) -> Self {
+    pub(super) fn new(
+        digest: &[u8; 32],
+        members: usize,
+        stage: &Stage,
+        known_run: u32,
+        now: Instant,
+    ) -> Self {
         let (is_lost, rests) = match stage {
             Stage::Lost(lost) => (true, *lost),
             _ => (false, Lost::WithoutPlace),
@@ -119,6 +127,7 @@ impl Resync {
         let pace = Duration::from_secs(60) * members.div_ceil(MEMBERS_A_MINUTE) as u32;
         Self {
             tag: keys::resync_tag(digest),
+            known_run,
             requests: None,
             pace,
             rests,
@@ -184,6 +193,7 @@ impl Resync {
         self.initiated = None;
         self.failsafe_allowed = None;
         self.failsafe_pause = self.pace;
+        self.known_run = self.known_run.max(found.run);
         self.last = Some(found);
     }
 
@@ -276,6 +286,7 @@ impl Session {
         let (suite, members) = (sds.suite(), sds.members().len());
         let place = self.stage.place().map(|place| (place.run(), place.epoch()));
         let resync = self.resync.as_mut().expect("the caller saw that something is due");
+        let known_run = resync.known_run;
         resync.request_root(surroundings, &self.membership)?;
         resync.confirming.take_if(|confirming| confirming.until <= now);
         let challenge = resync.confirming.as_ref().map(|confirming| confirming.challenge);
@@ -290,7 +301,7 @@ impl Session {
         let mut asked = Vec::new();
         for member in ask {
             let nonce = self.draw_nonce(surroundings);
-            let (run, epoch) = place.unwrap_or((0, NO_EPOCH));
+            let (run, epoch) = place.unwrap_or((known_run, NO_EPOCH));
             let request = ResyncRequest { asked: member, has_place: place.is_some(), run, epoch, challenge };
             let salt = self.epochs.draw_salt(surroundings.random);
             let resync = self.resync.as_ref().expect("it was there");
@@ -355,6 +366,9 @@ impl Session {
             Response::Position { run, epoch } => (run, epoch, None),
             Response::Place(place) => (place.run(), place.epoch(), Some(place)),
         };
+        if let Some(resync) = &mut self.resync {
+            resync.known_run = resync.known_run.max(run);
+        }
         // Who has told member 0 that it has no place takes none from others meanwhile.
         let from_whom = !held || sender == 0;
         let reachable = place.is_some() || self.stage.place().is_some_and(|own| own.run() == run);
@@ -452,9 +466,13 @@ impl Session {
     ) -> Result<(), SessionError> {
         let (header_key, tag) = self.membership.run_header(place.run(), surroundings.element)?;
         let before = self.stage.place().map(|own| (own.run(), own.epoch()));
+        // A member that gives a place may be behind what this one has heard before it lost its own.
+        let may_have_a_past = before.is_none() && matches!(way, Way::Fallback { .. });
+        let further = if may_have_a_past { super::jump(self.membership.sds(), &place) } else { None };
+        let (has_jumped, place) = (further.is_some(), further.unwrap_or(place));
         let found = FoundBack { way, before, run: place.run(), epoch: place.epoch() };
         let record = Record::Place(place.emit());
-        let step = Step::FindBack { place, header_key, tag, found };
+        let step = Step::FindBack { place, header_key, tag, found, has_jumped };
         let mut pending = Pending::new(record, step, surroundings.now).after(Record::FoundBack(found));
         if !self.active {
             pending = pending.after(Record::Activated);

@@ -6,6 +6,7 @@ mod export;
 mod failure;
 mod fixture;
 mod follow;
+mod jumps;
 mod lend;
 mod one;
 mod receive;

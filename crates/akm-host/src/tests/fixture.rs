@@ -182,6 +182,8 @@ pub(super) struct Element {
     pub(super) roots: BTreeMap<Root, Secret<32>>,
     pub(super) count: u64,
     pub(super) silent: bool,
+    /// Whether its counter goes back with the disk.
+    pub(super) goes_back: bool,
 }
 
 impl Element {
@@ -223,7 +225,7 @@ impl ProvisionableElement for Element {
             manufacturer: String::from("test"),
             serial: String::from("1"),
             firmware: String::new(),
-            protection: Protection::Software,
+            protection: if self.goes_back { Protection::Software } else { Protection::Hardware },
             sealed: false,
             counter: true,
         }
@@ -264,6 +266,7 @@ pub(super) struct Stored {
     pub(super) place: Option<Vec<u8>>,
     pub(super) active: bool,
     pub(super) found_back: u32,
+    pub(super) run: u32,
     pub(super) endpoints: Vec<Option<Endpoint>>,
 }
 
@@ -363,6 +366,7 @@ impl Plant {
             place: Some(sealed),
             active,
             found_back: 0,
+            run: 0,
             endpoints: made.sds.members().iter().map(|id| Some(endpoint(id.as_bytes()[0] - 1))).collect(),
         };
         self.disk.insert((made.sds.relationship(), made.sds.generation()), stored);
@@ -374,7 +378,13 @@ impl Plant {
             let endpoints = texts.map(|at| at.map_or_else(String::new, |at| at.to_string())).collect();
             let installed = Installed { endpoints, active: stored.active, ..stored.installed.clone() };
             let place = Ok(stored.place.clone());
-            let held = StoredGeneration { installed, place, found_back: stored.found_back, learnt: None };
+            let held = StoredGeneration {
+                installed,
+                place,
+                found_back: stored.found_back,
+                run: stored.run,
+                learnt: None,
+            };
             Found { relationship: *relationship, generation: *generation, content: Ok(held) }
         });
         found.collect()
@@ -470,13 +480,16 @@ impl Plant {
                 }
             }
             Write::Active { of } => self.disk.get_mut(&of).unwrap().active = true,
-            Write::FoundBack { of, .. } => self.disk.get_mut(&of).unwrap().found_back += 1,
+            Write::FoundBack { of, found } => {
+                let stored = self.disk.get_mut(&of).unwrap();
+                (stored.found_back, stored.run) = (stored.found_back + 1, stored.run.max(found.run));
+            }
             Write::Endpoints { of, endpoints, .. } => self.disk.get_mut(&of).unwrap().endpoints = endpoints,
             Write::Install { installed, sealed, .. } => {
                 let endpoints = installed.endpoints.iter().map(|text| text.parse().ok()).collect();
                 let of = (installed.sds.relationship(), installed.sds.generation());
                 let (installed, place) = (*installed, Some(sealed));
-                let stored = Stored { installed, place, active: false, found_back: 0, endpoints };
+                let stored = Stored { installed, place, active: false, found_back: 0, run: 0, endpoints };
                 self.disk.insert(of, stored);
             }
             Write::KeepGenerations { relationship, kept } => {

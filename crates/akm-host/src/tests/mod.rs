@@ -3,6 +3,7 @@
 mod asking;
 mod fixture;
 mod generations;
+mod jumping;
 mod lending;
 mod management;
 mod renewal;

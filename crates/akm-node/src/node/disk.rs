@@ -28,7 +28,7 @@ fn write_one(storage: &Storage, identity: &IdentityRecord, write: &Write) -> Res
     match write {
         Write::Place { of, sealed, .. } => storage.save_place(node, of.0, of.1, sealed),
         Write::Active { of } => storage.save_active(node, of.0, of.1),
-        Write::FoundBack { of, .. } => storage.save_found_back(node, of.0, of.1),
+        Write::FoundBack { of, found } => storage.save_found_back(node, of.0, of.1, found.run),
         Write::Endpoints { of, labels, endpoints } => {
             storage.save_endpoints(node, of.0, of.1, labels, &texts_of(endpoints))
         }
@@ -63,7 +63,8 @@ pub(super) fn read_all(
             Ok(installed) => Ok(StoredGeneration {
                 installed,
                 place: storage.load_place(node, relationship, generation).map_err(|error| error.to_string()),
-                found_back: storage.found_back(node, relationship, generation),
+                found_back: storage.found_back(node, relationship, generation).0,
+                run: storage.found_back(node, relationship, generation).1,
                 learnt: storage.load_endpoints(node, relationship, generation),
             }),
             Err(error) => Err(format!("{error}; {}", cure(relationship == identity.relationship))),

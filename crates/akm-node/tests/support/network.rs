@@ -222,6 +222,8 @@ impl Station {
 
     /// Lets the sessions act whose time has come.
     pub(crate) fn fire(&mut self) {
+        // A hello at the start is late by up to a millisecond for each member.
+        std::thread::sleep(std::time::Duration::from_millis(5));
         self.running.as_mut().expect("the node runs").fire(&mut self.network);
     }
 

@@ -29,7 +29,10 @@ impl Watch {
         process.asked += 1;
         let (asked, deferred) = (process.asked, process.deferred);
         let by_frame = matches!(process.given, Some(Given::Datagram(_)));
-        if by_frame && !deferred && asked > 1 {
+        // One that had to wait until it may be followed may have its turn with it.
+        let mut stands = process.sessions.values().filter_map(|session| session.stands.as_ref());
+        let waits = stands.any(|stands| stands.host_bytes > 0);
+        if by_frame && !deferred && !waits && asked > 1 {
             return violated(
                 Invariant::ElementSpared,
                 format!("node {node} asks its element {asked} times because of one frame"),

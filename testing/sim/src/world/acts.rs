@@ -32,7 +32,8 @@ impl World {
             Action::DiskFull { node, full } => self.nodes[*node].disk.fill_up(*full),
             Action::ElementSilent { node, silent } => self.nodes[*node].element.fall_silent(*silent),
             Action::ElementTakes { node, time } => {
-                self.nodes[*node].element_takes = *time;
+                let its = &mut self.nodes[*node];
+                (its.element_takes, its.slowest_element) = (*time, its.slowest_element.max(*time));
                 self.watch.slows(*node, self.nodes[*node].is_slow());
             }
             Action::DiskTakes { node, time } => {

@@ -303,7 +303,9 @@ impl World {
 
     fn bound(&self, relationship: usize, pace: Pace, alone: Option<usize>) -> Duration {
         let policy = &self.setup.relationships[relationship].policy;
-        if alone.is_some() { bound::alone(policy, pace) } else { bound::all(policy, pace) }
+        let bound = if alone.is_some() { bound::alone(policy, pace) } else { bound::all(policy, pace) };
+        let slowest = self.nodes.iter().map(|node| node.slowest_element).max().unwrap_or_default();
+        bound + bound::paid_back(slowest)
     }
 
     /// Lets the speakers speak until all that is wanted is heard, or until `end`.

@@ -24,7 +24,7 @@ use crate::seal::KeysSeal;
 use crate::secret::Secret;
 use crate::session::{
     Event, FoundBack, Input, Instant, KeptKeys, Membership, Options, Output, Phase, RandomSource, Record,
-    Rejection, Session, SessionError, Standing, Surroundings,
+    Rejection, Session, SessionError, Standing, Surroundings, jump,
 };
 use crate::tree::{NO_EPOCH, Place};
 
@@ -102,6 +102,8 @@ impl ElementTime for MemoryElement {
         self.account.as_mut().map_or(Duration::ZERO, |account| account.charge(took, now))
     }
 
+    fn pass(&mut self, _: u32) {}
+
     fn give_back(&mut self, cost: Duration) {
         if let Some(account) = &mut self.account {
             account.give_back(cost);
@@ -134,6 +136,10 @@ fn expand(out: &mut [u8], label: &[u8], seed: u64) {
 pub struct Disk {
     pub place: Option<Vec<u8>>,
     pub active: bool,
+    /// Whether the place is one to which a member has jumped at this start.
+    pub jumped: bool,
+    /// The highest run that it found back to.
+    pub run: u32,
     pub rolled_back: bool,
     /// Writes that still succeed; `None`: all.
     pub writes_left: Option<usize>,
@@ -149,7 +155,7 @@ impl Disk {
         }
         match record {
             Record::Activated => self.active = true,
-            Record::FoundBack(_) => {}
+            Record::FoundBack(found) => self.run = self.run.max(found.run),
             Record::Place(place) => {
                 self.place = Some(place.expose().to_vec());
                 self.rolled_back = false;
@@ -164,8 +170,9 @@ impl Disk {
 
     fn standing(&self) -> Standing {
         match &self.place {
-            _ if self.rolled_back => Standing::RolledBack { active: self.active },
-            None => Standing::WithoutPlace { active: self.active },
+            _ if self.rolled_back => Standing::RolledBack { active: self.active, run: self.run },
+            None => Standing::WithoutPlace { active: self.active, run: self.run },
+            Some(place) if self.active && self.jumped => Standing::Jumped(Place::parse(place).unwrap()),
             Some(place) if self.active => Standing::Active(Place::parse(place).unwrap()),
             Some(place) => Standing::Staged(Place::parse(place).unwrap()),
         }
@@ -327,7 +334,14 @@ impl Network {
             let mut element = MemoryElement { draws: at as u64 * 1000, ..MemoryElement::holding(root, key) };
             let mut random = SeededRandom { seed: at as u64 * 1_000_000, stuck: false };
             let place = Place::before_first(0, secrets(&network.sds).host.tree_root).emit().expose().to_vec();
-            let disk = Disk { place: Some(place), active, rolled_back: false, writes_left: None };
+            let disk = Disk {
+                place: Some(place),
+                active,
+                jumped: false,
+                run: 0,
+                rolled_back: false,
+                writes_left: None,
+            };
             let session = network.session(at, &disk, &mut element, &mut random);
             network.parties.push(Party { session, element, random, disk });
         }
@@ -368,6 +382,17 @@ impl Network {
         let Party { mut element, mut random, .. } = self.parties.remove(at);
         let session = self.session(at, &disk, &mut element, &mut random);
         self.parties.insert(at, Party { session, element, random, disk });
+    }
+
+    /// Starts a member from an image of its disk, on an element that does not tell that it is old.
+    pub fn restart_with_jump(&mut self, at: usize, mut disk: Disk) {
+        let place = disk.place.as_ref().map(|place| Place::parse(place).unwrap());
+        if let Some(further) = place.and_then(|place| jump(&self.sds, &place)) {
+            disk.place = Some(further.emit().expose().to_vec());
+            disk.jumped = true;
+        }
+        self.restart_from(at, disk);
+        self.parties[at].disk.jumped = false;
     }
 
     /// Hands one input in and carries out what comes of it.

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::fixture::*;
+use crate::policy::JUMP_MAX;
 use crate::sds::Tag;
 use crate::session::{Event, Phase, Rejection, Session, SessionError, Way};
 use crate::tree::{LAST_EPOCH, NO_EPOCH, Place};
@@ -37,6 +38,9 @@ fn sent_to(outcome: &Outcome, member: u16) -> Vec<u8> {
     outcome.done.iter().find_map(to).expect("something was sent to that member")
 }
 
+/// By so much a member moves on from a place that it was given.
+const JUMP: u32 = JUMP_MAX as u32;
+
 #[test]
 fn a_member_without_place_is_back_after_one_round_trip() {
     let mut network = group(3);
@@ -45,9 +49,9 @@ fn a_member_without_place_is_back_after_one_round_trip() {
     assert_eq!(network.phase(2), Phase::WithoutPlace);
     let outcomes = network.together(&[0, 1, 2], MILLISECOND * 10);
     assert_eq!(network.phase(2), Phase::Established);
-    assert_eq!((network.run(2), network.epoch(2)), (0, epoch));
+    assert_eq!((network.run(2), network.epoch(2)), (0, epoch + JUMP));
     let found = network.parties[2].session.found_back().unwrap();
-    assert_eq!((found.before, found.run, found.epoch), (None, 0, epoch));
+    assert_eq!((found.before, found.run, found.epoch), (None, 0, epoch + JUMP));
     assert!(matches!(found.way, Way::Fallback { .. }));
     assert!(events(&outcomes, 2).contains(&Event::FoundBack(found)));
     assert!(events(&outcomes, 0).contains(&Event::Answered { requester: 2, with_place: true }));
@@ -67,7 +71,7 @@ fn a_rolled_back_member_finds_back_too_and_nothing_from_before_is_accepted_again
     network.restart_from(2, Disk { rolled_back: true, ..old });
     assert_eq!(network.phase(2), Phase::RolledBack);
     network.together(&[0, 1, 2], MILLISECOND);
-    assert_eq!((network.phase(2), network.epoch(2)), (Phase::Established, network.epoch(0)));
+    assert_eq!((network.phase(2), network.epoch(2)), (Phase::Established, network.epoch(0) + JUMP));
     for frame in [recorded, hello] {
         assert_eq!(network.drops(2, &frame), Rejection::EpochTooOld);
     }
@@ -98,7 +102,7 @@ fn of_three_answers_the_greatest_is_taken() {
         let furthest = (0..4).map(|at| network_of.epoch(at)).max().unwrap();
         network_of.wipe(3);
         network_of.together(&[0, 1, 2, 3], MILLISECOND);
-        assert_eq!(network_of.epoch(3), furthest, "{ahead}");
+        assert_eq!(network_of.epoch(3), furthest + JUMP, "{ahead}");
     }
     network.wipe(3);
     let outcome = network.tick(3);
@@ -113,7 +117,7 @@ fn members_that_do_not_answer_are_waited_for_two_seconds_and_then_others_are_ask
     // Only one has a place and is there; member 0 is asked in each round, two others in turn.
     network.together(&[4, 7], minutes(1));
     assert_eq!(network.phase(7), Phase::Established);
-    assert_eq!(network.epoch(7), network.epoch(4));
+    assert_eq!(network.epoch(7), network.epoch(4) + JUMP);
 }
 
 #[test]
@@ -504,6 +508,32 @@ fn a_second_failsafe_takes_the_run_above_the_first_as_long_as_one_member_remembe
     network.together(&[0, 1], minutes(1));
     assert_eq!((network.run(0), network.run(1)), (run, run), "a fallback: one has a place");
     assert_eq!(Place::parse(&place.unwrap()).unwrap().run(), run);
+}
+
+#[test]
+fn a_failsafe_goes_above_all_runs_although_nobody_has_a_place() {
+    let mut network = group(3);
+    for failsafe in 1..=3 {
+        for at in 0..3 {
+            network.wipe(at);
+        }
+        network.together(&[0, 1, 2], minutes(2));
+        assert!((0..3).all(|at| network.failsafes(at) == failsafe), "failsafe {failsafe}");
+    }
+}
+
+#[test]
+fn a_failsafe_goes_above_a_run_that_one_member_alone_remembers() {
+    for remembers in 0..3 {
+        let mut network = group(3);
+        for at in 0..3 {
+            network.wipe(at);
+        }
+        network.parties[remembers].disk.run = 0x0007_1234;
+        network.restart(remembers);
+        network.together(&[0, 1, 2], minutes(2));
+        assert!((0..3).all(|at| network.failsafes(at) == 8), "member {remembers}");
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Disk {
 
     pub fn standing(&self) -> Standing {
         match self.read() {
-            None => Standing::WithoutPlace { active: self.active },
+            None => Standing::WithoutPlace { active: self.active, run: 0 },
             Some(place) if self.active => Standing::Active(place),
             Some(place) => Standing::Staged(place),
         }
