@@ -179,7 +179,7 @@ impl Kind {
                 }
             }
             Self::Move => vec![Action::Move { node }],
-            Self::Betrayal => vec![betrayal(random, setup, relationship, to)],
+            Self::Betrayal => betrayals(random, setup, relationship, to),
             Self::Module => match random.below(6) {
                 0 => vec![Action::ModuleBackup],
                 1 => vec![Action::ModuleRestore],
@@ -211,6 +211,21 @@ fn intrusion(random: &mut Random, setup: &Setup, relationship: usize, to: usize)
     }
 }
 
+/// Mostly one thing. Sometimes what was done to others before: many epochs one after the other, or many salts in the name
+/// of one member.
+fn betrayals(random: &mut Random, setup: &Setup, relationship: usize, to: usize) -> Vec<Action> {
+    let sender = random.below(setup.relationships[relationship].members.len()) as u16;
+    let frame = |ahead: i64, salt: Option<u64>| {
+        let deed = Deed::Frame { kind: FrameKind::Data, sender, ahead, salt, counter: 0 };
+        Action::Betray { relationship, back: 0, deed, to }
+    };
+    match random.below(12) {
+        0 => (0..random.between(5, 30)).map(|_| frame(1, None)).collect(),
+        1 => (0..random.between(3, 8)).map(|salt| frame(0, Some(salt))).collect(),
+        _ => vec![betrayal(random, setup, relationship, to)],
+    }
+}
+
 fn betrayal(random: &mut Random, setup: &Setup, relationship: usize, to: usize) -> Action {
     let members = setup.relationships[relationship].members.len();
     let sender = random.below(members + 1) as u16;
@@ -222,7 +237,7 @@ fn betrayal(random: &mut Random, setup: &Setup, relationship: usize, to: usize) 
             kind: random.pick(&[FrameKind::Data, FrameKind::Data, FrameKind::Hello, FrameKind::Management]),
             sender,
             ahead,
-            salt: Some(random.pick(&[0, 1, u64::MAX])).filter(|_| random.chance(600)),
+            salt: Some(random.pick(&[0, 1, 2, 3, 4, u64::MAX])).filter(|_| random.chance(600)),
             counter: random.pick(&[0, 0, 1, 2, 1023, 1024, 5000, u32::MAX]),
         },
         5 => Deed::Request { sender, run, ahead: place },
