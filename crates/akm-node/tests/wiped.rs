@@ -101,7 +101,7 @@ fn the_life_of_a_node_leaves_no_secret_in_freed_memory() {
     let device = Device::fresh();
     let provisioning = Module::new().provision();
     let other = random_id();
-    let asr = Relationship::asr("line", &[provisioning.sds.members()[1], other])
+    let asr = Relationship::asr_without_jump("line", &[provisioning.sds.members()[1], other])
         .at(other, &address(9000).to_string());
     let mut secrets = [secrets_of(&provisioning), secrets_of(&asr)].concat();
     let envelope = provisioning.envelope("station").emit();

@@ -121,6 +121,17 @@ impl Relationship {
         Self::issue(Kind::Communication, members, policy.emit(), label)
     }
 
+    /// A communication relationship in which each start goes on where the one before was.
+    pub(crate) fn asr_without_jump(label: &str, members: &[AkmId]) -> Self {
+        let policy = Policy {
+            rotate_after: Duration::ZERO,
+            advance_interval: Duration::ZERO,
+            jump: 0,
+            ..Policy::default()
+        };
+        Self::issue(Kind::Communication, members, policy.emit(), label)
+    }
+
     /// A communication relationship with a policy that comes from a later stack.
     pub(crate) fn with_unknown_policy(label: &str, members: &[AkmId]) -> Self {
         Self::issue(Kind::Communication, members, vec![0xa1, 0x09, 0x01], label)
