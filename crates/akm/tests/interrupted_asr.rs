@@ -553,7 +553,7 @@ fn stack_killed_under_traffic_comes_back_by_itself_and_never_goes_back() {
     for name in ["a", "b"] {
         plant.start(name);
     }
-    let policy = ["--rotate-frames", "25", "--advance-interval", "5ms"];
+    let policy = ["--rotate-frames", "25", "--advance-interval", "600ms"];
     plant.akm(&[&CREATE[..], &policy].concat()).expect(0);
     let mut random = u64::from(std::process::id());
     eprintln!("seed {random}");
