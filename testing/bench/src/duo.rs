@@ -43,6 +43,7 @@ pub struct Duo {
 pub struct Member {
     session: Session,
     element: MemoryElement,
+    now: Instant,
 }
 
 impl Duo {
@@ -97,7 +98,7 @@ impl Duo {
             Surroundings { now: Instant::default(), element: &mut element, random: &mut SystemRandom };
         let session = Session::start(self.provider, membership, standing, options, &mut surroundings)
             .expect("an element in memory answers");
-        Member { session, element }
+        Member { session, element, now: Instant::default() }
     }
 }
 
@@ -106,7 +107,7 @@ impl Member {
     /// to `out`.
     pub fn handle(&mut self, input: Input<'_>, mut out: impl FnMut(&[u8])) -> Result<(), BenchError> {
         let mut surroundings =
-            Surroundings { now: Instant::default(), element: &mut self.element, random: &mut SystemRandom };
+            Surroundings { now: self.now, element: &mut self.element, random: &mut SystemRandom };
         self.session.handle(input, &mut surroundings).map_err(BenchError::product)?;
         loop {
             match self.session.poll() {
@@ -117,6 +118,11 @@ impl Member {
                 Output::Event(_) => {}
             }
         }
+    }
+
+    /// Its clock goes on by so much.
+    pub fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
     }
 
     /// Seals a body.
