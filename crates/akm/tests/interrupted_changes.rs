@@ -6,17 +6,18 @@
 
 mod support {
     pub(crate) mod faults;
+    pub(crate) mod foreground;
     pub(crate) mod plant;
     pub(crate) mod whole;
 }
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use support::faults::{Call, Counted, Order, Run, Sweep, everything};
-use support::plant::{Done, Plant, akmd_program, run, wait_until};
+use support::foreground::Stack;
+use support::plant::{Done, Plant, run, wait_until};
 use support::whole::{Snapshot, check_store, query, roots};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
@@ -222,34 +223,6 @@ fn module_killed_at_each_call_while_it_adds_a_member() {
 #[test]
 fn module_killed_at_each_call_while_it_removes_a_member() {
     kill_the_module("akm asr remove", &["a", "b", "c"], &["asr", "remove", "line", "c"], &["a", "b"]);
-}
-
-/// A stack in the foreground that takes part in a run; ended when dropped.
-struct Stack(Child);
-
-impl Stack {
-    fn start(plant: &Plant, name: &str, counted: &Run) -> Self {
-        let mut command = Command::new(akmd_program());
-        command.args(["run", "--dir"]).arg(plant.dir(name)).current_dir(plant.place());
-        let log = fs::File::create(counted.output()).unwrap();
-        let child = counted.on(&mut command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let mut stack = Self(child.expect("akmd can be started"));
-        wait_until("the stack answers or has ended", || {
-            stack.has_ended() || plant.akmd(name, &["status"]).code == Some(0)
-        });
-        stack
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.try_wait().expect("akmd can be waited for").is_some()
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Disturbs the stack of `a` at each of its calls while the module carries out a change with it.

@@ -5,16 +5,17 @@
 
 mod support {
     pub(crate) mod faults;
+    pub(crate) mod foreground;
     pub(crate) mod plant;
     pub(crate) mod whole;
 }
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::{Child, Command, Stdio};
 
 use support::faults::{Counted, Order, Run, Sweep, everything};
-use support::plant::{Plant, akmd_program, run, wait_until};
+use support::foreground::Stack;
+use support::plant::{Plant, run, wait_until};
 use support::whole::{Snapshot, check_store, query, roots};
 
 const RENEW: [&str; 3] = ["node", "renew", "a"];
@@ -95,34 +96,6 @@ fn module_killed_at_each_record_while_it_renews_a_provisioning_relationship() {
     });
 }
 
-/// A stack in the foreground that takes part in a run; ended when dropped.
-struct Stack(Child);
-
-impl Stack {
-    fn start(plant: &Plant, counted: &Run) -> Self {
-        let mut command = Command::new(akmd_program());
-        command.args(["run", "--dir"]).arg(plant.dir("a")).current_dir(plant.place());
-        let log = fs::File::create(counted.output()).unwrap();
-        let child = counted.on(&mut command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let mut stack = Self(child.expect("akmd can be started"));
-        wait_until("the stack answers or has ended", || {
-            stack.has_ended() || plant.akmd("a", &["status"]).code == Some(0)
-        });
-        stack
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.try_wait().expect("akmd can be waited for").is_some()
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn node_disturbed_at_each_call_while_its_provisioning_relationship_is_renewed() {
     let plant = node();
@@ -130,7 +103,7 @@ fn node_disturbed_at_each_call_while_its_provisioning_relationship_is_renewed() 
     let undisturbed = std::iter::repeat_with(|| {
         begin.restore(&plant);
         let undisturbed = Run::undisturbed(plant.place(), Counted::Files);
-        let mut stack = Stack::start(&plant, &undisturbed);
+        let mut stack = Stack::start(&plant, "a", &undisturbed);
         plant.akm(&RENEW).expect(0);
         undisturbed.close();
         plant.akmd("a", &["stop"]).expect(0);
@@ -144,7 +117,7 @@ fn node_disturbed_at_each_call_while_its_provisioning_relationship_is_renewed() 
     sweep.only(|call| accept(&call.path)).carry_out(&[Order::Die, Order::Fail], &[], |point| {
         begin.restore(&plant);
         let disturbed = point.run(plant.place());
-        let mut stack = Stack::start(&plant, &disturbed);
+        let mut stack = Stack::start(&plant, "a", &disturbed);
         let cut_off = plant.akm(&RENEW);
         assert!(matches!(cut_off.code, Some(0 | 1 | 5 | 7)), "{point:?}: {cut_off:#?}");
         let reached = disturbed.soon_carried_out();

@@ -673,16 +673,7 @@ impl Module {
     fn handle(&mut self, input: Given<'_>, now: Instant) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let mut around = Around { now, element: &mut self.element, random: &mut self.random };
         self.session.handle(input, &mut around).unwrap();
-        let (mut frames, mut heard) = (Vec::new(), Vec::new());
-        loop {
-            match self.session.poll() {
-                Made::Idle => return (frames, heard),
-                Made::Persist(_) => self.session.persisted(),
-                Made::Transmit(frame) | Made::TransmitTo(_, frame) => frames.push(frame.to_vec()),
-                Made::Deliver(delivery) => heard.push(delivery.payload.to_vec()),
-                Made::Event(_) => {}
-            }
-        }
+        carried_out(&mut self.session)
     }
 
     fn says(&mut self, request: &[u8], now: Instant) -> Vec<Vec<u8>> {
@@ -703,5 +694,19 @@ impl Module {
     /// What a frame says, to whoever has the keys of its epoch.
     pub(super) fn opens_frame(&mut self, frame: &[u8], now: Instant) -> Vec<Vec<u8>> {
         self.handle(Given::Frame(frame), now).1
+    }
+}
+
+/// Carries out what a session outside of the host wants, its records at once: the frames that it made, and what it heard.
+pub(super) fn carried_out(session: &mut Session) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let (mut frames, mut heard) = (Vec::new(), Vec::new());
+    loop {
+        match session.poll() {
+            Made::Idle => return (frames, heard),
+            Made::Persist(_) => session.persisted(),
+            Made::Transmit(frame) | Made::TransmitTo(_, frame) => frames.push(frame.to_vec()),
+            Made::Deliver(delivery) => heard.push(delivery.payload.to_vec()),
+            Made::Event(_) => {}
+        }
     }
 }

@@ -13,9 +13,7 @@ use akm_core::management::{
     Request, Response, StatusRequest,
 };
 use akm_core::secret::Secret;
-use akm_core::session::{
-    Input as Given, Membership, Options, Output as Made, Session, Standing, Surroundings as Around,
-};
+use akm_core::session::{Input as Given, Membership, Options, Session, Standing, Surroundings as Around};
 use akm_core::tree::Place;
 
 use super::fixture::*;
@@ -72,16 +70,7 @@ impl Intruder {
     fn handle(&mut self, input: Given<'_>, plant: &Plant) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let mut around = Around { now: plant.now, element: &mut self.stock, random: &mut self.random };
         self.session.handle(input, &mut around).unwrap();
-        let (mut frames, mut heard) = (Vec::new(), Vec::new());
-        loop {
-            match self.session.poll() {
-                Made::Idle => return (frames, heard),
-                Made::Persist(_) => self.session.persisted(),
-                Made::Transmit(frame) | Made::TransmitTo(_, frame) => frames.push(frame.to_vec()),
-                Made::Deliver(delivery) => heard.push(delivery.payload.to_vec()),
-                Made::Event(_) => {}
-            }
-        }
+        carried_out(&mut self.session)
     }
 
     /// Says something in an epoch of his own; what he reads of what comes back, and whether the stream was closed.
