@@ -56,8 +56,6 @@ pub struct PolicyChange {
     pub overlap: Option<Duration>,
     /// By how many epochs a member moves on that may have been set back.
     pub jump: Option<u16>,
-    /// Whether members stay where the module says that they are.
-    pub fixed_endpoints: Option<bool>,
 }
 
 impl PolicyChange {
@@ -69,7 +67,6 @@ impl PolicyChange {
             advance_interval: self.advance_interval.unwrap_or(present.advance_interval),
             overlap: self.overlap.unwrap_or(present.overlap),
             jump: self.jump.unwrap_or(present.jump),
-            fixed_endpoints: self.fixed_endpoints.unwrap_or(present.fixed_endpoints),
             ..present
         }
     }

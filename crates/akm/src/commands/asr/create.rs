@@ -27,9 +27,6 @@ pub(crate) struct Arguments {
     /// A member whose disk may have gone back moves on by this many epochs; 0: for members that only listen
     #[arg(long, value_name = "N", default_value_t = JUMP_MAX, value_parser = clap::value_parser!(u16).range(..=1024))]
     jump: u16,
-    /// Members do not move: each is heard and sent to where the module says only
-    #[arg(long)]
-    fixed_endpoints: bool,
 }
 
 impl Arguments {
@@ -39,7 +36,6 @@ impl Arguments {
             rotate_frames: self.rotate_frames,
             advance_interval: duration("advance-interval", &self.advance_interval)?,
             jump: self.jump,
-            fixed_endpoints: self.fixed_endpoints,
             ..Policy::default()
         })
     }

@@ -36,9 +36,6 @@ struct Named {
     /// A member whose disk may have gone back moves on by this many epochs; 0: for members that only listen
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1024))]
     jump: Option<u16>,
-    /// Whether members do not move: each is heard and sent to where the module says only
-    #[arg(long, value_name = "true|false")]
-    fixed_endpoints: Option<bool>,
 }
 
 impl Named {
@@ -52,7 +49,6 @@ impl Named {
             advance_interval: time("advance-interval", &self.advance_interval)?,
             overlap: time("overlap", &self.overlap)?,
             jump: self.jump,
-            fixed_endpoints: self.fixed_endpoints,
         })
     }
 }
